@@ -1,0 +1,93 @@
+//! FreeBSD. Compile-checked only.
+
+use std::ptr::NonNull;
+
+use rustix::mm::{MapFlags, ProtFlags};
+
+use super::{Attributes, Cause, OsError, Residency, unix};
+
+pub(crate) use unix::{
+    commit, lock, page_size, process_id, protect, release, reserve_granularity, unlock,
+    write_stderr, yield_now,
+};
+
+/// Prefaulting writes to each page.
+pub(crate) const PREFAULT_TOUCHES: bool = true;
+
+/// `PROT_NONE`, not `MAP_GUARD`: `mprotect` skips guard entries and reports success.
+pub(crate) fn reserve(
+    len: usize,
+    align: usize,
+    attributes: &Attributes,
+) -> Result<NonNull<u8>, OsError> {
+    unix::map_inaccessible(len, align, map_flags(attributes))
+}
+
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn decommit(
+    start: NonNull<u8>,
+    len: usize,
+    attributes: &Attributes,
+) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
+    unsafe { unix::map_over(start, len, ProtFlags::empty(), map_flags(attributes)) }
+}
+
+/// Maps fresh memory over the range: `MADV_DONTNEED` keeps the contents here.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
+    unsafe { unix::map_over(start, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::empty()) }
+}
+
+/// `MADV_FREE`. [`madvise(2)`](https://man.freebsd.org/cgi/man.cgi?query=madvise)
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller gives up the contents.
+    match unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_FREE) } {
+        0 => Ok(()),
+        _ => Err(OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))),
+    }
+}
+
+/// # Safety
+/// See the contract of [`os`](super); the pages are writable.
+pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { super::touch_each_page(start, len) };
+}
+
+/// Core dump exclusion is a flag of the mapping here, so it survives mapping over.
+fn map_flags(attributes: &Attributes) -> MapFlags {
+    if attributes.dump {
+        MapFlags::empty()
+    } else {
+        MapFlags::from_bits_retain(libc::MAP_NOCORE as _)
+    }
+}
+
+pub(crate) fn explicit_huge_page_size() -> Option<usize> {
+    None
+}
+
+pub(crate) fn diagnose(error: OsError) -> Cause {
+    match error.0 {
+        libc::ENOMEM => Cause::OutOfMemory,
+        libc::EAGAIN | libc::EPERM => Cause::Locked,
+        libc::EINVAL | libc::EOPNOTSUPP => Cause::Unsupported,
+        _ => Cause::Other,
+    }
+}
+
+pub(crate) fn residency(
+    start: NonNull<u8>,
+    len: usize,
+    each: &mut dyn FnMut(usize, usize, Residency),
+) -> Result<(), OsError> {
+    unix::residency_by_mincore(start, len, each)
+}

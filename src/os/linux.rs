@@ -1,0 +1,281 @@
+//! Linux.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use super::{Attributes, Cause, HugePages, OsError, Residency, unix};
+
+pub(crate) use unix::{
+    commit, lock, page_size, process_id, protect, release, reserve_granularity, unlock,
+    write_stderr, yield_now,
+};
+
+/// Prefaulting is a system call that needs no access rights of its own.
+pub(crate) const PREFAULT_TOUCHES: bool = false;
+
+pub(crate) fn reserve(
+    len: usize,
+    align: usize,
+    attributes: &Attributes,
+) -> Result<NonNull<u8>, OsError> {
+    let start = unix::map_inaccessible(len, align, map_flags(attributes))?;
+    // SAFETY: the mapping is new and ours.
+    unsafe { apply(start, len, attributes) };
+    Ok(start)
+}
+
+/// Maps inaccessible memory over the range, and gives it back what mapping over took away.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn decommit(
+    start: NonNull<u8>,
+    len: usize,
+    attributes: &Attributes,
+) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        unix::map_over(start, len, ProtFlags::empty(), map_flags(attributes))?;
+        apply(start, len, attributes);
+    }
+    Ok(())
+}
+
+/// `MADV_DONTNEED`: private anonymous memory reads zero afterwards. Locked memory wants its own
+/// advice (Linux 5.18). [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    const MADV_DONTNEED_LOCKED: i32 = 24;
+    // SAFETY: the caller gives up the contents.
+    unsafe {
+        match rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxDontNeed) {
+            Err(rustix::io::Errno::INVAL) => advise(start, len, MADV_DONTNEED_LOCKED),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// `MADV_FREE`: the kernel takes the pages when it needs them.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller gives up the contents.
+    match unsafe { advise(start, len, libc::MADV_FREE) } {
+        // Locked memory stays as it is, which is a valid reading of "indeterminate".
+        Err(OsError(libc::EINVAL)) => Ok(()),
+        other => other,
+    }
+}
+
+/// `MADV_POPULATE_WRITE` (Linux 5.14). Best effort: where it is missing, the first touch does it.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
+    // SAFETY: populating keeps the contents.
+    let _ = unsafe { rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
+}
+
+/// # Safety
+/// The advice is one whose effect on the range the caller wants.
+unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
+    match unsafe { libc::madvise(start.as_ptr().cast(), len, advice) } {
+        0 => Ok(()),
+        _ => Err(last_error()),
+    }
+}
+
+fn last_error() -> OsError {
+    OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}
+
+fn map_flags(attributes: &Attributes) -> MapFlags {
+    match attributes.huge_pages {
+        HugePages::Explicit => MapFlags::HUGETLB,
+        HugePages::System | HugePages::Transparent => MapFlags::empty(),
+    }
+}
+
+/// Huge page advice, core dump exclusion and name belong to a mapping: new mappings lack them.
+///
+/// # Safety
+/// The range is one of our own mappings.
+unsafe fn apply(start: NonNull<u8>, len: usize, attributes: &Attributes) {
+    // All of them are wishes: an old kernel without one of them is no reason to fail.
+    // SAFETY: none of these changes contents or access.
+    unsafe {
+        if attributes.huge_pages == HugePages::Transparent {
+            let _ = advise(start, len, libc::MADV_HUGEPAGE);
+        }
+        if !attributes.dump {
+            let _ = advise(start, len, libc::MADV_DONTDUMP);
+        }
+        if let Some(name) = &attributes.name {
+            libc::prctl(
+                libc::PR_SET_VMA,
+                libc::PR_SET_VMA_ANON_NAME,
+                start.as_ptr(),
+                len,
+                name.as_ptr(),
+            );
+        }
+    }
+}
+
+/// The size of the explicit huge pages that a reservation would get; `None` where the pool is empty.
+pub(crate) fn explicit_huge_page_size() -> Option<usize> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let number = |key: &str| -> Option<usize> {
+        let line = meminfo.lines().find(|line| line.starts_with(key))?;
+        line[key.len()..].split_whitespace().next()?.parse().ok()
+    };
+    let (total, overcommit) = (number("HugePages_Total:")?, overcommit_huge_pages());
+    if total + overcommit == 0 { None } else { Some(number("Hugepagesize:")? << 10) }
+}
+
+fn overcommit_huge_pages() -> usize {
+    std::fs::read_to_string("/proc/sys/vm/nr_overcommit_hugepages")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Linux says ENOMEM for "no addresses", "no charge" and "too many mappings" alike: count them.
+/// Cold path; it reads `/proc`.
+pub(crate) fn diagnose(error: OsError) -> Cause {
+    match error.0 {
+        libc::ENOMEM => match mappings() {
+            // Splitting a mapping takes up to two more.
+            Some((mappings, max)) if mappings + 2 >= max => Cause::Mappings { mappings, max },
+            _ => Cause::OutOfMemory,
+        },
+        libc::EAGAIN | libc::EPERM => Cause::Locked,
+        libc::EINVAL | libc::ENOSYS => Cause::Unsupported,
+        _ => Cause::Other,
+    }
+}
+
+fn mappings() -> Option<(usize, usize)> {
+    let max = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()?;
+    let maps = std::fs::read("/proc/self/maps").ok()?;
+    Some((maps.iter().filter(|&&byte| byte == b'\n').count(), max))
+}
+
+/// `PAGEMAP_SCAN` (Linux 6.7), else `/proc/self/pagemap`.
+/// [`pagemap`](https://docs.kernel.org/admin-guide/mm/pagemap.html)
+pub(crate) fn residency(
+    start: NonNull<u8>,
+    len: usize,
+    each: &mut dyn FnMut(usize, usize, Residency),
+) -> Result<(), OsError> {
+    let file = File::open("/proc/self/pagemap")
+        .map_err(|error| OsError(error.raw_os_error().unwrap_or(libc::ENOENT)))?;
+    match scan(&file, start, len, each) {
+        Err(OsError(libc::ENOTTY | libc::EINVAL)) => read_pagemap(&file, start, len, each),
+        other => other,
+    }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ScanArguments {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    regions: u64,
+    regions_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_any_of_mask: u64,
+    return_mask: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct ScanRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+fn scan(
+    file: &File,
+    start: NonNull<u8>,
+    len: usize,
+    each: &mut dyn FnMut(usize, usize, Residency),
+) -> Result<(), OsError> {
+    const PAGEMAP_SCAN: u32 = 0xc060_6610;
+    const PRESENT: u64 = 1 << 3;
+    const SWAPPED: u64 = 1 << 4;
+    const HUGE: u64 = 1 << 6;
+    let base = start.as_ptr().addr() as u64;
+    let mut regions = [ScanRegion::default(); 256];
+    let mut at = base;
+    while at < base + len as u64 {
+        let mut arguments = ScanArguments {
+            size: size_of::<ScanArguments>() as u64,
+            start: at,
+            end: base + len as u64,
+            regions: regions.as_mut_ptr().addr() as u64,
+            regions_len: regions.len() as u64,
+            category_any_of_mask: PRESENT | SWAPPED,
+            return_mask: PRESENT | SWAPPED | HUGE,
+            ..ScanArguments::default()
+        };
+        // SAFETY: the arguments are as the kernel lays them out, and `regions` outlives the call.
+        let found = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN as _, &raw mut arguments) };
+        if found < 0 {
+            return Err(last_error());
+        }
+        for region in &regions[..found as usize] {
+            let residency = Residency {
+                resident: region.categories & PRESENT != 0,
+                huge: region.categories & HUGE != 0,
+                swapped: region.categories & SWAPPED != 0,
+            };
+            each((region.start - base) as usize, (region.end - region.start) as usize, residency);
+        }
+        if arguments.walk_end <= at {
+            break;
+        }
+        at = arguments.walk_end;
+    }
+    Ok(())
+}
+
+fn read_pagemap(
+    file: &File,
+    start: NonNull<u8>,
+    len: usize,
+    each: &mut dyn FnMut(usize, usize, Residency),
+) -> Result<(), OsError> {
+    use std::os::unix::fs::FileExt;
+    const ENTRY: usize = size_of::<u64>();
+    let (page, first) = (page_size(), start.as_ptr().addr() / page_size());
+    let mut buffer = [0u8; 512 * ENTRY];
+    let pages = len / page;
+    for batch in (0..pages).step_by(buffer.len() / ENTRY) {
+        let count = (pages - batch).min(buffer.len() / ENTRY);
+        file.read_exact_at(&mut buffer[..count * ENTRY], ((first + batch) * ENTRY) as u64)
+            .map_err(|error| OsError(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        for (index, entry) in buffer[..count * ENTRY].chunks_exact(ENTRY).enumerate() {
+            let entry = u64::from_ne_bytes(entry.try_into().expect("chunks of eight bytes"));
+            let (resident, swapped) = (entry >> 63 & 1 != 0, entry >> 62 & 1 != 0);
+            if resident || swapped {
+                let residency = Residency { resident, huge: false, swapped };
+                each((batch + index) * page, page, residency);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The only folder that knows an operating system. Porting pagewise is filling in one file here.
+//!
+//! Every file offers the same functions, in terms of system calls, without policy. The contract of
+//! all of them, stated once:
+//!
+//! - Addresses and lengths are multiples of the page size, lengths are not zero, and the range lies
+//!   inside one living reservation of [`reserve`]. (Lengths of `reserve` are multiples of the page
+//!   size, its alignment a power of two that is at least the [`reserve_granularity`].)
+//! - [`commit`] and [`decommit`] may be called for pages in either state. `commit` keeps the contents
+//!   of committed pages; newly committed pages read zero. A `commit` that fails may have committed a
+//!   prefix of the range, never anything behind it.
+//! - [`zero`], [`discard`], [`protect`], [`prefault`], [`lock`], [`unlock`] are for committed pages.
+//! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`],
+//!   [`process_id`] and [`write_stderr`] are async-signal-safe: the fault handler calls them.
+//!
+//! `model` is a pretended operating system for Miri and for failure injection; it checks the contract.
+
+use std::ffi::CString;
+use std::io;
+
+#[cfg(any(miri, pagewise_model))]
+#[path = "model.rs"]
+mod imp;
+
+#[cfg(all(unix, not(any(miri, pagewise_model))))]
+mod unix;
+
+#[cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
+#[path = "linux.rs"]
+mod imp;
+
+#[cfg(all(any(target_os = "macos", target_os = "ios"), not(any(miri, pagewise_model))))]
+#[path = "macos.rs"]
+mod imp;
+
+#[cfg(all(target_os = "freebsd", not(any(miri, pagewise_model))))]
+#[path = "freebsd.rs"]
+mod imp;
+
+#[cfg(all(windows, not(any(miri, pagewise_model))))]
+#[path = "windows.rs"]
+mod imp;
+
+#[cfg(not(any(
+    miri,
+    pagewise_model,
+    target_os = "linux",
+    target_os = "macos",
+    target_os = "ios",
+    target_os = "freebsd",
+    windows
+)))]
+compile_error!(
+    "pagewise does not know this operating system: src/os/ needs a file for it, with the functions \
+     that src/os/mod.rs lists"
+);
+
+pub(crate) use imp::*;
+
+/// An error code of the operating system (`errno`, or Windows' last error).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OsError(pub(crate) i32);
+
+impl From<OsError> for io::Error {
+    fn from(error: OsError) -> Self {
+        io::Error::from_raw_os_error(error.0)
+    }
+}
+
+/// What a person who reads the error would want told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Addresses, memory or commit charge ran out.
+    OutOfMemory,
+    /// Too many mappings: how many there are, and the limit.
+    Mappings { mappings: usize, max: usize },
+    /// Locked memory forbids it.
+    Locked,
+    /// The kernel or the configuration cannot do it.
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
+/// Access rights of committed pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Access {
+    /// No access: every touch is a fault.
+    None,
+    /// Reading only.
+    Read,
+    /// Reading and writing: what a commit gives.
+    ReadWrite,
+    /// Reading and execution, for code that was written before.
+    ReadExecute,
+}
+
+/// Whether a reservation uses huge pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HugePages {
+    /// As the system does by itself.
+    #[default]
+    System,
+    /// Transparent huge pages, where the system has them (Linux). A wish: without effect elsewhere.
+    Transparent,
+    /// Pages from the explicit pool of huge pages (Linux `hugetlb`). An error where it is empty.
+    Explicit,
+}
+
+/// What a reservation keeps whenever its pages are mapped anew.
+#[derive(Debug)]
+pub(crate) struct Attributes {
+    pub(crate) huge_pages: HugePages,
+    pub(crate) dump: bool,
+    pub(crate) name: Option<CString>,
+}
+
+impl Attributes {
+    pub(crate) const PLAIN: Self = Self { huge_pages: HugePages::System, dump: true, name: None };
+}
+
+/// What is known of one page: see [`PageState`](crate::PageState).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Residency {
+    pub(crate) resident: bool,
+    pub(crate) huge: bool,
+    pub(crate) swapped: bool,
+}
+
+/// Makes pages resident by writing to each, without changing what it holds.
+///
+/// # Safety
+/// The range is committed and writable.
+#[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd"))]
+#[cfg_attr(any(miri, pagewise_model), allow(dead_code))]
+unsafe fn touch_each_page(start: std::ptr::NonNull<u8>, len: usize) {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    for offset in (0..len).step_by(page_size()) {
+        // SAFETY: the caller's promise; an atomic `or` with zero races with nothing.
+        let byte = unsafe { AtomicU8::from_ptr(start.as_ptr().add(offset)) };
+        byte.fetch_or(0, Ordering::Relaxed);
+    }
+}

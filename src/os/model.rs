@@ -1,0 +1,228 @@
+//! A pretended operating system, for Miri and for tests that inject failures.
+//!
+//! It checks the contract of [`os`](super): whoever commits, touches or releases out of state hears
+//! of it by a panic. Decommitted memory is poisoned, so that a stale read does not look like zero.
+//! Its pages are 16 KiB and its granularity 64 KiB, so that nothing rests on 4 KiB. It has no page
+//! faults: who would rely on them commits ahead instead.
+
+use std::alloc::Layout;
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Access, Attributes, Cause, OsError, Residency};
+
+pub(crate) const PREFAULT_TOUCHES: bool = false;
+
+const PAGE: usize = 16 << 10;
+const GRANULARITY: usize = 64 << 10;
+const POISON: u8 = 0xDF;
+const OUT_OF_MEMORY: OsError = OsError(12);
+
+/// The longest reservation, so that the model stays within a machine's real memory.
+const LONGEST: usize = if cfg!(miri) { 16 << 20 } else { 16 << 30 };
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Page {
+    Reserved,
+    Committed(Access),
+}
+
+struct Mapping {
+    layout: Layout,
+    pages: Vec<Page>,
+}
+
+struct Machine {
+    mappings: BTreeMap<usize, Mapping>,
+    commits_left: usize,
+}
+
+static MACHINE: Mutex<Machine> =
+    Mutex::new(Machine { mappings: BTreeMap::new(), commits_left: usize::MAX });
+
+fn machine() -> MutexGuard<'static, Machine> {
+    // A panic is how the model reports a breach: later calls still see a consistent map.
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on, `calls` more commits succeed and every later one is refused, until the next call.
+pub fn refuse_commits_after(calls: usize) {
+    machine().commits_left = calls;
+}
+
+impl Machine {
+    /// The pages of a range, which must lie inside one reservation.
+    fn pages(&mut self, start: NonNull<u8>, len: usize) -> &mut [Page] {
+        let address = start.as_ptr().addr();
+        assert!(address.is_multiple_of(PAGE) && len.is_multiple_of(PAGE), "unaligned range");
+        assert!(len > 0, "empty range");
+        let (base, mapping) =
+            self.mappings.range_mut(..=address).next_back().expect("a range that is reserved");
+        let first = (address - base) / PAGE;
+        &mut mapping.pages[first..first + len / PAGE]
+    }
+
+    fn committed(&mut self, start: NonNull<u8>, len: usize, what: &str) {
+        for page in self.pages(start, len) {
+            assert!(matches!(page, Page::Committed(_)), "{what} of a page that is not committed");
+        }
+    }
+}
+
+pub(crate) fn page_size() -> usize {
+    PAGE
+}
+
+pub(crate) fn reserve_granularity() -> usize {
+    GRANULARITY
+}
+
+pub(crate) fn reserve(
+    len: usize,
+    align: usize,
+    _attributes: &Attributes,
+) -> Result<NonNull<u8>, OsError> {
+    assert!(len > 0 && len.is_multiple_of(PAGE), "reserve takes whole pages");
+    assert!(align.is_power_of_two() && align >= GRANULARITY);
+    if len > LONGEST {
+        return Err(OUT_OF_MEMORY);
+    }
+    let layout = Layout::from_size_align(len, align).map_err(|_| OUT_OF_MEMORY)?;
+    // SAFETY: the layout is not empty.
+    let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(OUT_OF_MEMORY)?;
+    let mapping = Mapping { layout, pages: vec![Page::Reserved; len / PAGE] };
+    machine().mappings.insert(start.as_ptr().addr(), mapping);
+    Ok(start)
+}
+
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    let mut machine = machine();
+    if machine.commits_left == 0 {
+        return Err(OUT_OF_MEMORY);
+    }
+    if machine.commits_left != usize::MAX {
+        machine.commits_left -= 1;
+    }
+    for (index, page) in machine.pages(start, len).iter_mut().enumerate() {
+        if *page == Page::Reserved {
+            // SAFETY: the page lies inside the reservation.
+            unsafe { start.as_ptr().add(index * PAGE).write_bytes(0, PAGE) };
+            *page = Page::Committed(Access::ReadWrite);
+        }
+    }
+    Ok(())
+}
+
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn decommit(
+    start: NonNull<u8>,
+    len: usize,
+    _attributes: &Attributes,
+) -> Result<(), OsError> {
+    machine().pages(start, len).fill(Page::Reserved);
+    // SAFETY: the caller gives up the contents.
+    unsafe { start.as_ptr().write_bytes(POISON, len) };
+    Ok(())
+}
+
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    machine().committed(start, len, "zero");
+    // SAFETY: the caller gives up the contents.
+    unsafe { start.as_ptr().write_bytes(0, len) };
+    Ok(())
+}
+
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    machine().committed(start, len, "discard");
+    // SAFETY: the caller gives up the contents.
+    unsafe { start.as_ptr().write_bytes(POISON, len) };
+    Ok(())
+}
+
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn protect(
+    start: NonNull<u8>,
+    len: usize,
+    access: Access,
+) -> Result<(), OsError> {
+    let mut machine = machine();
+    machine.committed(start, len, "protect");
+    machine.pages(start, len).fill(Page::Committed(access));
+    Ok(())
+}
+
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
+    machine().committed(start, len, "prefault");
+}
+
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn lock(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    machine().committed(start, len, "lock");
+    Ok(())
+}
+
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    machine().committed(start, len, "unlock");
+    Ok(())
+}
+
+/// # Safety
+/// The range is what [`reserve`] returned, and nobody uses it any more.
+pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    let mapping = machine().mappings.remove(&start.as_ptr().addr());
+    let mapping = mapping.expect("release of something that is reserved");
+    assert_eq!(mapping.layout.size(), len, "release takes the whole reservation");
+    // SAFETY: allocated by `reserve` with this layout, and removed from the map just now.
+    unsafe { std::alloc::dealloc(start.as_ptr(), mapping.layout) };
+    Ok(())
+}
+
+pub(crate) fn yield_now() {
+    std::thread::yield_now();
+}
+
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
+}
+
+pub(crate) fn write_stderr(text: &[u8]) {
+    eprint!("{}", String::from_utf8_lossy(text));
+}
+
+pub(crate) fn explicit_huge_page_size() -> Option<usize> {
+    None
+}
+
+pub(crate) fn diagnose(_error: OsError) -> Cause {
+    Cause::OutOfMemory
+}
+
+/// Whatever is committed counts as resident.
+pub(crate) fn residency(
+    start: NonNull<u8>,
+    len: usize,
+    each: &mut dyn FnMut(usize, usize, Residency),
+) -> Result<(), OsError> {
+    let pages = machine().pages(start, len).to_vec();
+    for (index, page) in pages.into_iter().enumerate() {
+        if matches!(page, Page::Committed(_)) {
+            let resident = Residency { resident: true, ..Residency::default() };
+            each(index * PAGE, PAGE, resident);
+        }
+    }
+    Ok(())
+}

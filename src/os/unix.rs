@@ -1,0 +1,208 @@
+//! What all Unix systems share. The differences are in `linux.rs`, `macos.rs` and `freebsd.rs`.
+
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+
+use super::{Access, OsError};
+
+impl From<rustix::io::Errno> for OsError {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(errno.raw_os_error())
+    }
+}
+
+/// `sysconf(_SC_PAGESIZE)`, or the auxiliary vector: asked once.
+pub(crate) fn page_size() -> usize {
+    static SIZE: AtomicUsize = AtomicUsize::new(0);
+    match SIZE.load(Ordering::Relaxed) {
+        0 => {
+            let size = rustix::param::page_size();
+            SIZE.store(size, Ordering::Relaxed);
+            size
+        }
+        size => size,
+    }
+}
+
+pub(crate) fn reserve_granularity() -> usize {
+    page_size()
+}
+
+/// `mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANON)`, aligned by reserving more and unmapping the
+/// ends. [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html)
+///
+/// Without `MAP_NORESERVE`: inaccessible private memory is not charged, and each later commit is,
+/// so that it can be refused as an error instead of killing somebody later.
+pub(super) fn map_inaccessible(
+    len: usize,
+    align: usize,
+    flags: MapFlags,
+) -> Result<NonNull<u8>, OsError> {
+    let slack = if align > page_size() { align - page_size() } else { 0 };
+    let total = len.checked_add(slack).ok_or(OsError(libc::ENOMEM))?;
+    // SAFETY: a new mapping at an address of the kernel's choice disturbs nobody.
+    let start = unsafe {
+        rustix::mm::mmap_anonymous(
+            ptr::null_mut(),
+            total,
+            ProtFlags::empty(),
+            MapFlags::PRIVATE | flags,
+        )?
+    };
+    let before = start.addr().wrapping_neg() & (align - 1);
+    let before = if slack == 0 { 0 } else { before };
+    // SAFETY: both ends lie inside the new mapping, which nobody else knows yet.
+    unsafe {
+        unmap(start, before)?;
+        let base = start.byte_add(before);
+        unmap(base.byte_add(len), slack - before)?;
+        Ok(NonNull::new_unchecked(base.cast()))
+    }
+}
+
+/// # Safety
+/// The range, which may be empty, is the caller's to unmap.
+unsafe fn unmap(start: *mut c_void, len: usize) -> Result<(), OsError> {
+    if len > 0 {
+        // SAFETY: the caller's promise.
+        unsafe { rustix::mm::munmap(start, len)? };
+    }
+    Ok(())
+}
+
+/// `mprotect(start, len, PROT_READ | PROT_WRITE)`: this charges the pages.
+/// [`mprotect(2)`](https://man7.org/linux/man-pages/man2/mprotect.2.html)
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
+    unsafe { change_access(start, len, MprotectFlags::READ | MprotectFlags::WRITE) }
+}
+
+/// `mmap(MAP_FIXED)` over the range: the one way that returns the pages *and* their charge.
+/// (`MADV_DONTNEED` and `mprotect` keep the charge of what was ever touched.)
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(super) unsafe fn map_over(
+    start: NonNull<u8>,
+    len: usize,
+    access: ProtFlags,
+    flags: MapFlags,
+) -> Result<(), OsError> {
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | flags;
+    // SAFETY: the range lies inside one of our own reservations, so that mapping over it replaces
+    // only pages which the caller gives up.
+    unsafe { rustix::mm::mmap_anonymous(start.as_ptr().cast(), len, access, flags)? };
+    Ok(())
+}
+
+/// `mprotect`: it never changes the charge of what is committed.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn protect(
+    start: NonNull<u8>,
+    len: usize,
+    access: Access,
+) -> Result<(), OsError> {
+    let flags = match access {
+        Access::None => MprotectFlags::empty(),
+        Access::Read => MprotectFlags::READ,
+        Access::ReadWrite => MprotectFlags::READ | MprotectFlags::WRITE,
+        Access::ReadExecute => MprotectFlags::READ | MprotectFlags::EXEC,
+    };
+    // SAFETY: the caller's promise.
+    unsafe { change_access(start, len, flags) }
+}
+
+/// # Safety
+/// The range lies inside one of our own reservations.
+unsafe fn change_access(
+    start: NonNull<u8>,
+    len: usize,
+    flags: MprotectFlags,
+) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
+    Ok(unsafe { rustix::mm::mprotect(start.as_ptr().cast(), len, flags)? })
+}
+
+/// `mlock`. [`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html)
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn lock(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: locking changes residency only.
+    Ok(unsafe { rustix::mm::mlock(start.as_ptr().cast(), len)? })
+}
+
+/// `munlock`.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: unlocking changes residency only.
+    Ok(unsafe { rustix::mm::munlock(start.as_ptr().cast(), len)? })
+}
+
+/// `munmap` of a whole reservation. [`munmap(2)`](https://man7.org/linux/man-pages/man2/munmap.2.html)
+///
+/// # Safety
+/// The range is what [`reserve`](super::reserve) returned, and nobody uses it any more.
+pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
+    unsafe { unmap(start.as_ptr().cast(), len) }
+}
+
+pub(crate) fn yield_now() {
+    rustix::thread::sched_yield();
+}
+
+pub(crate) fn process_id() -> u32 {
+    rustix::process::getpid().as_raw_nonzero().get() as u32
+}
+
+/// `write(2, text)`: as much as goes, errors are nobody's to hear.
+pub(crate) fn write_stderr(text: &[u8]) {
+    // SAFETY: the buffer is valid for its length.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+/// Residency by `mincore`, for systems that have nothing better.
+/// [`mincore(2)`](https://man.freebsd.org/cgi/man.cgi?query=mincore)
+#[cfg(not(target_os = "linux"))]
+pub(super) fn residency_by_mincore(
+    start: NonNull<u8>,
+    len: usize,
+    each: &mut dyn FnMut(usize, usize, super::Residency),
+) -> Result<(), OsError> {
+    const BATCH: usize = 4096;
+    let page = page_size();
+    let mut states = [0; BATCH];
+    for batch in (0..len).step_by(BATCH * page) {
+        let bytes = (len - batch).min(BATCH * page);
+        // SAFETY: mincore reads nothing but page tables, and `states` has a byte for each page.
+        let result = unsafe {
+            libc::mincore(
+                start.as_ptr().byte_add(batch).cast(),
+                bytes,
+                states.as_mut_ptr().cast::<libc::c_char>(),
+            )
+        };
+        if result != 0 {
+            return Err(OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)));
+        }
+        for (page_index, &state) in states[..bytes / page].iter().enumerate() {
+            let state: libc::c_char = state;
+            if state & 1 != 0 {
+                let resident = super::Residency { resident: true, ..Default::default() };
+                each(batch + page_index * page, page, resident);
+            }
+        }
+    }
+    Ok(())
+}

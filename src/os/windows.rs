@@ -1,0 +1,277 @@
+//! Windows.
+
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+
+use windows_sys::Win32::Foundation::{
+    ERROR_COMMITMENT_LIMIT, ERROR_INVALID_ADDRESS, ERROR_INVALID_PARAMETER,
+    ERROR_NOT_ENOUGH_MEMORY, ERROR_OUTOFMEMORY, ERROR_WORKING_SET_QUOTA, GetLastError,
+};
+use windows_sys::Win32::Storage::FileSystem::WriteFile;
+use windows_sys::Win32::System::Console::{GetStdHandle, STD_ERROR_HANDLE};
+use windows_sys::Win32::System::Memory::{
+    MEM_COMMIT, MEM_DECOMMIT, MEM_RELEASE, MEM_RESERVE, MEM_RESET, PAGE_EXECUTE_READ,
+    PAGE_NOACCESS, PAGE_PROTECTION_FLAGS, PAGE_READONLY, PAGE_READWRITE, VIRTUAL_ALLOCATION_TYPE,
+    VirtualAlloc, VirtualFree, VirtualLock, VirtualProtect, VirtualUnlock,
+};
+use windows_sys::Win32::System::ProcessStatus::{
+    K32QueryWorkingSetEx, PSAPI_WORKING_SET_EX_INFORMATION,
+};
+use windows_sys::Win32::System::SystemInformation::{GetSystemInfo, SYSTEM_INFO};
+use windows_sys::Win32::System::Threading::{
+    GetCurrentProcess, GetCurrentProcessId, SwitchToThread,
+};
+
+use super::{Access, Attributes, Cause, OsError, Residency};
+use crate::sync::{AtomicUsize, Ordering};
+
+/// Prefaulting reads from each page.
+pub(crate) const PREFAULT_TOUCHES: bool = true;
+
+pub(crate) fn page_size() -> usize {
+    static SIZE: AtomicUsize = AtomicUsize::new(0);
+    ask_once(&SIZE, |info| info.dwPageSize)
+}
+
+pub(crate) fn reserve_granularity() -> usize {
+    static SIZE: AtomicUsize = AtomicUsize::new(0);
+    ask_once(&SIZE, |info| info.dwAllocationGranularity)
+}
+
+/// `GetSystemInfo`.
+fn ask_once(answer: &AtomicUsize, field: impl Fn(&SYSTEM_INFO) -> u32) -> usize {
+    let known = answer.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let mut info = SYSTEM_INFO::default();
+    // SAFETY: the call only fills the structure.
+    unsafe { GetSystemInfo(&mut info) };
+    answer.store(field(&info) as usize, Ordering::Relaxed);
+    field(&info) as usize
+}
+
+/// `VirtualAlloc(MEM_RESERVE, PAGE_NOACCESS)`. An alignment beyond the granularity is found by
+/// reserving more, releasing, and reserving at the aligned address before somebody else does.
+/// [`VirtualAlloc`](https://learn.microsoft.com/windows/win32/api/memoryapi/nf-memoryapi-virtualalloc)
+pub(crate) fn reserve(
+    len: usize,
+    align: usize,
+    _attributes: &Attributes,
+) -> Result<NonNull<u8>, OsError> {
+    const TRIES: usize = 16;
+    let allocate = |at: *mut u8, len| {
+        // SAFETY: reserving free addresses disturbs nobody.
+        unsafe { allocate(at, len, MEM_RESERVE, PAGE_NOACCESS) }
+    };
+    if align <= reserve_granularity() {
+        return allocate(ptr::null_mut(), len);
+    }
+    let total = len.checked_add(align).ok_or(OsError(ERROR_NOT_ENOUGH_MEMORY as i32))?;
+    let mut result = Err(OsError(ERROR_INVALID_ADDRESS as i32));
+    for _ in 0..TRIES {
+        let probe = allocate(ptr::null_mut(), total)?;
+        let aligned = probe.as_ptr().map_addr(|address| address.next_multiple_of(align));
+        // SAFETY: the probe is ours, and nobody else knows it.
+        unsafe { release(probe, total)? };
+        result = allocate(aligned, len);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+/// # Safety
+/// As [`VirtualAlloc`] for a range that is free or ours.
+unsafe fn allocate(
+    at: *mut u8,
+    len: usize,
+    kind: VIRTUAL_ALLOCATION_TYPE,
+    access: PAGE_PROTECTION_FLAGS,
+) -> Result<NonNull<u8>, OsError> {
+    // SAFETY: the caller's promise.
+    let start = unsafe { VirtualAlloc(at.cast(), len, kind, access) };
+    NonNull::new(start.cast()).ok_or_else(last_error)
+}
+
+/// `VirtualAlloc(MEM_COMMIT, PAGE_READWRITE)`: charges at once, never overcommits, keeps what is
+/// committed already.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
+    unsafe { allocate(start.as_ptr(), len, MEM_COMMIT, PAGE_READWRITE).map(|_| ()) }
+}
+
+/// `VirtualFree(MEM_DECOMMIT)`. The length is never zero, which would mean the whole reservation.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn decommit(
+    start: NonNull<u8>,
+    len: usize,
+    _attributes: &Attributes,
+) -> Result<(), OsError> {
+    debug_assert!(len > 0);
+    // SAFETY: the caller's promise.
+    check(unsafe { VirtualFree(start.as_ptr().cast(), len, MEM_DECOMMIT) })
+}
+
+/// Writes zeros. (Decommit and commit would be cheaper for long ranges, but the commit may be
+/// refused when somebody else took the charge in between, and then the pages would be lost.)
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller gives up the contents, and the pages are writable after `protect`.
+    unsafe {
+        protect(start, len, Access::ReadWrite)?;
+        start.as_ptr().write_bytes(0, len);
+    }
+    Ok(())
+}
+
+/// `VirtualAlloc(MEM_RESET)`.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller gives up the contents.
+    unsafe { allocate(start.as_ptr(), len, MEM_RESET, PAGE_READWRITE).map(|_| ()) }
+}
+
+/// `VirtualProtect`. [`VirtualProtect`](https://learn.microsoft.com/windows/win32/api/memoryapi/nf-memoryapi-virtualprotect)
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn protect(
+    start: NonNull<u8>,
+    len: usize,
+    access: Access,
+) -> Result<(), OsError> {
+    let access = match access {
+        Access::None => PAGE_NOACCESS,
+        Access::Read => PAGE_READONLY,
+        Access::ReadWrite => PAGE_READWRITE,
+        Access::ReadExecute => PAGE_EXECUTE_READ,
+    };
+    let mut before = 0;
+    // SAFETY: the caller's promise.
+    check(unsafe { VirtualProtect(start.as_ptr().cast(), len, access, &mut before) })
+}
+
+/// A read makes a private page resident here: there is no shared zero page.
+///
+/// # Safety
+/// See the contract of [`os`](super); the pages are readable.
+pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
+    for offset in (0..len).step_by(page_size()) {
+        // SAFETY: the caller's promise.
+        unsafe { start.as_ptr().add(offset).read_volatile() };
+    }
+}
+
+/// `VirtualLock`: at most the minimum working set.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn lock(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: locking changes residency only.
+    check(unsafe { VirtualLock(start.as_ptr().cast(), len) })
+}
+
+/// `VirtualUnlock`.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: unlocking changes residency only.
+    check(unsafe { VirtualUnlock(start.as_ptr().cast(), len) })
+}
+
+/// `VirtualFree(MEM_RELEASE)`, whose length must be zero.
+///
+/// # Safety
+/// The range is what [`reserve`] returned, and nobody uses it any more.
+pub(crate) unsafe fn release(start: NonNull<u8>, _len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
+    check(unsafe { VirtualFree(start.as_ptr().cast(), 0, MEM_RELEASE) })
+}
+
+pub(crate) fn yield_now() {
+    // SAFETY: gives the processor away.
+    unsafe { SwitchToThread() };
+}
+
+pub(crate) fn process_id() -> u32 {
+    // SAFETY: has no preconditions.
+    unsafe { GetCurrentProcessId() }
+}
+
+pub(crate) fn write_stderr(text: &[u8]) {
+    let mut written = 0;
+    // SAFETY: the buffer is valid for its length, which fits for any diagnostic line.
+    unsafe {
+        WriteFile(
+            GetStdHandle(STD_ERROR_HANDLE),
+            text.as_ptr(),
+            text.len() as u32,
+            &mut written,
+            ptr::null_mut(),
+        )
+    };
+}
+
+pub(crate) fn explicit_huge_page_size() -> Option<usize> {
+    None
+}
+
+pub(crate) fn diagnose(error: OsError) -> Cause {
+    match error.0 as u32 {
+        ERROR_NOT_ENOUGH_MEMORY | ERROR_OUTOFMEMORY | ERROR_COMMITMENT_LIMIT => Cause::OutOfMemory,
+        ERROR_WORKING_SET_QUOTA => Cause::Locked,
+        ERROR_INVALID_PARAMETER => Cause::Unsupported,
+        _ => Cause::Other,
+    }
+}
+
+/// `QueryWorkingSetEx`: a page at a time. Bit 0 says resident, bit 26 says large.
+pub(crate) fn residency(
+    start: NonNull<u8>,
+    len: usize,
+    each: &mut dyn FnMut(usize, usize, Residency),
+) -> Result<(), OsError> {
+    const BATCH: usize = 512;
+    let (page, mut query) = (page_size(), [PSAPI_WORKING_SET_EX_INFORMATION::default(); BATCH]);
+    for batch in (0..len).step_by(BATCH * page) {
+        let count = (len - batch).div_ceil(page).min(BATCH);
+        for (index, entry) in query[..count].iter_mut().enumerate() {
+            entry.VirtualAddress = start.as_ptr().wrapping_add(batch + index * page).cast();
+        }
+        let bytes = size_of_val(&query[..count]) as u32;
+        let entries = query.as_mut_ptr().cast::<c_void>();
+        // SAFETY: the entries are initialised, and as many as the byte count says.
+        check(unsafe { K32QueryWorkingSetEx(GetCurrentProcess(), entries, bytes) })?;
+        for (index, entry) in query[..count].iter().enumerate() {
+            // SAFETY: the call filled the attributes; all of the union's fields are plain bits.
+            let flags = unsafe { entry.VirtualAttributes.Flags };
+            if flags & 1 != 0 {
+                let residency =
+                    Residency { resident: true, huge: flags >> 26 & 1 != 0, swapped: false };
+                each(batch + index * page, page, residency);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check(result: i32) -> Result<(), OsError> {
+    if result != 0 { Ok(()) } else { Err(last_error()) }
+}
+
+fn last_error() -> OsError {
+    // SAFETY: has no preconditions.
+    OsError(unsafe { GetLastError() } as i32)
+}

@@ -1,0 +1,175 @@
+//! A picture of a reservation, page by page.
+
+use std::fmt;
+
+use crate::error::Error;
+use crate::page::{PageRange, PageSize};
+use crate::reservation::Reservation;
+
+/// The state of a page, as far as it can be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PageState {
+    /// Charged and accessible; otherwise the page is only reserved.
+    pub committed: bool,
+    /// Backed by physical memory.
+    pub resident: bool,
+    /// Backed by a huge page.
+    pub huge: bool,
+    /// In swap space.
+    pub swapped: bool,
+}
+
+impl PageState {
+    /// One letter for the state: `.` reserved, `c` committed, `r` resident, `H` huge, `s` swapped.
+    pub fn letter(self) -> char {
+        match self {
+            Self { huge: true, .. } => 'H',
+            Self { resident: true, .. } => 'r',
+            Self { swapped: true, .. } => 's',
+            Self { committed: true, .. } => 'c',
+            _ => '.',
+        }
+    }
+}
+
+/// Neighbouring pages in the same state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PageRun {
+    /// Index of the first page.
+    pub first: usize,
+    /// How many pages.
+    pub count: usize,
+    /// What they are.
+    pub state: PageState,
+}
+
+/// The pages of a reservation at one moment, as runs of equal state.
+///
+/// Shown with `{}`, it is one letter a page (see [`PageState::letter`]).
+///
+/// ```
+/// use pagewise::{Reservation, page_size};
+///
+/// let memory = Reservation::new(8 * page_size())?;
+/// memory.commit(2 * page_size()..5 * page_size())?;
+/// let map = memory.page_map()?;
+/// assert_eq!(map.pages(), 8);
+/// assert_eq!(map.committed(), 3);
+/// assert!(!map.page(1).committed && map.page(2).committed);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageMap {
+    page_size: usize,
+    runs: Vec<PageRun>,
+}
+
+impl PageMap {
+    pub(crate) fn of(reservation: &Reservation) -> Result<Self, Error> {
+        let size = reservation.page();
+        let all = size.pages(0, size.page_of(reservation.len()));
+        let mut map = Self { page_size: size.bytes(), runs: Vec::new() };
+        for part in reservation.states().written_parts(all) {
+            map.reserved_up_to(part.first());
+            map.add_part(reservation, part)?;
+        }
+        map.reserved_up_to(all.end());
+        Ok(map)
+    }
+
+    fn add_part(&mut self, reservation: &Reservation, mut part: PageRange) -> Result<(), Error> {
+        while !part.is_empty() {
+            let (run, is_committed) = reservation.states().run(part);
+            if is_committed {
+                self.add_committed(reservation, run)?;
+            } else {
+                self.reserved_up_to(run.end());
+            }
+            part = part.with(run.end(), part.end());
+        }
+        Ok(())
+    }
+
+    fn add_committed(&mut self, reservation: &Reservation, run: PageRange) -> Result<(), Error> {
+        let committed = PageState { committed: true, ..PageState::default() };
+        let size = PageSize::of(self.page_size);
+        let add_up_to = |map: &mut Self, end: usize, state| {
+            let end = run.first() + size.page_of(end);
+            map.push(end - map.pages(), state);
+        };
+        let result =
+            crate::os::residency(reservation.address(run), run.len(), &mut |offset, len, seen| {
+                add_up_to(self, offset, committed);
+                let crate::os::Residency { resident, huge, swapped } = seen;
+                let state = PageState { committed: true, resident, huge, swapped };
+                add_up_to(self, offset + len + self.page_size - 1, state);
+            });
+        result.map_err(|error| Error::System { operation: "page map", source: error.into() })?;
+        self.push(run.end() - self.pages(), committed);
+        Ok(())
+    }
+
+    fn reserved_up_to(&mut self, page: usize) {
+        self.push(page - self.pages(), PageState::default());
+    }
+
+    fn push(&mut self, count: usize, state: PageState) {
+        let first = self.pages();
+        match self.runs.last_mut() {
+            _ if count == 0 => {}
+            Some(last) if last.state == state => last.count += count,
+            _ => self.runs.push(PageRun { first, count, state }),
+        }
+    }
+
+    /// Bytes of a page.
+    pub fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    /// How many pages there are.
+    pub fn pages(&self) -> usize {
+        self.runs.last().map_or(0, |run| run.first + run.count)
+    }
+
+    /// How many pages are committed.
+    pub fn committed(&self) -> usize {
+        self.count(|state| state.committed)
+    }
+
+    /// How many pages are resident.
+    pub fn resident(&self) -> usize {
+        self.count(|state| state.resident)
+    }
+
+    /// How many pages have a state that `wanted` accepts.
+    pub fn count(&self, wanted: impl Fn(PageState) -> bool) -> usize {
+        self.runs.iter().filter(|run| wanted(run.state)).map(|run| run.count).sum()
+    }
+
+    /// The state of one page.
+    ///
+    /// # Panics
+    /// If there is no page of that index.
+    pub fn page(&self, index: usize) -> PageState {
+        assert!(index < self.pages(), "page {index} of {}", self.pages());
+        self.runs[self.runs.partition_point(|run| run.first + run.count <= index)].state
+    }
+
+    /// Neighbouring pages of equal state, in order.
+    pub fn runs(&self) -> &[PageRun] {
+        &self.runs
+    }
+}
+
+impl fmt::Display for PageMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for run in &self.runs {
+            for _ in 0..run.count {
+                write!(f, "{}", run.state.letter())?;
+            }
+        }
+        Ok(())
+    }
+}

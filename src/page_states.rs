@@ -1,0 +1,540 @@
+//! The state of every page of a reservation, in one atomic table.
+//!
+//! Two bits a page: *committed*, and *busy* while somebody changes it. Together they are the four
+//! states of a page:
+//!
+//! | committed | busy | the page is                                                            |
+//! |-----------|------|------------------------------------------------------------------------|
+//! | 0         | 0    | reserved                                                               |
+//! | 0         | 1    | committing: reserved, and held by one thread                           |
+//! | 1         | 1    | decommitting, or changed in another way: committed, held by one thread |
+//! | 1         | 0    | committed                                                              |
+//!
+//! Whoever sets *busy* owns the page until it clears it. Explicit operations [`lock`] a range in
+//! ascending order and may wait for one another: no cycle of waiting can form. The fault handler
+//! [`claim`]s only what is free and never waits while it holds something, so explicit operations
+//! may wait for handlers, too.
+//!
+//! A word of the table holds 32 pages: committed bits below, busy bits above. The table of a
+//! reservation beyond a gigabyte is itself a reservation, committed where it is first written, so
+//! that reserving 64 TiB costs no more than reserving a page.
+//!
+//! [`lock`]: PageStates::lock
+//! [`claim`]: PageStates::claim
+
+use std::ptr::{self, NonNull};
+
+use crate::os::{self, OsError};
+use crate::page::{PageRange, PageSize};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, relax};
+
+const PAGES_PER_WORD: usize = 32;
+const WORD_BYTES: usize = size_of::<u64>();
+
+/// Words of the largest table that lives on the heap: 64 KiB, a gigabyte of 4 KiB pages.
+const SMALL_WORDS: usize = 8192;
+
+/// What the fault handler finds at a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// These pages were reserved and are now the caller's, the wanted page among them.
+    Claimed(PageRange),
+    /// The page is committed.
+    Committed,
+    /// Another thread is changing the page.
+    Busy,
+}
+
+#[derive(Debug)]
+pub(crate) struct PageStates {
+    pages: usize,
+    table: Table,
+}
+
+impl PageStates {
+    pub(crate) fn new(pages: usize) -> Self {
+        Self { pages, table: Table::new(pages.div_ceil(PAGES_PER_WORD)) }
+    }
+
+    /// Whether every page of the range is committed and not being changed. A glance, without a
+    /// lock: what it says may be old news unless the caller keeps others away.
+    pub(crate) fn all_committed(&self, range: PageRange) -> bool {
+        words(range).all(|(index, mask)| {
+            let state = self.read(index);
+            committed(state) & mask == mask && busy(state) & mask == 0
+        })
+    }
+
+    /// Whether one page is committed. A glance.
+    pub(crate) fn is_committed(&self, page: usize) -> bool {
+        committed(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
+    }
+
+    /// How many pages of the range are committed. A glance, or exact while the range is locked.
+    pub(crate) fn count_committed(&self, range: PageRange) -> usize {
+        words(range)
+            .map(|(index, mask)| (committed(self.read(index)) & mask).count_ones() as usize)
+            .sum()
+    }
+
+    /// How many pages of the whole table are committed. Exact while nobody changes it.
+    pub(crate) fn count_all_committed(&self) -> usize {
+        let mut count = 0;
+        self.table.for_each_backed_word(|_, word| {
+            count += committed(word.load(Ordering::Relaxed)).count_ones() as usize;
+        });
+        count
+    }
+
+    /// Makes every page of the range busy, waiting for those that others hold. Only a table that
+    /// cannot be backed fails, and then nothing is held.
+    pub(crate) fn lock(&self, range: PageRange) -> Result<(), OsError> {
+        for (index, mask) in words(range) {
+            let word = match self.table.word_for_writing(index) {
+                Ok(word) => word,
+                Err(error) => {
+                    self.unlock(
+                        range.with(range.first(), range.first().max(index * PAGES_PER_WORD)),
+                    );
+                    return Err(error);
+                }
+            };
+            let mut round = 0;
+            let mut state = word.load(Ordering::Relaxed);
+            loop {
+                if busy(state) & mask != 0 {
+                    relax(round);
+                    round += 1;
+                    state = word.load(Ordering::Relaxed);
+                    continue;
+                }
+                match exchange(word, state, state | to_busy(mask)) {
+                    Ok(()) => break,
+                    Err(now) => state = now,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees a range that the caller holds; its pages keep the state that they had.
+    pub(crate) fn unlock(&self, range: PageRange) {
+        for (index, mask) in words(range) {
+            self.held(index).fetch_and(!to_busy(mask), Ordering::Release);
+        }
+    }
+
+    /// Frees a range that the caller holds; its pages are committed.
+    pub(crate) fn unlock_committed(&self, range: PageRange) {
+        for (index, mask) in words(range) {
+            // All bits of the mask are busy and stay this thread's until they are cleared, so that
+            // setting and clearing may be two steps.
+            let word = self.held(index);
+            word.fetch_or(u64::from(mask), Ordering::Release);
+            word.fetch_and(!to_busy(mask), Ordering::Release);
+        }
+    }
+
+    /// Frees a range that the caller holds; its pages are reserved.
+    pub(crate) fn unlock_reserved(&self, range: PageRange) {
+        for (index, mask) in words(range) {
+            self.held(index).fetch_and(!(to_busy(mask) | u64::from(mask)), Ordering::Release);
+        }
+    }
+
+    /// The longest run of pages in one state that starts at `range.first()`, and whether it is
+    /// committed. The caller holds the range, which is not empty.
+    pub(crate) fn run(&self, range: PageRange) -> (PageRange, bool) {
+        let kind = self.is_committed(range.first());
+        let mut end = range.first();
+        for (index, mask) in words(range) {
+            let state = committed(self.read(index));
+            let other = mask & if kind { !state } else { state };
+            if other != 0 {
+                end = index * PAGES_PER_WORD + other.trailing_zeros() as usize;
+                return (range.with(range.first(), end), kind);
+            }
+            end = (index + 1) * PAGES_PER_WORD;
+        }
+        (range.with(range.first(), end.min(range.end())), kind)
+    }
+
+    /// Calls `each` for every run of committed pages in a range that the caller holds.
+    pub(crate) fn for_each_run(
+        &self,
+        mut range: PageRange,
+        mut each: impl FnMut(PageRange, bool) -> Result<(), OsError>,
+    ) -> Result<(), OsError> {
+        while !range.is_empty() {
+            let (run, is_committed) = self.run(range);
+            each(run, is_committed)?;
+            range = range.with(run.end(), range.end());
+        }
+        Ok(())
+    }
+
+    /// Claims reserved pages for the fault handler: `page`, and as many of its neighbours within
+    /// `wanted` as are reserved and free, without a gap. Async-signal-safe, never waits.
+    pub(crate) fn claim(&self, page: usize, wanted: PageRange) -> Result<Claim, OsError> {
+        debug_assert!(wanted.first() <= page && page < wanted.end() && wanted.end() <= self.pages);
+        let index = page / PAGES_PER_WORD;
+        let word = self.table.word_for_writing(index)?;
+        let bit = page % PAGES_PER_WORD;
+        let allowed = mask_within(index, wanted);
+        let mut state = word.load(Ordering::Relaxed);
+        let claimed = loop {
+            let bits = committed(state);
+            if busy(state) & (1 << bit) != 0 {
+                return Ok(Claim::Busy);
+            }
+            if bits & (1 << bit) != 0 {
+                return Ok(Claim::Committed);
+            }
+            let free = !(bits | busy(state)) & allowed;
+            let mask = run_around(free, bit);
+            match exchange(word, state, state | to_busy(mask)) {
+                Ok(()) => break mask,
+                Err(now) => state = now,
+            }
+        };
+        let base = index * PAGES_PER_WORD;
+        let mut first = base + claimed.trailing_zeros() as usize;
+        let mut end = base + PAGES_PER_WORD - claimed.leading_zeros() as usize;
+        while first % PAGES_PER_WORD == 0 && first > wanted.first() {
+            match self.claim_at_edge(first / PAGES_PER_WORD - 1, wanted, PAGES_PER_WORD - 1) {
+                0 => break,
+                mask => first -= mask.count_ones() as usize,
+            }
+        }
+        while end % PAGES_PER_WORD == 0 && end < wanted.end() {
+            match self.claim_at_edge(end / PAGES_PER_WORD, wanted, 0) {
+                0 => break,
+                mask => end += mask.count_ones() as usize,
+            }
+        }
+        Ok(Claim::Claimed(wanted.with(first, end)))
+    }
+
+    /// Claims the free pages of a word that touch its bit `edge`: the word's first or last.
+    fn claim_at_edge(&self, index: usize, wanted: PageRange, edge: usize) -> u32 {
+        // A neighbour is a bonus: where the table cannot be backed, do without it.
+        let Ok(word) = self.table.word_for_writing(index) else { return 0 };
+        let allowed = mask_within(index, wanted);
+        let mut state = word.load(Ordering::Relaxed);
+        loop {
+            let mask = run_around(!(committed(state) | busy(state)) & allowed, edge);
+            if mask == 0 {
+                return 0;
+            }
+            match exchange(word, state, state | to_busy(mask)) {
+                Ok(()) => return mask,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Ends every change that was under way when the process forked: in the child, the threads that
+    /// held those pages do not exist. Calls `repair` for each run of such pages with whether it was
+    /// committed; what it returns is whether the run is committed from now on. Async-signal-safe.
+    pub(crate) fn end_abandoned_changes(
+        &self,
+        size: PageSize,
+        mut repair: impl FnMut(PageRange, bool) -> bool,
+    ) {
+        self.table.for_each_backed_word(|index, word| {
+            let mut held = busy(word.load(Ordering::Relaxed));
+            while held != 0 {
+                let page = index * PAGES_PER_WORD + held.trailing_zeros() as usize;
+                let one = size.pages(page, page + 1);
+                if repair(one, self.is_committed(page)) {
+                    self.unlock_committed(one);
+                } else {
+                    self.unlock_reserved(one);
+                }
+                held &= held - 1;
+            }
+        });
+    }
+
+    /// The parts of a range whose words were ever written, in order: everywhere else the pages are
+    /// reserved. What keeps an operation on all of 64 TiB from visiting 64 TiB.
+    pub(crate) fn written_parts(&self, range: PageRange) -> impl Iterator<Item = PageRange> {
+        let granule = self.table.granule_words() * PAGES_PER_WORD;
+        let end = if range.is_empty() { 0 } else { range.end().div_ceil(granule) };
+        (range.first() / granule..end)
+            .filter(move |&index| self.table.word(index * granule / PAGES_PER_WORD).is_some())
+            .map(move |index| {
+                let first = (index * granule).max(range.first());
+                range.with(first, ((index + 1) * granule).min(range.end()))
+            })
+    }
+
+    fn read(&self, index: usize) -> u64 {
+        self.table.word(index).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// The word of pages that the caller holds: it was written, so it is there.
+    fn held(&self, index: usize) -> &AtomicU64 {
+        self.table.word(index).expect("a page that is held has a word")
+    }
+}
+
+const fn committed(state: u64) -> u32 {
+    state as u32
+}
+
+const fn busy(state: u64) -> u32 {
+    (state >> 32) as u32
+}
+
+const fn to_busy(mask: u32) -> u64 {
+    (mask as u64) << 32
+}
+
+fn exchange(word: &AtomicU64, old: u64, new: u64) -> Result<(), u64> {
+    word.compare_exchange_weak(old, new, Ordering::Acquire, Ordering::Relaxed).map(|_| ())
+}
+
+/// The words that a range touches, each with the bits of its pages.
+fn words(range: PageRange) -> impl Iterator<Item = (usize, u32)> {
+    let end = if range.is_empty() { 0 } else { range.end().div_ceil(PAGES_PER_WORD) };
+    (range.first() / PAGES_PER_WORD..end).map(move |index| (index, mask_within(index, range)))
+}
+
+/// The bits of word `index` whose pages lie in the range.
+fn mask_within(index: usize, range: PageRange) -> u32 {
+    let base = index * PAGES_PER_WORD;
+    let low = range.first().saturating_sub(base).min(PAGES_PER_WORD);
+    let high = range.end().saturating_sub(base).min(PAGES_PER_WORD);
+    (((1u64 << high) - 1) & !((1u64 << low) - 1)) as u32
+}
+
+/// The unbroken run of ones around `bit`; nothing where `bit` is not set.
+fn run_around(bits: u32, bit: usize) -> u32 {
+    if bits & (1 << bit) == 0 {
+        return 0;
+    }
+    let above = (!(bits >> bit)).trailing_zeros() as usize;
+    let below = (!(bits << (PAGES_PER_WORD - 1 - bit))).leading_zeros() as usize;
+    let (first, end) = (bit + 1 - below, bit + above);
+    (((1u64 << end) - 1) & !((1u64 << first) - 1)) as u32
+}
+
+/// Where the words live: on the heap where they are few, else in a reservation of their own that is
+/// made and committed by the first write, which may happen inside the fault handler.
+#[derive(Debug)]
+enum Table {
+    Small(Box<[AtomicU64]>),
+    Large(LargeTable),
+}
+
+impl Table {
+    fn new(words: usize) -> Self {
+        if words <= SMALL_WORDS {
+            Self::Small(zeroed(words))
+        } else {
+            Self::Large(LargeTable::new(words))
+        }
+    }
+
+    /// The word for reading; `None` where nothing was ever written.
+    fn word(&self, index: usize) -> Option<&AtomicU64> {
+        match self {
+            Self::Small(words) => Some(&words[index]),
+            Self::Large(table) => table.word(index),
+        }
+    }
+
+    fn word_for_writing(&self, index: usize) -> Result<&AtomicU64, OsError> {
+        match self {
+            Self::Small(words) => Ok(&words[index]),
+            Self::Large(table) => table.word_for_writing(index),
+        }
+    }
+
+    fn granule_words(&self) -> usize {
+        match self {
+            Self::Small(words) => words.len().max(1),
+            Self::Large(table) => table.granule_words,
+        }
+    }
+
+    fn for_each_backed_word(&self, mut each: impl FnMut(usize, &AtomicU64)) {
+        match self {
+            Self::Small(words) => {
+                words.iter().enumerate().for_each(|(index, word)| each(index, word));
+            }
+            Self::Large(table) => table.for_each_backed_word(each),
+        }
+    }
+}
+
+/// Invariant: `base` is null or the start of a reservation of `words` words that this table owns;
+/// where the bit of a granule is set in `backed`, that granule is committed for as long as the table
+/// lives.
+#[derive(Debug)]
+struct LargeTable {
+    words: usize,
+    granule_words: usize,
+    base: AtomicPtr<u8>,
+    backed: Box<[AtomicU64]>,
+}
+
+impl LargeTable {
+    fn new(words: usize) -> Self {
+        let granule = (words * WORD_BYTES / 4096).next_power_of_two().max(SMALL_WORDS * WORD_BYTES);
+        let granule_words = granule.max(os::page_size()) / WORD_BYTES;
+        let granules = words.div_ceil(granule_words);
+        Self {
+            words,
+            granule_words,
+            base: AtomicPtr::new(ptr::null_mut()),
+            backed: zeroed(granules.div_ceil(64)),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.words.next_multiple_of(self.granule_words) * WORD_BYTES
+    }
+
+    fn is_backed(&self, granule: usize) -> bool {
+        self.backed[granule / 64].load(Ordering::Acquire) & (1 << (granule % 64)) != 0
+    }
+
+    fn word(&self, index: usize) -> Option<&AtomicU64> {
+        assert!(index < self.words);
+        if !self.is_backed(index / self.granule_words) {
+            return None;
+        }
+        let base = self.base.load(Ordering::Relaxed).cast::<AtomicU64>();
+        // SAFETY: by the invariant, the granule of this word is committed while `self` is borrowed,
+        // and it reads zero, a valid atomic, until it is written.
+        Some(unsafe { &*base.add(index) })
+    }
+
+    fn word_for_writing(&self, index: usize) -> Result<&AtomicU64, OsError> {
+        if let Some(word) = self.word(index) {
+            return Ok(word);
+        }
+        self.back(index / self.granule_words)?;
+        Ok(self.word(index).expect("the granule was backed just now"))
+    }
+
+    /// Commits one granule. Several threads may do so at once: committing again changes nothing.
+    fn back(&self, granule: usize) -> Result<(), OsError> {
+        let base = self.base()?;
+        let len = self.granule_words * WORD_BYTES;
+        // SAFETY: the granule lies inside the table's own reservation, since its length is a
+        // multiple of the granule.
+        unsafe { os::commit(base.add(granule * len), len)? };
+        self.backed[granule / 64].fetch_or(1 << (granule % 64), Ordering::Release);
+        Ok(())
+    }
+
+    fn base(&self) -> Result<NonNull<u8>, OsError> {
+        if let Some(base) = NonNull::new(self.base.load(Ordering::Acquire)) {
+            return Ok(base);
+        }
+        let fresh = os::reserve(self.bytes(), os::reserve_granularity(), &os::Attributes::PLAIN)?;
+        let exchange = self.base.compare_exchange(
+            ptr::null_mut(),
+            fresh.as_ptr(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        match exchange {
+            Ok(_) => Ok(fresh),
+            Err(winner) => {
+                // SAFETY: nobody else knows the reservation that lost the race.
+                unsafe { os::release(fresh, self.bytes())? };
+                Ok(NonNull::new(winner).expect("only a null pointer loses its place"))
+            }
+        }
+    }
+
+    fn for_each_backed_word(&self, mut each: impl FnMut(usize, &AtomicU64)) {
+        for granule in (0..self.words.div_ceil(self.granule_words)).filter(|&g| self.is_backed(g)) {
+            let first = granule * self.granule_words;
+            for index in first..(first + self.granule_words).min(self.words) {
+                if let Some(word) = self.word(index) {
+                    each(index, word);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for LargeTable {
+    fn drop(&mut self) {
+        if let Some(base) = NonNull::new(self.base.load(Ordering::Relaxed)) {
+            // SAFETY: the table owns this reservation, and nobody borrows it any more.
+            let released = unsafe { os::release(base, self.bytes()) };
+            debug_assert!(released.is_ok(), "releasing a page table: {released:?}");
+        }
+    }
+}
+
+#[cfg(not(loom))]
+fn zeroed(words: usize) -> Box<[AtomicU64]> {
+    // SAFETY: zero is a valid atomic. (Asking for zeroed memory keeps untouched pages of a long
+    // table out of memory.)
+    unsafe { Box::new_zeroed_slice(words).assume_init() }
+}
+
+#[cfg(loom)]
+fn zeroed(words: usize) -> Box<[AtomicU64]> {
+    (0..words).map(|_| AtomicU64::new(0)).collect()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn pages(first: usize, end: usize) -> PageRange {
+        PageSize::system().pages(first, end)
+    }
+
+    #[test]
+    fn a_claim_grows_both_ways_over_words_and_stops_at_committed_pages() {
+        let states = PageStates::new(200);
+        states.lock(pages(10, 11)).unwrap();
+        states.unlock_committed(pages(10, 11));
+        assert_eq!(states.claim(100, pages(0, 200)), Ok(Claim::Claimed(pages(11, 200))));
+        assert_eq!(states.claim(10, pages(0, 200)), Ok(Claim::Committed));
+        assert_eq!(states.claim(150, pages(0, 200)), Ok(Claim::Busy));
+        states.unlock_reserved(pages(11, 200));
+        assert_eq!(states.claim(5, pages(5, 6)), Ok(Claim::Claimed(pages(5, 6))));
+        assert_eq!(states.claim(4, pages(0, 200)), Ok(Claim::Claimed(pages(0, 5))));
+    }
+
+    #[test]
+    fn runs_follow_the_committed_bits() {
+        let states = PageStates::new(100);
+        states.lock(pages(0, 100)).unwrap();
+        states.unlock_committed(pages(30, 70));
+        states.unlock(pages(0, 30));
+        states.unlock(pages(70, 100));
+        let mut runs = Vec::new();
+        states
+            .for_each_run(pages(0, 100), |run, committed| {
+                runs.push((run.first(), run.end(), committed));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(runs, [(0, 30, false), (30, 70, true), (70, 100, false)]);
+        assert_eq!(states.count_committed(pages(0, 100)), 40);
+        assert!(states.all_committed(pages(30, 70)) && !states.all_committed(pages(29, 70)));
+    }
+
+    #[test]
+    fn the_largest_table_is_backed_only_where_it_is_written() {
+        let total = (64usize << 40) / 4096;
+        let states = PageStates::new(total);
+        assert_eq!(states.count_committed(pages(total - 9, total)), 0);
+        let far = pages(total - 3, total);
+        assert_eq!(states.claim(total - 1, far), Ok(Claim::Claimed(far)));
+        states.unlock_committed(far);
+        assert!(states.all_committed(far));
+        assert!(!states.is_committed(0));
+    }
+}

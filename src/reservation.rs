@@ -1,0 +1,771 @@
+//! Address space that is reserved once and committed as it is needed.
+//!
+//! A page of a reservation is in one of these states; each function says which transition it makes.
+//!
+//! ```text
+//! None ──reserve──▶ Reserved ──commit──▶ Committed ──touch/prefault──▶ Resident
+//!                      ▲                    │                              │
+//!                      └──────decommit──────┴──────────────────────────────┘      release: any ──▶ None
+//! ```
+//!
+//! Every operation on pages holds them in [`PageStates`] while it works, counts in [`Account`], and
+//! calls the system in between: this file is the only one where the three meet.
+
+use std::ffi::CString;
+use std::mem::ManuallyDrop;
+use std::ops::RangeBounds;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::budget::{Account, Budget, Shortage};
+use crate::error::Error;
+use crate::os::{self, Access, Attributes, Cause, HugePages, OsError};
+use crate::page::{PageRange, PageSize};
+use crate::page_map::PageMap;
+use crate::page_states::{Claim, PageStates};
+
+/// A range of addresses whose pages are committed and decommitted explicitly.
+///
+/// A reservation never moves and never grows: its addresses are its own until it is dropped. It
+/// hands out a raw pointer; reading or writing through it is sound for pages that are
+/// [committed](Self::commit), until they are decommitted.
+///
+/// All methods may be called from any thread, at the same time. An operation on a range holds its
+/// pages while it works; others that want the same pages wait.
+///
+/// ```
+/// use pagewise::{Reservation, page_size};
+///
+/// let memory = Reservation::new(1 << 30)?; // a gigabyte of addresses: costs nothing
+/// memory.commit(0..10)?;                   // the page that holds bytes 0 to 9
+/// assert_eq!(memory.committed(), page_size());
+/// unsafe { memory.as_ptr().write(42) };    // sound: the page is committed
+/// memory.decommit(0..page_size())?;
+/// assert_eq!(memory.committed(), 0);
+/// memory.release()?;
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Reservation {
+    /// Invariant: `mapping` is the start of `mapping_len` bytes of addresses that belong to this
+    /// value alone, and `start .. start + len` lies inside them, aligned to pages.
+    mapping: NonNull<u8>,
+    mapping_len: usize,
+    start: NonNull<u8>,
+    len: usize,
+    page: PageSize,
+    /// Invariant: a page that is committed here and not busy is accessible as far as `protect` was
+    /// not asked otherwise; what is counted in `account` is what is committed here, or held by an
+    /// operation that is about to say so.
+    states: PageStates,
+    account: Account,
+    attributes: Attributes,
+    was_protected: AtomicBool,
+}
+
+// SAFETY: the addresses belong to this value alone, whichever thread uses it.
+unsafe impl Send for Reservation {}
+// SAFETY: what methods change through `&self` is atomic, or held in `states` while it changes.
+unsafe impl Sync for Reservation {}
+
+/// What the fault handler did about a page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Served {
+    /// These pages were committed, the wanted one among them.
+    Committed(PageRange),
+    /// Somebody else had committed the page before.
+    Already,
+    /// Somebody else is changing the page: look again in a moment.
+    Busy,
+}
+
+/// Why the fault handler did not commit a page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ServeError {
+    Limit(Shortage),
+    System(OsError),
+}
+
+impl Reservation {
+    /// Reserves at least `len` bytes, rounded up to whole pages, with no access. None → Reserved.
+    ///
+    /// # Errors
+    /// [`ZeroLength`](Error::ZeroLength), [`Overflow`](Error::Overflow) beyond `isize::MAX`, or
+    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted).
+    pub fn new(len: usize) -> Result<Self, Error> {
+        Self::builder(len).build()
+    }
+
+    /// Reserves with options: alignment, guard pages, limits, a name, and more.
+    pub fn builder(len: usize) -> ReservationBuilder {
+        ReservationBuilder::new(len)
+    }
+
+    /// The first byte. Aligned to [`reserve_granularity`](crate::reserve_granularity) at least
+    /// (to the page size where there are guard pages).
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// Bytes that are reserved: what was asked for, rounded up to whole pages.
+    #[allow(clippy::len_without_is_empty)] // a reservation is never empty
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes that are committed now. Exact whenever no operation is under way.
+    pub fn committed(&self) -> usize {
+        self.account.own().used()
+    }
+
+    /// The most bytes that were ever committed at once.
+    pub fn peak(&self) -> usize {
+        self.account.own().peak()
+    }
+
+    /// Bytes that may be committed at most: the limit given to the builder, rounded down to whole
+    /// pages, or the length.
+    pub fn limit(&self) -> usize {
+        self.account.own().limit()
+    }
+
+    /// Bytes of a page of this reservation: [`page_size`](crate::page_size), unless it is made of
+    /// explicit huge pages.
+    pub fn page_size(&self) -> usize {
+        self.page.bytes()
+    }
+
+    pub(crate) fn page(&self) -> PageSize {
+        self.page
+    }
+
+    /// Makes a range usable: readable, writable, zero where it is new. Reserved → Committed.
+    ///
+    /// Rounds outward to whole pages. Pages that are committed already keep what they hold (and the
+    /// access that [`protect`](Self::protect) gave them). All or nothing: what fails half-way is
+    /// rolled back.
+    ///
+    /// # Errors
+    /// [`BudgetReached`](Error::BudgetReached), [`CommitRefused`](Error::CommitRefused),
+    /// [`MappingsExhausted`](Error::MappingsExhausted), or a bad range.
+    pub fn commit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        self.commit_pages(self.page.outward(range, self.len)?, OnRefusal::RollBack)
+    }
+
+    /// Like [`commit`](Self::commit), for memory that other threads may be faulting into: pages that
+    /// were committed before the system refused stay, since somebody may have written to them.
+    pub(crate) fn commit_among_faults(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        self.commit_pages(self.page.outward(range, self.len)?, OnRefusal::KeepPrefix)
+    }
+
+    fn commit_pages(&self, range: PageRange, on_refusal: OnRefusal) -> Result<(), Error> {
+        if range.is_empty() || self.states.all_committed(range) {
+            return Ok(());
+        }
+        self.hold(range, "commit")?;
+        let missing = self.page.bytes() * (range.count() - self.states.count_committed(range));
+        if let Err(Shortage { used, limit }) = self.account.take_exactly(missing) {
+            self.states.unlock(range);
+            let offset = range.offset();
+            return Err(Error::BudgetReached { offset, requested: missing, used, limit });
+        }
+        let mut done = range.first();
+        let result = self.states.for_each_run(range, |run, is_committed| {
+            done = run.first();
+            if is_committed {
+                return Ok(());
+            }
+            // SAFETY: the run lies inside this reservation and is held; it is reserved.
+            unsafe { os::commit(self.address(run), run.len()) }
+        });
+        match result {
+            Ok(()) => {
+                self.states.unlock_committed(range);
+                Ok(())
+            }
+            Err(error) => {
+                let failed =
+                    range.with(done, self.states.run(range.with(done, range.end())).0.end());
+                Err(self.undo_commit(range, failed, missing, error, on_refusal))
+            }
+        }
+    }
+
+    /// After a refusal at `failed`: everything that was reserved goes back, or what comes before the
+    /// refused page stays.
+    fn undo_commit(
+        &self,
+        range: PageRange,
+        failed: PageRange,
+        taken: usize,
+        error: OsError,
+        on_refusal: OnRefusal,
+    ) -> Error {
+        let reason = self.commit_error(failed, error);
+        let kept_end = match on_refusal {
+            OnRefusal::RollBack => range.first(),
+            OnRefusal::KeepPrefix => self.commit_prefix(failed),
+        };
+        let (kept, rest) = (range.with(range.first(), kept_end), range.with(kept_end, range.end()));
+        let mut kept_bytes = 0;
+        let _ = self.states.for_each_run(kept, |run, is_committed| {
+            kept_bytes += if is_committed { 0 } else { run.len() };
+            Ok(())
+        });
+        let _ = self.states.for_each_run(rest, |run, is_committed| {
+            if !is_committed && on_refusal == OnRefusal::RollBack && run.first() <= failed.first() {
+                // Where even this is refused, the pages are accessible but count as reserved: no
+                // data is lost, and the next commit finds them as it expects.
+                // SAFETY: the run is held, was reserved, and nobody was told that it is committed.
+                let _ = unsafe { os::decommit(self.address(run), run.len(), &self.attributes) };
+            }
+            Ok(())
+        });
+        self.account.give_back(taken - kept_bytes);
+        self.states.unlock_committed(kept);
+        self.states.unlock(rest);
+        reason
+    }
+
+    /// Commits as much as the system grants from the start of a held, reserved run, after it refused
+    /// the whole, and returns the page index where it ended. Async-signal-safe.
+    ///
+    /// The system commits in ascending order, so that halving finds the edge in a few calls, and
+    /// where a single page is refused, nothing behind it was committed by the calls before.
+    fn commit_prefix(&self, run: PageRange) -> usize {
+        let (mut at, mut size) = (run.first(), run.count());
+        while at < run.end() {
+            let part = run.with(at, run.end().min(at + size));
+            // SAFETY: the part lies inside the run, which the caller holds.
+            match unsafe { os::commit(self.address(part), part.len()) } {
+                Ok(()) => at = part.end(),
+                Err(_) if size > 1 => size = size.div_ceil(2),
+                Err(_) => break,
+            }
+        }
+        at
+    }
+
+    /// Commits pages for the fault handler: `page`, and of `wanted` what is free, without a gap, as
+    /// far as limits and system allow. Async-signal-safe; the state of every page is exact on return.
+    pub(crate) fn serve(&self, page: usize, wanted: PageRange) -> Result<Served, ServeError> {
+        let claimed = match self.states.claim(page, wanted).map_err(ServeError::System)? {
+            Claim::Claimed(claimed) => claimed,
+            Claim::Committed => return Ok(Served::Already),
+            Claim::Busy => return Ok(Served::Busy),
+        };
+        let granted = match self.account.take_up_to(claimed.len(), self.page.bytes()) {
+            Ok(bytes) => self.shrink_claim(page, claimed, bytes),
+            Err(shortage) => {
+                self.states.unlock(claimed);
+                return Err(ServeError::Limit(shortage));
+            }
+        };
+        // SAFETY: the pages lie inside this reservation and are held; they are reserved.
+        match unsafe { os::commit(self.address(granted), granted.len()) } {
+            Ok(()) => {
+                self.states.unlock_committed(granted);
+                Ok(Served::Committed(granted))
+            }
+            Err(error) => self.serve_less(page, granted, error),
+        }
+    }
+
+    /// Frees what the limits did not grant of a claim: pages behind `page` first, then before it.
+    fn shrink_claim(&self, page: usize, claimed: PageRange, bytes: usize) -> PageRange {
+        let pages = bytes / self.page.bytes();
+        let first = claimed.first().max((page + 1).saturating_sub(pages));
+        let granted = claimed.with(first, first + pages);
+        self.states.unlock(claimed.with(claimed.first(), granted.first()));
+        self.states.unlock(claimed.with(granted.end(), claimed.end()));
+        granted
+    }
+
+    /// After the system refused a batch: the prefix that it grants, then the one page by itself.
+    fn serve_less(
+        &self,
+        page: usize,
+        granted: PageRange,
+        error: OsError,
+    ) -> Result<Served, ServeError> {
+        let end = self.commit_prefix(granted);
+        self.states.unlock_committed(granted.with(granted.first(), end));
+        let one = granted.with(page, page + 1);
+        if page < end {
+            self.account.give_back(granted.with(end, granted.end()).len());
+            self.states.unlock(granted.with(end, granted.end()));
+            return Ok(Served::Committed(granted.with(granted.first(), end)));
+        }
+        // SAFETY: the page is part of the claim that is still held.
+        let alone = unsafe { os::commit(self.address(one), one.len()) };
+        self.states.unlock(granted.with(end, page));
+        self.states.unlock(granted.with(page + 1, granted.end()));
+        let committed = usize::from(alone.is_ok()) + end - granted.first();
+        self.account.give_back(granted.len() - committed * self.page.bytes());
+        match alone {
+            Ok(()) => {
+                self.states.unlock_committed(one);
+                Ok(Served::Committed(one))
+            }
+            Err(_) => {
+                self.states.unlock(one);
+                Err(ServeError::System(error))
+            }
+        }
+    }
+
+    /// Makes a range inaccessible and returns its memory and its commit charge to the system.
+    /// Committed → Reserved.
+    ///
+    /// Rounds inward: only pages that lie whole inside the range. Pages that are not committed stay
+    /// reserved. The next commit reads zero. What is refused changes nothing.
+    ///
+    /// # Errors
+    /// [`MappingsExhausted`](Error::MappingsExhausted), or a bad range.
+    pub fn decommit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        let range = self.page.inward(range, self.len)?;
+        for part in self.states.written_parts(range) {
+            self.decommit_part(part)?;
+        }
+        Ok(())
+    }
+
+    fn decommit_part(&self, mut part: PageRange) -> Result<(), Error> {
+        self.hold(part, "decommit")?;
+        while !part.is_empty() {
+            let (run, is_committed) = self.states.run(part);
+            if is_committed {
+                // SAFETY: the run is held and committed; its contents are the caller's to give up.
+                let result =
+                    unsafe { os::decommit(self.address(run), run.len(), &self.attributes) };
+                if let Err(error) = result {
+                    self.states.unlock(part);
+                    return Err(self.operation_error("decommit", run, error));
+                }
+                self.account.give_back(run.len());
+            }
+            self.states.unlock_reserved(run);
+            part = part.with(run.end(), part.end());
+        }
+        Ok(())
+    }
+
+    /// Makes a range read zero; it stays committed and charged. Its memory may go back to the system.
+    ///
+    /// Rounds inward. Pages that are not committed are left alone: they read zero once they are.
+    /// Pages that were [protected](Self::protect) may be read-write afterwards.
+    ///
+    /// # Errors
+    /// A bad range, or what the system says.
+    pub fn zero(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        let range = self.page.inward(range, self.len)?;
+        // SAFETY: the runs are held and committed; the caller gives up their contents.
+        self.on_committed(range, "zero", |start, len| unsafe { os::zero(start, len) })
+    }
+
+    /// Gives up the contents of a range without giving up its pages: it stays committed and charged,
+    /// and holds anything until it is written again. The system takes the memory when it needs it.
+    ///
+    /// Rounds inward. Pages that are not committed are left alone.
+    ///
+    /// # Errors
+    /// A bad range, or what the system says.
+    pub fn discard(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        let range = self.page.inward(range, self.len)?;
+        // SAFETY: the runs are held and committed; the caller gives up their contents.
+        self.on_committed(range, "discard", |start, len| unsafe { os::discard(start, len) })
+    }
+
+    fn on_committed(
+        &self,
+        range: PageRange,
+        operation: &'static str,
+        call: impl Fn(NonNull<u8>, usize) -> Result<(), OsError>,
+    ) -> Result<(), Error> {
+        for part in self.states.written_parts(range) {
+            self.hold(part, operation)?;
+            let result = self.states.for_each_run(part, |run, is_committed| {
+                if is_committed { call(self.address(run), run.len()) } else { Ok(()) }
+            });
+            self.states.unlock(part);
+            result.map_err(|error| self.operation_error(operation, part, error))?;
+        }
+        Ok(())
+    }
+
+    /// Changes the access rights of committed pages. Never changes what is charged.
+    ///
+    /// Rounds outward to whole pages.
+    ///
+    /// # Errors
+    /// [`NotCommitted`](Error::NotCommitted) where a page is not (and nothing is changed), a bad
+    /// range, or what the system says.
+    pub fn protect(&self, range: impl RangeBounds<usize>, access: Access) -> Result<(), Error> {
+        if access != Access::ReadWrite {
+            self.was_protected.store(true, Ordering::Relaxed);
+        }
+        // SAFETY: the range is held and committed.
+        self.on_all_committed(range, "protect", |start, len| unsafe {
+            os::protect(start, len, access)
+        })
+    }
+
+    /// Makes committed pages resident now, so that the first touch costs nothing. Committed →
+    /// Resident.
+    ///
+    /// Best effort: where the system cannot, or after a page of this reservation was
+    /// [protected](Self::protect) on a system that prefaults by touching, the first touch does it.
+    /// Rounds outward to whole pages.
+    ///
+    /// # Errors
+    /// [`NotCommitted`](Error::NotCommitted) where a page is not, or a bad range.
+    pub fn prefault(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        let may_touch = !(os::PREFAULT_TOUCHES && self.was_protected.load(Ordering::Relaxed));
+        self.on_all_committed(range, "prefault", |start, len| {
+            if may_touch {
+                // SAFETY: the range is held, committed, and accessible where that matters.
+                unsafe { os::prefault(start, len) };
+            }
+            Ok(())
+        })
+    }
+
+    /// Prefaults pages that were committed just now. Async-signal-safe.
+    pub(crate) fn prefault_pages(&self, range: PageRange) {
+        // SAFETY: the pages are committed and accessible; populating changes no contents.
+        unsafe { os::prefault(self.address(range), range.len()) };
+    }
+
+    /// Keeps committed pages in physical memory (`mlock`, `VirtualLock`). Rounds outward.
+    ///
+    /// # Errors
+    /// [`Locked`](Error::Locked) beyond what the system lets a process lock,
+    /// [`NotCommitted`](Error::NotCommitted), or a bad range.
+    pub fn lock(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        // SAFETY: the range is held and committed.
+        self.on_all_committed(range, "lock", |start, len| unsafe { os::lock(start, len) })
+    }
+
+    /// Undoes [`lock`](Self::lock). Rounds outward.
+    ///
+    /// # Errors
+    /// [`NotCommitted`](Error::NotCommitted), a bad range, or what the system says.
+    pub fn unlock(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        // SAFETY: the range is held and committed.
+        self.on_all_committed(range, "unlock", |start, len| unsafe { os::unlock(start, len) })
+    }
+
+    fn on_all_committed(
+        &self,
+        range: impl RangeBounds<usize>,
+        operation: &'static str,
+        call: impl Fn(NonNull<u8>, usize) -> Result<(), OsError>,
+    ) -> Result<(), Error> {
+        let range = self.page.outward(range, self.len)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        if !self.states.is_committed(range.first()) {
+            return Err(Error::NotCommitted { operation, offset: range.offset() });
+        }
+        self.hold(range, operation)?;
+        let (run, is_committed) = self.states.run(range);
+        let result = if !is_committed {
+            Err(Error::NotCommitted { operation, offset: range.offset() })
+        } else if run != range {
+            let offset = range.with(run.end(), range.end()).offset();
+            Err(Error::NotCommitted { operation, offset })
+        } else {
+            call(self.address(range), range.len())
+                .map_err(|error| self.operation_error(operation, range, error))
+        };
+        self.states.unlock(range);
+        result
+    }
+
+    /// Which pages are reserved, committed, resident, huge, swapped: now.
+    ///
+    /// # Errors
+    /// What the system says about residency.
+    pub fn page_map(&self) -> Result<PageMap, Error> {
+        PageMap::of(self)
+    }
+
+    pub(crate) fn states(&self) -> &PageStates {
+        &self.states
+    }
+
+    /// Gives the addresses back. Any → None. Dropping does the same, and cannot report an error.
+    ///
+    /// # Errors
+    /// What the system says (for instance about memory that somebody sealed).
+    pub fn release(self) -> Result<(), Error> {
+        // Whatever happens, the value is gone: releasing twice could hit somebody else's memory.
+        ManuallyDrop::new(self).release_now()
+    }
+
+    fn release_now(&mut self) -> Result<(), Error> {
+        self.account.give_back(self.account.own().used());
+        // SAFETY: the mapping belongs to this value, which is not used afterwards.
+        let result = unsafe { os::release(self.mapping, self.mapping_len) };
+        result.map_err(|error| {
+            self.operation_error("release", self.page.pages(0, self.page.page_of(self.len)), error)
+        })
+    }
+
+    /// In the child of a fork: ends what other threads of the parent were doing. Async-signal-safe.
+    pub(crate) fn end_abandoned_changes(&self) {
+        self.states.end_abandoned_changes(self.page, |run, was_committed| {
+            // SAFETY: the threads that held the run do not exist in this process.
+            let again = |run: PageRange| unsafe { os::commit(self.address(run), run.len()) };
+            if was_committed {
+                // A decommit may have been under way; its pages are given up, or untouched.
+                return again(run).is_ok();
+            }
+            // SAFETY: as above; a page that was being committed was never written by anybody.
+            let _ = unsafe { os::decommit(self.address(run), run.len(), &self.attributes) };
+            false
+        });
+        self.account.recount(self.states.count_all_committed() * self.page.bytes());
+    }
+
+    fn hold(&self, range: PageRange, operation: &'static str) -> Result<(), Error> {
+        self.states.lock(range).map_err(|error| self.operation_error(operation, range, error))
+    }
+
+    pub(crate) fn address(&self, range: PageRange) -> NonNull<u8> {
+        // SAFETY: page ranges are made by checking against `len`.
+        unsafe { self.start.add(range.offset()) }
+    }
+
+    fn commit_error(&self, range: PageRange, error: OsError) -> Error {
+        let (offset, len, source) = (range.offset(), range.len(), error.into());
+        match os::diagnose(error) {
+            Cause::Mappings { mappings, max } => {
+                Error::MappingsExhausted { operation: "commit", mappings, max, source }
+            }
+            Cause::Locked => Error::Locked { operation: "commit", len, source },
+            _ => Error::CommitRefused { offset, len, source },
+        }
+    }
+
+    fn operation_error(&self, operation: &'static str, range: PageRange, error: OsError) -> Error {
+        let source = error.into();
+        match os::diagnose(error) {
+            Cause::Mappings { mappings, max } => {
+                Error::MappingsExhausted { operation, mappings, max, source }
+            }
+            Cause::Locked => Error::Locked { operation, len: range.len(), source },
+            Cause::OutOfMemory if matches!(operation, "lock") => {
+                Error::Locked { operation, len: range.len(), source }
+            }
+            _ => Error::System { operation, source },
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let released = self.release_now();
+        debug_assert!(released.is_ok(), "releasing a reservation: {released:?}");
+    }
+}
+
+/// What becomes of the pages before the one that the system refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnRefusal {
+    RollBack,
+    KeepPrefix,
+}
+
+/// Options for a [`Reservation`].
+///
+/// ```
+/// use pagewise::Reservation;
+///
+/// let memory = Reservation::builder(64 << 20)
+///     .align(2 << 20)        // bytes; a power of two
+///     .guard_pages(1)        // one inaccessible page before and one behind
+///     .name("column store")  // shown in /proc/self/maps on Linux
+///     .dump(false)           // keep it out of core dumps
+///     .build()?;
+/// assert_eq!(memory.as_ptr() as usize % (2 << 20), 0);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder reserves nothing until `build`"]
+pub struct ReservationBuilder {
+    len: usize,
+    at_least: usize,
+    align: usize,
+    guard_pages: usize,
+    huge_pages: HugePages,
+    limit: usize,
+    budget: Option<Budget>,
+    name: Option<String>,
+    dump: bool,
+}
+
+impl ReservationBuilder {
+    pub(crate) fn new(len: usize) -> Self {
+        Self {
+            len,
+            at_least: len,
+            align: 1,
+            guard_pages: 0,
+            huge_pages: HugePages::System,
+            limit: usize::MAX,
+            budget: None,
+            name: None,
+            dump: true,
+        }
+    }
+
+    /// Aligns the start to `align` bytes, a power of two. Smaller than the granularity: no effect.
+    pub fn align(mut self, align: usize) -> Self {
+        self.align = align;
+        self
+    }
+
+    /// Keeps `pages` inaccessible pages before the start and behind the end. They are not part of
+    /// the length and can never be committed.
+    pub fn guard_pages(mut self, pages: usize) -> Self {
+        self.guard_pages = pages;
+        self
+    }
+
+    /// Huge pages, transparent or explicit; transparent ones align the start to them, too.
+    pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.huge_pages = huge_pages;
+        self
+    }
+
+    /// Commits at most `bytes`, rounded down to whole pages.
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// Takes every commit from a budget, which other reservations may share.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// A name for people who look at the process (Linux 5.17: `/proc/self/maps`). A wish: what does
+    /// not fit (80 bytes of printable ASCII) is cut or replaced.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+    pub fn dump(mut self, dump: bool) -> Self {
+        self.dump = dump;
+        self
+    }
+
+    /// Takes less where the address space is small: halves the length until it fits, but not below
+    /// `min` bytes.
+    pub fn at_least(mut self, min: usize) -> Self {
+        self.at_least = min;
+        self
+    }
+
+    /// Reserves. None → Reserved.
+    ///
+    /// # Errors
+    /// As [`Reservation::new`]; [`BadAlignment`](Error::BadAlignment);
+    /// [`Unsupported`](Error::Unsupported) for explicit huge pages where there are none.
+    pub fn build(self) -> Result<Reservation, Error> {
+        if self.len == 0 {
+            return Err(Error::ZeroLength);
+        }
+        if !self.align.is_power_of_two() {
+            return Err(Error::BadAlignment { align: self.align });
+        }
+        let page = self.page()?;
+        let (mut len, least) = (self.len, self.at_least.clamp(1, self.len));
+        loop {
+            match self.reserve(len, page) {
+                Err(Error::AddressSpaceExhausted { .. }) if len > least => {
+                    len = (len / 2).max(least);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn page(&self) -> Result<PageSize, Error> {
+        if self.huge_pages != HugePages::Explicit {
+            return Ok(PageSize::system());
+        }
+        let size = os::explicit_huge_page_size().ok_or(Error::Unsupported {
+            what: "explicit huge pages: the pool is empty (Linux: raise `vm.nr_hugepages`), or this \
+                   system has none; transparent ones need no pool",
+        })?;
+        Ok(PageSize::of(size))
+    }
+
+    fn reserve(&self, len: usize, page: PageSize) -> Result<Reservation, Error> {
+        let overflow = Error::Overflow { requested: self.len };
+        let guard = self.guard_pages.checked_mul(page.bytes());
+        let rounded = page.round_up(len).filter(|&len| len <= isize::MAX as usize);
+        let (Some(len), Some(guard)) = (rounded, guard) else { return Err(overflow) };
+        let align = self.align.max(page.bytes()).max(self.huge_page_alignment(len));
+        // Guard pages come before the start: the start is aligned by leaving more room there.
+        let before = if guard == 0 { Some(0) } else { guard.checked_next_multiple_of(align) };
+        let mapping_len = before.and_then(|before| before.checked_add(len)?.checked_add(guard));
+        let (Some(before), Some(mapping_len)) = (before, mapping_len) else { return Err(overflow) };
+        let attributes = self.attributes();
+        let mapping = os::reserve(mapping_len, align.max(os::reserve_granularity()), &attributes)
+            .map_err(|error| self.reserve_error(mapping_len, error))?;
+        Ok(Reservation {
+            mapping,
+            mapping_len,
+            // SAFETY: `before` lies inside the mapping.
+            start: unsafe { mapping.add(before) },
+            len,
+            page,
+            states: PageStates::new(page.page_of(len)),
+            account: Account::new(page.round_down(self.limit.min(len)), self.budget.clone()),
+            attributes,
+            was_protected: AtomicBool::new(false),
+        })
+    }
+
+    /// Transparent huge pages come only to ranges that are aligned to them.
+    fn huge_page_alignment(&self, len: usize) -> usize {
+        const HUGE: usize = 2 << 20;
+        if self.huge_pages == HugePages::Transparent && len >= HUGE { HUGE } else { 1 }
+    }
+
+    fn attributes(&self) -> Attributes {
+        let printable = |byte: u8| match byte {
+            b'[' | b']' | b'\\' | b'$' | b'`' => b'_',
+            b' '..=b'~' => byte,
+            _ => b'_',
+        };
+        let name = self.name.as_ref().map(|name| {
+            let bytes: Vec<u8> = name.bytes().take(79).map(printable).collect();
+            CString::new(bytes).expect("printable bytes are not zero")
+        });
+        Attributes { huge_pages: self.huge_pages, dump: self.dump, name }
+    }
+
+    fn reserve_error(&self, requested: usize, error: OsError) -> Error {
+        let source = error.into();
+        match os::diagnose(error) {
+            Cause::Mappings { mappings, max } => {
+                Error::MappingsExhausted { operation: "reserve", mappings, max, source }
+            }
+            Cause::Locked => Error::Locked { operation: "reserve", len: requested, source },
+            Cause::OutOfMemory if self.huge_pages == HugePages::Explicit => Error::Unsupported {
+                what: "so many explicit huge pages: the pool is too small (Linux: \
+                       `vm.nr_hugepages`)",
+            },
+            Cause::OutOfMemory => Error::AddressSpaceExhausted { requested, source },
+            Cause::Unsupported | Cause::Other => Error::System { operation: "reserve", source },
+        }
+    }
+}
