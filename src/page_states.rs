@@ -200,13 +200,13 @@ impl PageStates {
         let base = index * PAGES_PER_WORD;
         let mut first = base + claimed.trailing_zeros() as usize;
         let mut end = base + PAGES_PER_WORD - claimed.leading_zeros() as usize;
-        while first % PAGES_PER_WORD == 0 && first > wanted.first() {
+        while first.is_multiple_of(PAGES_PER_WORD) && first > wanted.first() {
             match self.claim_at_edge(first / PAGES_PER_WORD - 1, wanted, PAGES_PER_WORD - 1) {
                 0 => break,
                 mask => first -= mask.count_ones() as usize,
             }
         }
-        while end % PAGES_PER_WORD == 0 && end < wanted.end() {
+        while end.is_multiple_of(PAGES_PER_WORD) && end < wanted.end() {
             match self.claim_at_edge(end / PAGES_PER_WORD, wanted, 0) {
                 0 => break,
                 mask => end += mask.count_ones() as usize,
@@ -476,9 +476,10 @@ impl Drop for LargeTable {
 
 #[cfg(not(loom))]
 fn zeroed(words: usize) -> Box<[AtomicU64]> {
-    // SAFETY: zero is a valid atomic. (Asking for zeroed memory keeps untouched pages of a long
-    // table out of memory.)
-    unsafe { Box::new_zeroed_slice(words).assume_init() }
+    // Zeroed memory from the allocator keeps untouched pages of a long table out of memory.
+    let plain = vec![0u64; words].into_boxed_slice();
+    // SAFETY: an atomic has the size, alignment and values of what it holds.
+    unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU64]) }
 }
 
 #[cfg(loom)]

@@ -7,8 +7,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use super::{Attributes, Cause, OsError, Residency, unix};
 
 pub(crate) use unix::{
-    commit, lock, page_size, process_id, protect, release, reserve_granularity, unlock,
-    write_stderr, yield_now,
+    commit, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr, yield_now,
 };
 
 /// Prefaulting writes to each page.

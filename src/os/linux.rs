@@ -9,8 +9,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use super::{Attributes, Cause, HugePages, OsError, Residency, unix};
 
 pub(crate) use unix::{
-    commit, lock, page_size, process_id, protect, release, reserve_granularity, unlock,
-    write_stderr, yield_now,
+    commit, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr, yield_now,
 };
 
 /// Prefaulting is a system call that needs no access rights of its own.

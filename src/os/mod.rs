@@ -10,8 +10,8 @@
 //!   of committed pages; newly committed pages read zero. A `commit` that fails may have committed a
 //!   prefix of the range, never anything behind it.
 //! - [`zero`], [`discard`], [`protect`], [`prefault`], [`lock`], [`unlock`] are for committed pages.
-//! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`],
-//!   [`process_id`] and [`write_stderr`] are async-signal-safe: the fault handler calls them.
+//! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`]
+//!   and [`write_stderr`] are async-signal-safe: the fault handler calls them.
 //!
 //! `model` is a pretended operating system for Miri and for failure injection; it checks the contract.
 
@@ -55,6 +55,8 @@ compile_error!(
      that src/os/mod.rs lists"
 );
 
+#[cfg(any(miri, pagewise_model))]
+pub use imp::refuse_commits_after;
 pub(crate) use imp::*;
 
 /// An error code of the operating system (`errno`, or Windows' last error).
@@ -69,6 +71,7 @@ impl From<OsError> for io::Error {
 
 /// What a person who reads the error would want told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code)] // no system knows all of them
 pub(crate) enum Cause {
     /// Addresses, memory or commit charge ran out.
     OutOfMemory,
@@ -111,6 +114,7 @@ pub enum HugePages {
 
 /// What a reservation keeps whenever its pages are mapped anew.
 #[derive(Debug)]
+#[allow(dead_code)] // only Linux has all of them
 pub(crate) struct Attributes {
     pub(crate) huge_pages: HugePages,
     pub(crate) dump: bool,

@@ -195,10 +195,6 @@ pub(crate) fn yield_now() {
     std::thread::yield_now();
 }
 
-pub(crate) fn process_id() -> u32 {
-    std::process::id()
-}
-
 pub(crate) fn write_stderr(text: &[u8]) {
     eprint!("{}", String::from_utf8_lossy(text));
 }

@@ -128,7 +128,8 @@ unsafe fn change_access(
     flags: MprotectFlags,
 ) -> Result<(), OsError> {
     // SAFETY: the caller's promise.
-    Ok(unsafe { rustix::mm::mprotect(start.as_ptr().cast(), len, flags)? })
+    unsafe { rustix::mm::mprotect(start.as_ptr().cast(), len, flags)? };
+    Ok(())
 }
 
 /// `mlock`. [`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html)
@@ -137,7 +138,8 @@ unsafe fn change_access(
 /// See the contract of [`os`](super).
 pub(crate) unsafe fn lock(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
     // SAFETY: locking changes residency only.
-    Ok(unsafe { rustix::mm::mlock(start.as_ptr().cast(), len)? })
+    unsafe { rustix::mm::mlock(start.as_ptr().cast(), len)? };
+    Ok(())
 }
 
 /// `munlock`.
@@ -146,7 +148,8 @@ pub(crate) unsafe fn lock(start: NonNull<u8>, len: usize) -> Result<(), OsError>
 /// See the contract of [`os`](super).
 pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
     // SAFETY: unlocking changes residency only.
-    Ok(unsafe { rustix::mm::munlock(start.as_ptr().cast(), len)? })
+    unsafe { rustix::mm::munlock(start.as_ptr().cast(), len)? };
+    Ok(())
 }
 
 /// `munmap` of a whole reservation. [`munmap(2)`](https://man7.org/linux/man-pages/man2/munmap.2.html)
@@ -160,10 +163,6 @@ pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsErr
 
 pub(crate) fn yield_now() {
     rustix::thread::sched_yield();
-}
-
-pub(crate) fn process_id() -> u32 {
-    rustix::process::getpid().as_raw_nonzero().get() as u32
 }
 
 /// `write(2, text)`: as much as goes, errors are nobody's to hear.

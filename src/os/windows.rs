@@ -18,9 +18,7 @@ use windows_sys::Win32::System::ProcessStatus::{
     K32QueryWorkingSetEx, PSAPI_WORKING_SET_EX_INFORMATION,
 };
 use windows_sys::Win32::System::SystemInformation::{GetSystemInfo, SYSTEM_INFO};
-use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetCurrentProcessId, SwitchToThread,
-};
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, SwitchToThread};
 
 use super::{Access, Attributes, Cause, OsError, Residency};
 use crate::sync::{AtomicUsize, Ordering};
@@ -203,11 +201,6 @@ pub(crate) unsafe fn release(start: NonNull<u8>, _len: usize) -> Result<(), OsEr
 pub(crate) fn yield_now() {
     // SAFETY: gives the processor away.
     unsafe { SwitchToThread() };
-}
-
-pub(crate) fn process_id() -> u32 {
-    // SAFETY: has no preconditions.
-    unsafe { GetCurrentProcessId() }
 }
 
 pub(crate) fn write_stderr(text: &[u8]) {

@@ -1,0 +1,212 @@
+//! What the fault handler did, told to ordinary code.
+
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+
+/// One served or refused page fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FaultEvent {
+    /// The byte that was touched, from the start of the region.
+    pub offset: usize,
+    /// Whether it was a write; `None` where the system does not tell.
+    pub write: Option<bool>,
+    /// What came of it.
+    pub outcome: FaultOutcome,
+}
+
+/// What came of a page fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultOutcome {
+    /// These bytes were committed.
+    Committed {
+        /// First byte, from the start of the region.
+        start: usize,
+        /// How many bytes.
+        len: usize,
+    },
+    /// The limit was reached, or the system said no.
+    Refused,
+}
+
+/// A bounded queue that many handlers fill and one reader at a time empties. Never blocks: what does
+/// not fit is counted.
+///
+/// Invariant: a slot whose turn is `n` is free for the event with number `n`; one whose turn is
+/// `n + 1` holds that event.
+#[derive(Debug)]
+pub(super) struct EventRing {
+    slots: Box<[Slot]>,
+    head: AtomicUsize,
+    tail: AtomicUsize,
+    lost: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    turn: AtomicUsize,
+    offset: AtomicUsize,
+    start: AtomicUsize,
+    /// Bytes in the upper bits; access and outcome in the lowest four.
+    len_and_kind: AtomicUsize,
+}
+
+const WRITE: usize = 1;
+const READ: usize = 2;
+const REFUSED: usize = 4;
+
+impl EventRing {
+    /// Room for at least `capacity` events; none at all for zero.
+    pub(super) fn new(capacity: usize) -> Self {
+        let slots = if capacity == 0 { 0 } else { capacity.next_power_of_two() };
+        let slot = |turn| Slot {
+            turn: AtomicUsize::new(turn),
+            offset: AtomicUsize::new(0),
+            start: AtomicUsize::new(0),
+            len_and_kind: AtomicUsize::new(0),
+        };
+        Self {
+            slots: (0..slots).map(slot).collect(),
+            head: AtomicUsize::new(0),
+            tail: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn slot(&self, number: usize) -> &Slot {
+        &self.slots[number & (self.slots.len() - 1)]
+    }
+
+    /// Async-signal-safe.
+    pub(super) fn push(&self, event: FaultEvent) {
+        if self.slots.is_empty() {
+            return;
+        }
+        let mut number = self.tail.load(Ordering::Relaxed);
+        loop {
+            let turn = self.slot(number).turn.load(Ordering::Acquire);
+            if turn == number {
+                let next = number.wrapping_add(1);
+                match self.tail.compare_exchange_weak(
+                    number,
+                    next,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => break,
+                    Err(now) => number = now,
+                }
+            } else if turn.wrapping_sub(number) > usize::MAX / 2 {
+                // The event from one round before is still there: full.
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                return;
+            } else {
+                number = self.tail.load(Ordering::Relaxed);
+            }
+        }
+        let slot = self.slot(number);
+        let access = match event.write {
+            Some(true) => WRITE,
+            Some(false) => READ,
+            None => 0,
+        };
+        let (start, len, refused) = match event.outcome {
+            FaultOutcome::Committed { start, len } => (start, len, 0),
+            FaultOutcome::Refused => (0, 0, REFUSED),
+        };
+        slot.offset.store(event.offset, Ordering::Relaxed);
+        slot.start.store(start, Ordering::Relaxed);
+        slot.len_and_kind.store(len << 4 | access | refused, Ordering::Relaxed);
+        slot.turn.store(number.wrapping_add(1), Ordering::Release);
+    }
+
+    /// The oldest event.
+    pub(super) fn pop(&self) -> Option<FaultEvent> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mut number = self.head.load(Ordering::Relaxed);
+        loop {
+            let slot = self.slot(number);
+            if slot.turn.load(Ordering::Acquire) != number.wrapping_add(1) {
+                // Empty, or its writer is not done; or another reader was faster.
+                let now = self.head.load(Ordering::Relaxed);
+                if now == number {
+                    return None;
+                }
+                number = now;
+                continue;
+            }
+            let (offset, start) =
+                (slot.offset.load(Ordering::Relaxed), slot.start.load(Ordering::Relaxed));
+            let packed = slot.len_and_kind.load(Ordering::Relaxed);
+            let next = number.wrapping_add(1);
+            match self.head.compare_exchange_weak(
+                number,
+                next,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    let free = number.wrapping_add(self.slots.len());
+                    slot.turn.store(free, Ordering::Release);
+                    return Some(unpack(offset, start, packed));
+                }
+                Err(now) => number = now,
+            }
+        }
+    }
+}
+
+fn unpack(offset: usize, start: usize, packed: usize) -> FaultEvent {
+    let write = match packed & (WRITE | READ) {
+        WRITE => Some(true),
+        READ => Some(false),
+        _ => None,
+    };
+    let outcome = if packed & REFUSED != 0 {
+        FaultOutcome::Refused
+    } else {
+        FaultOutcome::Committed { start, len: packed >> 4 }
+    };
+    FaultEvent { offset, write, outcome }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn event(offset: usize) -> FaultEvent {
+        let outcome = FaultOutcome::Committed { start: offset & !4095, len: 4096 };
+        FaultEvent { offset, write: Some(true), outcome }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_order_is_kept() {
+        let ring = EventRing::new(3);
+        (0..6).for_each(|i| ring.push(event(i * 5000)));
+        assert_eq!(ring.lost(), 2);
+        let seen: Vec<_> = std::iter::from_fn(|| ring.pop()).collect();
+        assert_eq!(seen, (0..4).map(|i| event(i * 5000)).collect::<Vec<_>>());
+        ring.push(FaultEvent { offset: 9, write: None, outcome: FaultOutcome::Refused });
+        assert_eq!(ring.pop().unwrap().outcome, FaultOutcome::Refused);
+        assert_eq!(ring.pop(), None);
+    }
+
+    #[test]
+    fn no_events_are_lost_or_doubled_between_threads() {
+        let ring = EventRing::new(1 << 17);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let ring = &ring;
+                scope.spawn(move || (0..25_000).for_each(|i| ring.push(event(i * 4 + thread))));
+            }
+        });
+        let mut seen: Vec<_> = std::iter::from_fn(|| ring.pop()).map(|e| e.offset).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..100_000).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,664 @@
+//! Memory that commits itself when it is touched.
+
+use std::fmt;
+use std::io;
+use std::ops::RangeBounds;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::budget::Budget;
+use crate::error::{Bytes, Error};
+use crate::fault::{self, Fault, Outcome, Refusal, RefusalReason, Registered, Stopped};
+use crate::page::byte_range;
+use crate::page_map::PageMap;
+use crate::reservation::{Reservation, ReservationBuilder, ServeError, Served};
+use crate::{HugePages, os};
+
+mod events;
+mod step;
+
+use events::EventRing;
+pub use events::{FaultEvent, FaultOutcome};
+pub use step::CommitStep;
+use step::StepPolicy;
+
+/// A range of zero bytes, as long as you like, that commits the pages you touch: in any order, from
+/// any thread, up to a limit.
+///
+/// Plain access is a slice. Touching a page for the first time is a page fault, which pagewise's
+/// handler serves by committing the page; then the program goes on where it stopped. A fault past the
+/// limit is *refused*: in [`read`](Self::read), [`write`](Self::write) and [`fill`](Self::fill) that
+/// is an `Err`, which says how far they came; in plain access it ends the process, after one line on
+/// stderr that says why.
+///
+/// ```
+/// use pagewise::{DemandRegion, RefusedReason, page_size};
+///
+/// // The classic: 80 pages reserved, none committed; at most 3 may be.
+/// let mut region =
+///     DemandRegion::builder(80 * page_size()).limit(3 * page_size()).step(pagewise::CommitStep::page()).build()?;
+/// region.as_mut_slice()[17 * page_size()] = 1;      // a page fault commits page 17
+/// assert_eq!(region.stats().committed, page_size());
+///
+/// let stopped = region.fill(.., 7).unwrap_err();    // two more pages, then refused
+/// assert_eq!(stopped.copied, 2 * page_size());
+/// assert!(matches!(stopped.refused.reason, RefusedReason::Limit { limit } if limit == 3 * page_size()));
+/// assert_eq!(region.as_slice()[2 * page_size() - 1], 7);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+///
+/// System calls do not fault: `read(2)` into pages that are not committed fails with `EFAULT`, or
+/// reads less (`ReadFile` on Windows fails). [`commit`](Self::commit) the range first, or use
+/// [`read_from`](Self::read_from), which does.
+pub struct DemandRegion {
+    /// Invariant: registered from `build` until `drop`, and it stays where it is in between.
+    core: Box<Core>,
+}
+
+/// What the fault handler needs to know of a region.
+struct Core {
+    reservation: Reservation,
+    step: StepPolicy,
+    events: EventRing,
+    counters: Counters,
+    registered: Registered,
+}
+
+// SAFETY: the pointer in `registered` is to the core itself; everything else is shareable.
+unsafe impl Send for Core {}
+// SAFETY: as above: what changes through `&Core` is atomic.
+unsafe impl Sync for Core {}
+
+#[derive(Default)]
+struct Counters {
+    faults: AtomicU64,
+    refused: AtomicU64,
+    raced: AtomicU64,
+    /// The last address that faulted although its page was committed, and how often in a row.
+    again_at: AtomicUsize,
+    again: AtomicUsize,
+}
+
+/// What happened in a [`DemandRegion`] so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Page faults that committed something. (What [`DemandRegion::commit`] commits is no fault.)
+    pub faults: u64,
+    /// Page faults that were refused.
+    pub refused: u64,
+    /// Page faults that found the page committed by another thread in the meantime.
+    pub raced: u64,
+    /// Bytes that are committed now.
+    pub committed: usize,
+    /// The most bytes that were ever committed at once.
+    pub peak: usize,
+    /// Bytes that may be committed at most.
+    pub limit: usize,
+    /// Fault events that found no room.
+    pub events_lost: u64,
+}
+
+/// Which mechanism catches and serves the faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Engine {
+    /// The best one for this system.
+    #[default]
+    Auto,
+    /// Inaccessible pages, made accessible by the handler. Everywhere.
+    Protect,
+}
+
+impl DemandRegion {
+    /// Reserves at least `len` bytes, rounded up to whole pages, all of which may be committed.
+    ///
+    /// # Errors
+    /// As [`Reservation::new`]; [`System`](Error::System) if the fault handler cannot be installed.
+    pub fn new(len: usize) -> Result<Self, Error> {
+        Self::builder(len).build()
+    }
+
+    /// Reserves with options: limit, budget, step, events, and those of a reservation.
+    pub fn builder(len: usize) -> DemandRegionBuilder {
+        DemandRegionBuilder {
+            reservation: Reservation::builder(len),
+            step: CommitStep::default(),
+            engine: Engine::Auto,
+            events: 0,
+        }
+    }
+
+    /// The first byte.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.core.reservation.as_ptr()
+    }
+
+    /// Bytes that are reserved: what was asked for, rounded up to whole pages.
+    #[allow(clippy::len_without_is_empty)] // a region is never empty
+    pub fn len(&self) -> usize {
+        self.core.reservation.len()
+    }
+
+    /// Bytes that are committed now.
+    pub fn committed(&self) -> usize {
+        self.core.reservation.committed()
+    }
+
+    /// Bytes of a page of this region.
+    pub fn page_size(&self) -> usize {
+        self.core.reservation.page_size()
+    }
+
+    /// All bytes, for plain reading. Reading a page commits it; a refused one ends the process.
+    pub fn as_slice(&self) -> &[u8] {
+        self.core.touch_all_without_faults();
+        // SAFETY: the whole range is readable, by way of the fault handler, and zero is a valid byte.
+        // Safe code changes it through `&mut self` only.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+
+    /// All bytes, for plain writing. Touching a page commits it; a refused one ends the process.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.core.touch_all_without_faults();
+        // SAFETY: as in `as_slice`; `&mut self` makes it exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }
+    }
+
+    /// Copies bytes out of the region, from `offset`, until `into` is full. Pages that were never
+    /// touched are committed, and read zero.
+    ///
+    /// # Errors
+    /// [`AccessError`] with how much was copied, where a page was refused. A range that is out of
+    /// bounds is refused as a whole, with nothing copied.
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), AccessError> {
+        let from = self.core.check(offset, into.len())?;
+        let ready = self.core.touch_without_faults(offset, into.len());
+        // SAFETY: the source lies inside the region and the target is exclusive, so they are apart.
+        let copied =
+            unsafe { fault::copy(into.as_mut_ptr(), from, ready.map_or(into.len(), |r| r.done)) };
+        self.core.result(copied, ready)
+    }
+
+    /// Copies bytes into the region, at `offset`. What comes before a refused page is written.
+    ///
+    /// # Errors
+    /// [`AccessError`] with how much was copied, where a page was refused. A range that is out of
+    /// bounds is refused as a whole, with nothing copied.
+    pub fn write(&mut self, offset: usize, from: &[u8]) -> Result<(), AccessError> {
+        let to = self.core.check(offset, from.len())?;
+        let ready = self.core.touch_without_faults(offset, from.len());
+        // SAFETY: the target lies inside the region, which is borrowed exclusively.
+        let copied =
+            unsafe { fault::copy(to, from.as_ptr(), ready.map_or(from.len(), |r| r.done)) };
+        self.core.result(copied, ready)
+    }
+
+    /// Writes `value` to every byte of a range. What comes before a refused page is written.
+    ///
+    /// # Errors
+    /// [`AccessError`] with how much was written, where a page was refused. A range that is reversed
+    /// or out of bounds is refused as a whole, with nothing written.
+    pub fn fill(&mut self, range: impl RangeBounds<usize>, value: u8) -> Result<(), AccessError> {
+        let (start, end) =
+            byte_range(range, self.len()).map_err(|_| AccessError::not_reserved(self.len()))?;
+        let ready = self.core.touch_without_faults(start, end - start);
+        // SAFETY: the range lies inside the region, which is borrowed exclusively.
+        let filled = unsafe {
+            fault::fill(self.as_ptr().add(start), value, ready.map_or(end - start, |r| r.done))
+        };
+        self.core.result(filled, ready)
+    }
+
+    /// Commits a range without touching it, for system calls and for memory that must be there.
+    /// Reserved → Committed. Rounds outward to whole pages. Not counted as faults.
+    ///
+    /// A limit refuses all or nothing. Where the *system* refuses half-way, pages that it granted
+    /// before stay committed, since other threads may have written to them.
+    ///
+    /// # Errors
+    /// As [`Reservation::commit`].
+    pub fn commit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        fault::uninterrupted(|| self.core.reservation.commit_among_faults(range))
+    }
+
+    /// Gives a range's memory and commit charge back; it reads zero, and commits itself again, when
+    /// it is touched next. Committed → Reserved. Rounds inward to whole pages.
+    ///
+    /// # Errors
+    /// As [`Reservation::decommit`].
+    pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        fault::uninterrupted(|| self.core.reservation.decommit(range))
+    }
+
+    /// Commits a range, then fills it from a reader until the reader ends or the range is full;
+    /// returns how many bytes that were.
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::new(1 << 20)?;
+    /// let read = region.read_from(10..20, &mut &b"hello"[..])?;
+    /// assert_eq!(&region.as_slice()[10..10 + read], b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The refusal of the commit, as an [`io::Error`] around [`Error`]; or what the reader says, after
+    /// which the bytes that it gave before are in the region.
+    pub fn read_from(
+        &mut self,
+        range: impl RangeBounds<usize>,
+        reader: &mut (impl io::Read + ?Sized),
+    ) -> io::Result<usize> {
+        let (start, end) = byte_range(range, self.len()).map_err(io::Error::other)?;
+        self.commit(start..end).map_err(io::Error::other)?;
+        let mut done = start;
+        while done < end {
+            match reader.read(&mut self.as_mut_slice()[done..end]) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done - start)
+    }
+
+    /// Commits a range, then writes it whole to a writer.
+    ///
+    /// # Errors
+    /// The refusal of the commit, as an [`io::Error`] around [`Error`]; or what the writer says.
+    pub fn write_to(
+        &self,
+        range: impl RangeBounds<usize>,
+        writer: &mut (impl io::Write + ?Sized),
+    ) -> io::Result<()> {
+        let (start, end) = byte_range(range, self.len()).map_err(io::Error::other)?;
+        self.commit(start..end).map_err(io::Error::other)?;
+        writer.write_all(&self.as_slice()[start..end])
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        let (core, counters) = (&self.core, &self.core.counters);
+        Stats {
+            faults: counters.faults.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+            raced: counters.raced.load(Ordering::Relaxed),
+            committed: core.reservation.committed(),
+            peak: core.reservation.peak(),
+            limit: core.reservation.limit(),
+            events_lost: core.events.lost(),
+        }
+    }
+
+    /// Takes the fault events since the last call, oldest first: as many as the builder's
+    /// [`events`](DemandRegionBuilder::events) made room for.
+    pub fn events(&self) -> impl Iterator<Item = FaultEvent> + '_ {
+        std::iter::from_fn(|| self.core.events.pop())
+    }
+
+    /// Which pages are reserved, committed, resident, huge, swapped: now.
+    ///
+    /// # Errors
+    /// What the system says about residency.
+    pub fn page_map(&self) -> Result<PageMap, Error> {
+        self.core.reservation.page_map()
+    }
+
+    /// Gives the addresses back. Dropping does the same, and cannot report an error.
+    ///
+    /// # Errors
+    /// As [`Reservation::release`].
+    pub fn release(self) -> Result<(), Error> {
+        fault::unregister(&self.core.registered);
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, and not dropped.
+        let core = unsafe { ptr::read(&this.core) };
+        core.reservation.release()
+    }
+}
+
+impl Drop for DemandRegion {
+    fn drop(&mut self) {
+        fault::unregister(&self.core.registered);
+    }
+}
+
+impl fmt::Debug for DemandRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DemandRegion")
+            .field("start", &self.as_ptr())
+            .field("len", &self.len())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+impl Core {
+    /// Serves a fault. Async-signal-safe.
+    fn serve(&self, fault: Fault) -> Outcome {
+        let offset = fault.address - self.reservation.as_ptr().addr();
+        let size = self.reservation.page();
+        let (page, pages) = (size.page_of(offset), size.page_of(self.reservation.len()));
+        let mut round = 0;
+        loop {
+            let wanted = self.step.wanted(page, pages, size);
+            match self.reservation.serve(page, wanted) {
+                Ok(Served::Committed(range)) => {
+                    self.committed(offset, fault.write, range);
+                    return Outcome::Resolved;
+                }
+                Ok(Served::Already) => return self.already(fault.address),
+                Ok(Served::Busy) => {
+                    crate::sync::relax(round);
+                    round += 1;
+                }
+                Err(error) => return self.refused(offset, fault.write, error),
+            }
+        }
+    }
+
+    fn committed(&self, offset: usize, write: Option<bool>, range: crate::page::PageRange) {
+        if range.count() > 1 {
+            self.reservation.prefault_pages(range);
+        }
+        self.step.note(range);
+        self.counters.faults.fetch_add(1, Ordering::Relaxed);
+        let outcome = FaultOutcome::Committed { start: range.offset(), len: range.len() };
+        self.events.push(FaultEvent { offset, write, outcome });
+    }
+
+    /// The page is committed: another thread was faster, and the access succeeds now. But where the
+    /// same address comes back again and again, somebody else took its access away; then it is not
+    /// ours to repeat for ever.
+    fn already(&self, address: usize) -> Outcome {
+        const TOO_OFTEN: usize = 1 << 14;
+        let counters = &self.counters;
+        counters.raced.fetch_add(1, Ordering::Relaxed);
+        if counters.again_at.swap(address, Ordering::Relaxed) != address {
+            counters.again.store(0, Ordering::Relaxed);
+        }
+        if counters.again.fetch_add(1, Ordering::Relaxed) < TOO_OFTEN {
+            Outcome::Resolved
+        } else {
+            Outcome::NotOurs
+        }
+    }
+
+    fn refused(&self, offset: usize, write: Option<bool>, error: ServeError) -> Outcome {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        self.events.push(FaultEvent { offset, write, outcome: FaultOutcome::Refused });
+        let reason = match error {
+            ServeError::Limit(shortage) => {
+                RefusalReason::Limit { limit: shortage.limit, used: shortage.used }
+            }
+            ServeError::System(error) => RefusalReason::System { code: error.0 },
+        };
+        let region = self.reservation.as_ptr().addr();
+        Outcome::Refused(Refusal { offset, region, reason })
+    }
+
+    /// The address of a range that lies inside the region.
+    fn check(&self, offset: usize, len: usize) -> Result<*mut u8, AccessError> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.reservation.len() => {
+                // SAFETY: checked just now.
+                Ok(unsafe { self.reservation.as_ptr().add(offset) })
+            }
+            _ => Err(AccessError::not_reserved(self.reservation.len())),
+        }
+    }
+
+    fn result(
+        &self,
+        copied: Result<(), Stopped>,
+        ready: Option<Stopped>,
+    ) -> Result<(), AccessError> {
+        match (copied, ready) {
+            (Ok(()), None) => Ok(()),
+            (Err(stopped), _) | (Ok(()), Some(stopped)) => Err(stopped.into()),
+        }
+    }
+
+    /// Where there are no page faults (Miri, the model), touches a range as the handler would have.
+    fn touch_without_faults(&self, offset: usize, len: usize) -> Option<Stopped> {
+        if !cfg!(any(miri, pagewise_model)) || len == 0 {
+            return None;
+        }
+        let size = self.reservation.page();
+        let first = size.page_of(offset);
+        for page in first..=size.page_of(offset + len - 1) {
+            let at = size.pages(page, page + 1).offset().max(offset);
+            let address = self.reservation.as_ptr().addr() + at;
+            if self.reservation.states().is_committed(page) {
+                continue;
+            }
+            if let Outcome::Refused(refusal) = self.serve(Fault { address, write: None }) {
+                return Some(Stopped { done: at - offset, refusal });
+            }
+        }
+        None
+    }
+
+    fn touch_all_without_faults(&self) {
+        if let Some(stopped) = self.touch_without_faults(0, self.reservation.len()) {
+            panic!("a plain slice is refused: {}", AccessError::from(stopped));
+        }
+    }
+}
+
+/// # Safety
+/// `owner` is a living core.
+unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
+    // SAFETY: the caller's promise.
+    unsafe { &*owner.cast::<Core>() }.serve(fault)
+}
+
+/// # Safety
+/// `owner` is a living core.
+unsafe fn forked(owner: *const ()) {
+    // SAFETY: the caller's promise.
+    unsafe { &*owner.cast::<Core>() }.reservation.end_abandoned_changes();
+}
+
+/// Options for a [`DemandRegion`].
+///
+/// ```
+/// use pagewise::{CommitStep, DemandRegion};
+///
+/// let region = DemandRegion::builder(1 << 30)
+///     .limit(64 << 20)                  // bytes that may be committed
+///     .step(CommitStep::fixed(1 << 16)) // bytes that one fault commits
+///     .events(1024)                     // faults to remember
+///     .build()?;
+/// assert_eq!(region.stats().limit, 64 << 20);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder reserves nothing until `build`"]
+pub struct DemandRegionBuilder {
+    reservation: ReservationBuilder,
+    step: CommitStep,
+    engine: Engine,
+    events: usize,
+}
+
+impl DemandRegionBuilder {
+    /// Commits at most `bytes`, rounded down to whole pages. Zero: every touch is refused.
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.reservation = self.reservation.limit(bytes);
+        self
+    }
+
+    /// Takes every commit from a budget, which other reservations may share.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.reservation = self.reservation.budget(budget);
+        self
+    }
+
+    /// How much one fault commits. [`CommitStep::adaptive`] unless told otherwise.
+    pub fn step(mut self, step: CommitStep) -> Self {
+        self.step = step;
+        self
+    }
+
+    /// Which mechanism serves the faults.
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Remembers this many fault events (rounded up to a power of two) until they are taken. None
+    /// unless told otherwise.
+    pub fn events(mut self, capacity: usize) -> Self {
+        self.events = capacity;
+        self
+    }
+
+    /// As [`ReservationBuilder::align`].
+    pub fn align(mut self, align: usize) -> Self {
+        self.reservation = self.reservation.align(align);
+        self
+    }
+
+    /// As [`ReservationBuilder::guard_pages`].
+    pub fn guard_pages(mut self, pages: usize) -> Self {
+        self.reservation = self.reservation.guard_pages(pages);
+        self
+    }
+
+    /// As [`ReservationBuilder::huge_pages`].
+    pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.reservation = self.reservation.huge_pages(huge_pages);
+        self
+    }
+
+    /// As [`ReservationBuilder::name`].
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.reservation = self.reservation.name(name);
+        self
+    }
+
+    /// As [`ReservationBuilder::dump`].
+    pub fn dump(mut self, dump: bool) -> Self {
+        self.reservation = self.reservation.dump(dump);
+        self
+    }
+
+    /// As [`ReservationBuilder::at_least`].
+    pub fn at_least(mut self, min: usize) -> Self {
+        self.reservation = self.reservation.at_least(min);
+        self
+    }
+
+    /// Reserves, and registers with the fault handler, which the first region installs.
+    ///
+    /// # Errors
+    /// As [`DemandRegion::new`].
+    pub fn build(self) -> Result<DemandRegion, Error> {
+        if !cfg!(any(miri, pagewise_model)) {
+            fault::install()?;
+        }
+        let reservation = self.reservation.build()?;
+        let start = reservation.as_ptr().addr();
+        let registered =
+            Registered { start, end: start + reservation.len(), owner: ptr::null(), serve, forked };
+        let mut core = Box::new(Core {
+            reservation,
+            step: StepPolicy::new(self.step),
+            events: EventRing::new(self.events),
+            counters: Counters::default(),
+            registered,
+        });
+        core.registered.owner = ptr::from_ref(&*core).cast();
+        // SAFETY: the box keeps the entry in its place until `drop` or `release` unregisters it; the
+        // addresses belong to its reservation alone.
+        unsafe { fault::register(&core.registered) };
+        Ok(DemandRegion { core })
+    }
+}
+
+/// A [`read`](DemandRegion::read), [`write`](DemandRegion::write) or [`fill`](DemandRegion::fill)
+/// that ended early, because a page was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("refused after {} bytes: {refused}", .copied)]
+#[non_exhaustive]
+pub struct AccessError {
+    /// Bytes that were copied or written before: exact. They are intact.
+    pub copied: usize,
+    /// Which page was refused, and why.
+    #[source]
+    pub refused: Refused,
+}
+
+/// A page fault that must not be served.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The first byte that could not be accessed, from the start of the region that refused it. (That
+    /// is another region where the *buffer* of a copy lies in one.)
+    pub offset: usize,
+    /// Why.
+    pub reason: RefusedReason,
+}
+
+/// Why a page fault was refused.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RefusedReason {
+    /// The limit of the region, or of the budget that it shares, is used up.
+    Limit {
+        /// That limit, in bytes.
+        limit: usize,
+    },
+    /// The system has no memory, or no mappings, left.
+    System(io::Error),
+    /// The range is not part of the region.
+    NotReserved,
+}
+
+impl AccessError {
+    fn not_reserved(len: usize) -> Self {
+        Self { copied: 0, refused: Refused { offset: len, reason: RefusedReason::NotReserved } }
+    }
+}
+
+impl From<Stopped> for AccessError {
+    fn from(stopped: Stopped) -> Self {
+        let Refusal { offset, reason, .. } = stopped.refusal;
+        let reason = match reason {
+            RefusalReason::Limit { limit, .. } => RefusedReason::Limit { limit },
+            RefusalReason::System { code } => RefusedReason::System(os::OsError(code).into()),
+        };
+        Self { copied: stopped.done, refused: Refused { offset, reason } }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { offset, reason } = self;
+        match reason {
+            RefusedReason::Limit { limit } => write!(
+                f,
+                "page at offset {offset:#x} refused: limit of {} is used up: decommit something, or \
+                 give a larger limit",
+                Bytes(*limit)
+            ),
+            RefusedReason::System(error) => {
+                write!(f, "page at offset {offset:#x} refused by the system: {error}")
+            }
+            RefusedReason::NotReserved => {
+                write!(f, "the range reaches beyond the region, which ends at offset {offset:#x}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refused {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.reason {
+            RefusedReason::System(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! How much one fault commits.
+
+use crate::page::{PageRange, PageSize};
+use crate::sync::{AtomicUsize, Ordering};
+
+/// How much memory one page fault commits.
+///
+/// Whatever the step, it is clamped to the region, to its limit and budget, and to pages that are
+/// free; where the system refuses it, the one page is tried.
+///
+/// ```
+/// use pagewise::{CommitStep, DemandRegion, page_size};
+///
+/// let mut region = DemandRegion::builder(1 << 20).step(CommitStep::page()).build()?;
+/// region.as_mut_slice()[0] = 1;
+/// assert_eq!(region.stats().committed, page_size());
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitStep(Kind);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    Page,
+    Fixed(usize),
+    #[default]
+    Adaptive,
+}
+
+impl CommitStep {
+    /// Exactly the page that is touched: the classic, and the most frugal.
+    pub fn page() -> Self {
+        Self(Kind::Page)
+    }
+
+    /// The aligned block of `bytes` bytes around the touched page. Rounds up to whole pages; zero is
+    /// one page.
+    pub fn fixed(bytes: usize) -> Self {
+        Self(Kind::Fixed(bytes))
+    }
+
+    /// The default: single pages for scattered access, growing windows for a run of neighbours, in
+    /// either direction, several runs at once. A run is never more than 64 KiB or an eighth of its
+    /// own length ahead of what was touched, whichever is more.
+    pub fn adaptive() -> Self {
+        Self(Kind::Adaptive)
+    }
+}
+
+/// The state of a step policy. What threads race to write here only ever costs a smaller window: how
+/// much is committed is checked elsewhere.
+#[derive(Debug)]
+pub(super) struct StepPolicy {
+    step: CommitStep,
+    streams: [Stream; STREAMS],
+    next: AtomicUsize,
+}
+
+/// Runs of neighbouring faults that are followed at once.
+const STREAMS: usize = 8;
+
+/// A run may be ahead by this much, however short it is.
+const SMALL_WINDOW: usize = 64 << 10;
+
+/// No window is larger. What is prefaulted should still be in the cache when it is touched.
+const LARGEST_WINDOW: usize = 2 << 20;
+
+/// The committed run `low + 1 .. high`: the next fault of the stream is expected at one of its edges.
+#[derive(Debug)]
+struct Stream {
+    low: AtomicUsize,
+    high: AtomicUsize,
+}
+
+const NOWHERE: usize = usize::MAX;
+
+impl StepPolicy {
+    pub(super) fn new(step: CommitStep) -> Self {
+        let streams = std::array::from_fn(|_| Stream {
+            low: AtomicUsize::new(NOWHERE),
+            high: AtomicUsize::new(NOWHERE),
+        });
+        Self { step, streams, next: AtomicUsize::new(0) }
+    }
+
+    /// The pages to commit for a fault at `page` of a region of `pages` pages.
+    pub(super) fn wanted(&self, page: usize, pages: usize, size: PageSize) -> PageRange {
+        match self.step.0 {
+            Kind::Page => size.pages(page, page + 1),
+            Kind::Fixed(bytes) => {
+                let block = size.round_up(bytes).map_or(pages, |bytes| size.page_of(bytes)).max(1);
+                let first = page / block * block;
+                size.pages(first, first.saturating_add(block).min(pages))
+            }
+            Kind::Adaptive => self.adaptive(page, pages, size),
+        }
+    }
+
+    fn adaptive(&self, page: usize, pages: usize, size: PageSize) -> PageRange {
+        for stream in &self.streams {
+            let high = stream.high.load(Ordering::Relaxed);
+            let low = stream.low.load(Ordering::Relaxed);
+            if page == high {
+                let end = page.saturating_add(window(low, high, size)).min(pages);
+                return size.pages(page, end);
+            }
+            if page == low {
+                let first = (page + 1).saturating_sub(window(low, high, size));
+                return size.pages(first, page + 1);
+            }
+        }
+        size.pages(page, page + 1)
+    }
+
+    /// Learns what a fault committed.
+    pub(super) fn note(&self, committed: PageRange) {
+        if self.step.0 != Kind::Adaptive {
+            return;
+        }
+        let (low, high) = (committed.first().wrapping_sub(1), committed.end());
+        for stream in &self.streams {
+            if stream.high.load(Ordering::Relaxed) == committed.first() {
+                return stream.high.store(high, Ordering::Relaxed);
+            }
+            if stream.low.load(Ordering::Relaxed) == committed.end().wrapping_sub(1) {
+                return stream.low.store(low, Ordering::Relaxed);
+            }
+        }
+        let oldest = &self.streams[self.next.fetch_add(1, Ordering::Relaxed) % STREAMS];
+        oldest.low.store(low, Ordering::Relaxed);
+        oldest.high.store(high, Ordering::Relaxed);
+    }
+}
+
+/// How many pages to commit at the edge of a run: as many as it has, up to 64 KiB; beyond, an eighth.
+fn window(low: usize, high: usize, size: PageSize) -> usize {
+    let run = high.wrapping_sub(low).wrapping_sub(1);
+    let small = size.page_of(SMALL_WINDOW).max(1);
+    let largest = size.page_of(LARGEST_WINDOW).max(1);
+    run.min(small).max(run / 8).clamp(1, largest)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const PAGES: usize = 1 << 30;
+
+    fn touch(policy: &StepPolicy, page: usize) -> PageRange {
+        let wanted = policy.wanted(page, PAGES, PageSize::of(4096));
+        assert!(wanted.first() <= page && page < wanted.end() && wanted.end() <= PAGES);
+        policy.note(wanted);
+        wanted
+    }
+
+    /// Touches a run that starts at `from`, and returns how many faults it took and the most that it
+    /// was ahead by, in pages beyond an eighth of what was touched.
+    fn run(policy: &StepPolicy, from: usize, count: usize, down: bool) -> (usize, usize) {
+        let (mut faults, mut ahead, mut done) = (0, 0, 0);
+        while done < count {
+            let wanted = touch(policy, if down { from - done } else { from + done });
+            faults += 1;
+            ahead = ahead.max((wanted.count() - 1).saturating_sub(done / 8));
+            done += wanted.count();
+        }
+        (faults, ahead)
+    }
+
+    #[test]
+    fn runs_in_either_direction_take_few_faults_and_stay_close() {
+        for down in [false, true] {
+            let (faults, ahead) =
+                run(&StepPolicy::new(CommitStep::adaptive()), 500_000, 262_144, down);
+            assert!(faults < 600, "{faults} faults for a gigabyte");
+            assert!(ahead <= 16, "{ahead} pages ahead beyond an eighth");
+        }
+    }
+
+    #[test]
+    fn several_runs_at_once_are_told_apart() {
+        let policy = StepPolicy::new(CommitStep::adaptive());
+        let mut at: Vec<usize> = (0..STREAMS).map(|i| i * 1_000_000).collect();
+        let mut faults = 0;
+        while at[0] < 10_000 {
+            for next in &mut at {
+                *next = touch(&policy, *next).end();
+                faults += 1;
+            }
+        }
+        assert!(faults / STREAMS < 100, "{faults} faults");
+    }
+
+    #[test]
+    fn scattered_pages_stay_single() {
+        let policy = StepPolicy::new(CommitStep::adaptive());
+        for i in 0..10_000 {
+            assert_eq!(touch(&policy, i * 7919 % 1_000_003 * 3).count(), 1);
+        }
+    }
+
+    #[test]
+    fn fixed_blocks_are_aligned_and_clamped_to_the_region() {
+        let policy = StepPolicy::new(CommitStep::fixed(65_536));
+        let size = PageSize::of(4096);
+        assert_eq!(policy.wanted(17, 100, size), size.pages(16, 32));
+        assert_eq!(policy.wanted(98, 100, size), size.pages(96, 100));
+        let odd = StepPolicy::new(CommitStep::fixed(0));
+        assert_eq!(odd.wanted(5, 100, size), size.pages(5, 6));
+        let all = StepPolicy::new(CommitStep::fixed(usize::MAX));
+        assert_eq!(all.wanted(5, 100, size), size.pages(0, 100));
+    }
+}

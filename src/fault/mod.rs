@@ -1,0 +1,229 @@
+//! Faults: catching them, serving them, and copies that survive a refusal.
+//!
+//! The first [`DemandRegion`](crate::DemandRegion) installs the handler. It is a guest in somebody
+//! else's program: a fault that is not in one of pagewise's regions reaches whoever was there before
+//! exactly as if pagewise did not exist. See `docs/platforms.md` for what that means on each system.
+
+use crate::error::Error;
+
+mod guarded;
+mod registry;
+
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod handler;
+
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod handler;
+
+pub(crate) use guarded::{Stopped, copy, fill};
+pub use handler::try_handle;
+pub(crate) use handler::uninterrupted;
+pub(crate) use registry::Registered;
+
+#[cfg(not(loom))]
+static REGISTRY: registry::Registry = registry::Registry::new();
+#[cfg(loom)]
+static REGISTRY: std::sync::LazyLock<registry::Registry> =
+    std::sync::LazyLock::new(registry::Registry::new);
+
+/// Installs the handler, which the first [`DemandRegion`](crate::DemandRegion) does by itself.
+///
+/// Calling it early decides who comes first: handlers that a program installs later are asked before
+/// this one, and must hand on what is not theirs. Further calls do nothing, and nothing ever
+/// uninstalls it. The handlers that were there before are called for every fault that is not ours.
+///
+/// # Errors
+/// [`System`](Error::System), if the system refuses to install a handler.
+///
+/// ```
+/// pagewise::fault::install()?;
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+pub fn install() -> Result<(), Error> {
+    handler::install()
+}
+
+/// Whether somebody has put another handler in our place since we were installed.
+///
+/// That is no error by itself: a handler that hands on what is not its own still gets our faults to
+/// us. Where it does not, the first touch of an uncommitted page ends the process. The ways out: let
+/// that handler call [`try_handle`], or call [`reinstall`].
+///
+/// On Windows handlers form a list, so that nobody can be displaced: always `false`.
+///
+/// ```
+/// pagewise::fault::install()?;
+/// assert!(!pagewise::fault::is_displaced());
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+pub fn is_displaced() -> bool {
+    handler::is_displaced()
+}
+
+/// Puts our handler back in front of one that displaced it.
+///
+/// The displacing handler becomes our predecessor: it gets every fault that is not ours, and when it
+/// hands on to us what it saved as *its* predecessor, we pass that on to whoever came before it, so
+/// that nothing goes round in a circle. Does nothing where we are in front already.
+///
+/// # Errors
+/// [`Unsupported`](Error::Unsupported) after many different displacements, [`System`](Error::System).
+///
+/// ```
+/// pagewise::fault::reinstall()?;
+/// assert!(!pagewise::fault::is_displaced());
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+pub fn reinstall() -> Result<(), Error> {
+    handler::reinstall()
+}
+
+/// Makes a range's faults be served by its owner.
+///
+/// # Safety
+/// As [`Registry::add`](registry::Registry::add): the entry stays where it is until [`unregister`].
+pub(crate) unsafe fn register(entry: &Registered) {
+    // SAFETY: the caller's promise.
+    unsafe { REGISTRY.add(entry) }
+}
+
+/// Returns when no handler can be using the entry any more.
+pub(crate) fn unregister(entry: &Registered) {
+    REGISTRY.remove(entry);
+}
+
+/// One access that the processor could not complete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) address: usize,
+    /// Whether it was a write; `None` where the system does not tell.
+    pub(crate) write: Option<bool>,
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outcome {
+    /// The access will succeed now, or is worth another try.
+    Resolved,
+    /// The access must not succeed.
+    Refused(Refusal),
+    /// The page is as it should be, and still it faults: somebody else's business.
+    NotOurs,
+}
+
+/// Why a fault was refused: plain data, so that a handler can leave it to the code that it interrupts.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Refusal {
+    /// Bytes from the start of the region that refused.
+    pub(crate) offset: usize,
+    /// That region's first address.
+    pub(crate) region: usize,
+    pub(crate) reason: RefusalReason,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) enum RefusalReason {
+    Limit { limit: usize, used: usize },
+    System { code: i32 },
+}
+
+impl Default for RefusalReason {
+    fn default() -> Self {
+        Self::System { code: 0 }
+    }
+}
+
+/// Serves a fault if its address is ours. Async-signal-safe, no thread-local state.
+fn serve(fault: Fault) -> Option<Outcome> {
+    REGISTRY.with(fault.address, |entry| {
+        // SAFETY: the registry holds the entry while we read it.
+        handler::preserving_error_code(|| unsafe { (entry.serve)(entry.owner, fault) })
+    })
+}
+
+/// Writes one line about a refused plain access to stderr. Async-signal-safe.
+fn report(refusal: &Refusal) {
+    let mut line = Line::new();
+    line.text("pagewise: refused an access at offset ").hex(refusal.offset);
+    line.text(" of the region at ").hex(refusal.region);
+    match refusal.reason {
+        RefusalReason::Limit { limit, used } => {
+            line.text(": limit of ").decimal(limit).text(" bytes reached (").decimal(used);
+            line.text(" committed); raise the limit, decommit, or use read/write/fill,");
+            line.text(" which return the refusal as an error\n");
+        }
+        RefusalReason::System { code } => {
+            line.text(": the system refused the memory (error ")
+                .decimal(code.unsigned_abs() as usize);
+            line.text(
+                "); free memory, or use read/write/fill, which return the refusal as an error\n",
+            );
+        }
+    }
+    handler::preserving_error_code(|| crate::os::write_stderr(line.as_bytes()));
+}
+
+/// A line of text, put together without allocation or formatting machinery.
+struct Line {
+    bytes: [u8; 320],
+    len: usize,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { bytes: [0; 320], len: 0 }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.ascii(text.as_bytes())
+    }
+
+    fn ascii(&mut self, text: &[u8]) -> &mut Self {
+        for (place, &byte) in self.bytes[self.len..].iter_mut().zip(text) {
+            *place = byte;
+            self.len += 1;
+        }
+        self
+    }
+
+    fn hex(&mut self, number: usize) -> &mut Self {
+        self.text("0x").number(number, 16)
+    }
+
+    fn decimal(&mut self, number: usize) -> &mut Self {
+        self.number(number, 10)
+    }
+
+    fn number(&mut self, mut number: usize, base: usize) -> &mut Self {
+        let mut digits = [b'0'; 20];
+        let mut first = digits.len() - 1;
+        while number > 0 {
+            digits[first] = b"0123456789abcdef"[number % base];
+            number /= base;
+            first -= usize::from(number > 0);
+        }
+        self.ascii(&digits[first..])
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_numbers_without_the_formatting_machinery() {
+        let mut line = Line::new();
+        line.text("a ").hex(0).text(" ").hex(0x4f000).text(" ").decimal(usize::MAX);
+        assert_eq!(line.as_bytes(), b"a 0x0 0x4f000 18446744073709551615");
+        line.text(&"x".repeat(1000));
+        assert_eq!(line.as_bytes().len(), 320);
+    }
+}

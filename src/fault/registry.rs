@@ -1,0 +1,484 @@
+//! Which addresses are ours: looked up wait-free by the fault handler, whatever else is going on.
+//!
+//! A hash table of pointers. A range of length `2^(k-1) < len <= 2^k` lies in at most two aligned
+//! blocks of `2^k` bytes and is entered under both, so that a lookup asks one place for each size
+//! class in use, not one for each range: ten thousand ranges of equal size cost what one costs.
+//!
+//! Readers announce themselves in one of two counters. Whoever removes a range takes it out of the
+//! table, then waits until each counter was zero once: from then on nobody can still be using it.
+//! (Readers are fault handlers: they are short and wait for nobody who waits here.)
+
+use std::ptr;
+
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence, relax};
+
+/// A range of addresses and who serves its faults.
+pub(crate) struct Registered {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    /// Passed to `serve` and `forked`.
+    pub(crate) owner: *const (),
+    /// Serves a fault at an address of the range. Async-signal-safe.
+    ///
+    /// # Safety
+    /// `owner` is this entry's, and the entry is still registered or a reader holds it.
+    pub(crate) serve: unsafe fn(owner: *const (), fault: super::Fault) -> super::Outcome,
+    /// Repairs the owner in the child of a fork. Async-signal-safe.
+    ///
+    /// # Safety
+    /// As for `serve`.
+    #[cfg_attr(windows, allow(dead_code))] // no fork there
+    pub(crate) forked: unsafe fn(owner: *const ()),
+}
+
+impl Registered {
+    fn class(&self) -> u32 {
+        (self.end - self.start).next_power_of_two().trailing_zeros()
+    }
+
+    /// The blocks under which the range is entered: one or two.
+    fn blocks(&self) -> impl Iterator<Item = usize> {
+        let (first, last) = (self.start >> self.class(), (self.end - 1) >> self.class());
+        [Some(first), (last != first).then_some(last)].into_iter().flatten()
+    }
+
+    fn contains(&self, address: usize) -> bool {
+        (self.start..self.end).contains(&address)
+    }
+}
+
+/// Invariant: every pointer in `table` is to a table that lives until it was replaced and the readers
+/// drained; every entry in it that is neither null nor [`REMOVED`] is to a [`Registered`] that lives
+/// until it was removed and the readers drained. Only the holder of `writing` changes anything.
+pub(crate) struct Registry {
+    table: AtomicPtr<Table>,
+    /// Bit `k` is set while ranges of class `k` are registered.
+    classes: AtomicU64,
+    readers: [AtomicUsize; 2],
+    generation: AtomicUsize,
+    writing: AtomicU32,
+}
+
+const REMOVED: *mut Registered = ptr::without_provenance_mut(1);
+
+struct Table {
+    slots: Box<[AtomicPtr<Registered>]>,
+    used: usize,
+    live: usize,
+    per_class: [usize; usize::BITS as usize],
+}
+
+impl Table {
+    fn with_slots(slots: usize) -> Self {
+        Self {
+            slots: (0..slots).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            used: 0,
+            live: 0,
+            per_class: [0; usize::BITS as usize],
+        }
+    }
+
+    /// The slots where an entry of this class and block may be, in the order of probing.
+    fn probe(&self, class: u32, block: usize) -> impl Iterator<Item = &AtomicPtr<Registered>> {
+        let mask = self.slots.len() - 1;
+        let mixed = (block as u64 ^ u64::from(class) << 58).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let first = (mixed >> 32) as usize;
+        (0..self.slots.len()).map(move |step| &self.slots[(first + step) & mask])
+    }
+
+    fn add(&mut self, entry: &Registered) {
+        for block in entry.blocks() {
+            let slot = self
+                .probe(entry.class(), block)
+                .find(|slot| is_vacant(slot.load(Ordering::Relaxed)))
+                .expect("at least half of the table is free");
+            let was_null = slot.load(Ordering::Relaxed).is_null();
+            slot.store(ptr::from_ref(entry).cast_mut(), Ordering::Release);
+            self.used += usize::from(was_null);
+        }
+        self.live += 1;
+        self.per_class[entry.class() as usize] += 1;
+    }
+
+    fn remove(&mut self, entry: &Registered) {
+        for block in entry.blocks() {
+            let slot = self
+                .probe(entry.class(), block)
+                .find(|slot| ptr::eq(slot.load(Ordering::Relaxed), entry))
+                .expect("only what is registered is removed");
+            slot.store(REMOVED, Ordering::Release);
+            let index = (ptr::from_ref(slot).addr() - self.slots.as_ptr().addr())
+                / size_of::<AtomicPtr<Registered>>();
+            self.clear_chain_end(index);
+        }
+        self.live -= 1;
+        self.per_class[entry.class() as usize] -= 1;
+    }
+
+    /// Where nothing follows a removed slot, nobody has to probe past it: it is empty again, and so
+    /// are the removed slots before it.
+    fn clear_chain_end(&mut self, mut index: usize) {
+        let mask = self.slots.len() - 1;
+        if !self.slots[(index + 1) & mask].load(Ordering::Relaxed).is_null() {
+            return;
+        }
+        while ptr::eq(self.slots[index].load(Ordering::Relaxed), REMOVED) {
+            self.slots[index].store(ptr::null_mut(), Ordering::Release);
+            self.used -= 1;
+            index = index.wrapping_sub(1) & mask;
+        }
+    }
+}
+
+fn is_vacant(entry: *mut Registered) -> bool {
+    entry.is_null() || ptr::eq(entry, REMOVED)
+}
+
+impl Registry {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self {
+            table: AtomicPtr::new(ptr::null_mut()),
+            classes: AtomicU64::new(0),
+            readers: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            generation: AtomicUsize::new(0),
+            writing: AtomicU32::new(0),
+        }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            table: AtomicPtr::new(ptr::null_mut()),
+            classes: AtomicU64::new(0),
+            readers: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            generation: AtomicUsize::new(0),
+            writing: AtomicU32::new(0),
+        }
+    }
+
+    /// Calls `found` with the range that holds an address, if one does. Wait-free and
+    /// async-signal-safe as far as `found` is.
+    pub(crate) fn with<R>(
+        &self,
+        address: usize,
+        found: impl FnOnce(&Registered) -> R,
+    ) -> Option<R> {
+        // A glance that costs nothing for programs whose faults are not ours.
+        let classes = self.classes.load(Ordering::Acquire);
+        if classes == 0 {
+            return None;
+        }
+        let counter = &self.readers[self.generation.load(Ordering::Relaxed) & 1];
+        counter.fetch_add(1, Ordering::Acquire);
+        // Pairs with the fence in `drain`: either that one sees this reader, or this reader sees
+        // what was changed before it.
+        fence(Ordering::SeqCst);
+        let result = self.find(address, classes).map(found);
+        counter.fetch_sub(1, Ordering::Release);
+        result
+    }
+
+    /// Only for announced readers.
+    fn find(&self, address: usize, mut classes: u64) -> Option<&Registered> {
+        // SAFETY: by the invariant, the table outlives this reader.
+        let table = unsafe { self.table.load(Ordering::Acquire).as_ref() }?;
+        while classes != 0 {
+            let class = classes.trailing_zeros();
+            for slot in table.probe(class, address >> class) {
+                let entry = slot.load(Ordering::Acquire);
+                if entry.is_null() {
+                    break;
+                }
+                if ptr::eq(entry, REMOVED) {
+                    continue;
+                }
+                // SAFETY: by the invariant, the entry outlives this reader.
+                let entry = unsafe { &*entry };
+                if entry.contains(address) {
+                    return Some(entry);
+                }
+            }
+            classes &= classes - 1;
+        }
+        None
+    }
+
+    /// Enters a range.
+    ///
+    /// # Safety
+    /// The entry stays where it is until it was [removed](Self::remove), and ranges do not overlap.
+    pub(crate) unsafe fn add(&self, entry: &Registered) {
+        let _writing = self.write();
+        self.make_room();
+        // SAFETY: the table was made by `make_room` at the latest, and only the writer, which this
+        // is, frees it. Readers look at its slots only, which are atomic.
+        let table = unsafe { &mut *self.table.load(Ordering::Relaxed) };
+        table.add(entry);
+        self.classes.fetch_or(1 << entry.class(), Ordering::Release);
+    }
+
+    /// Takes a range out, and returns when no reader can be using it any more.
+    pub(crate) fn remove(&self, entry: &Registered) {
+        let _writing = self.write();
+        // SAFETY: as in `add`; the entry is in the table, so there is one.
+        let table = unsafe { &mut *self.table.load(Ordering::Relaxed) };
+        table.remove(entry);
+        if table.per_class[entry.class() as usize] == 0 {
+            self.classes.fetch_and(!(1 << entry.class()), Ordering::Release);
+        }
+        self.drain();
+    }
+
+    /// Half of the slots stay empty, counting two for every range.
+    fn make_room(&self) {
+        let old = self.table.load(Ordering::Relaxed);
+        // SAFETY: only the writer, which the caller is, frees tables.
+        let (used, slots, live) = match unsafe { old.as_ref() } {
+            Some(table) => (table.used, table.slots.len(), table.live),
+            None => (0, 0, 0),
+        };
+        if (used + 2) * 2 <= slots {
+            return;
+        }
+        let mut table = Box::new(Table::with_slots(((live + 1) * 8).next_power_of_two().max(16)));
+        // SAFETY: as above.
+        for slot in unsafe { old.as_ref() }.iter().flat_map(|table| &table.slots) {
+            let entry = slot.load(Ordering::Relaxed);
+            // SAFETY: entries of the table are alive until they are removed.
+            if let Some(entry) = (!is_vacant(entry)).then(|| unsafe { &*entry }) {
+                // A range with two blocks is met twice.
+                let first = entry.blocks().next().expect("a range has a block");
+                let known = table.probe(entry.class(), first).map(|s| s.load(Ordering::Relaxed));
+                if !known.take_while(|s| !s.is_null()).any(|s| ptr::eq(s, entry)) {
+                    table.add(entry);
+                }
+            }
+        }
+        self.table.store(Box::into_raw(table), Ordering::Release);
+        if !old.is_null() {
+            self.drain();
+            // SAFETY: made by `Box::into_raw` above, replaced, and no reader is left.
+            drop(unsafe { Box::from_raw(old) });
+        }
+    }
+
+    /// Waits until every reader that may have seen the state before this call is gone.
+    fn drain(&self) {
+        fence(Ordering::SeqCst);
+        for _ in 0..2 {
+            // New readers go to the other counter, so that this one comes to rest.
+            let resting = self.generation.fetch_add(1, Ordering::Relaxed) & 1;
+            let mut round = 0;
+            while self.readers[resting].load(Ordering::Acquire) != 0 {
+                relax(round);
+                round += 1;
+            }
+        }
+    }
+
+    /// A spin lock, not a mutex: it can be held across a fork by `before_fork`.
+    fn write(&self) -> Writing<'_> {
+        let mut round = 0;
+        while self
+            .writing
+            .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
+            relax(round);
+            round += 1;
+        }
+        Writing(self)
+    }
+
+    /// Keeps writers away while the process forks, so that the child gets a whole table.
+    #[cfg(unix)]
+    pub(super) fn before_fork(&self) {
+        std::mem::forget(self.write());
+    }
+
+    #[cfg(unix)]
+    pub(super) fn after_fork_in_parent(&self) {
+        self.writing.store(0, Ordering::Release);
+    }
+
+    /// The readers and workers of the parent do not exist in the child.
+    #[cfg(unix)]
+    pub(super) fn after_fork_in_child(&self) {
+        for counter in &self.readers {
+            counter.store(0, Ordering::Relaxed);
+        }
+        // SAFETY: this is the child's only thread, and the table is whole.
+        for slot in unsafe { self.table.load(Ordering::Relaxed).as_ref() }
+            .iter()
+            .flat_map(|table| &table.slots)
+        {
+            let entry = slot.load(Ordering::Relaxed);
+            if !is_vacant(entry) {
+                // SAFETY: entries of the table are alive. (One with two blocks is repaired twice:
+                // the second time there is nothing left to do.)
+                unsafe { ((*entry).forked)((*entry).owner) };
+            }
+        }
+        self.after_fork_in_parent();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let table = self.table.load(Ordering::Relaxed);
+        if !table.is_null() {
+            // SAFETY: made by `Box::into_raw`; nobody borrows the registry any more.
+            drop(unsafe { Box::from_raw(table) });
+        }
+    }
+}
+
+struct Writing<'a>(&'a Registry);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.writing.store(0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+fn test_entry(start: usize, end: usize) -> Registered {
+    Registered {
+        start,
+        end,
+        owner: ptr::null(),
+        serve: |_, _| super::Outcome::Resolved,
+        forked: |_| {},
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn found(registry: &Registry, address: usize) -> Option<usize> {
+        registry.with(address, |entry| entry.start)
+    }
+
+    #[test]
+    fn every_address_of_ten_thousand_ranges_is_found_and_no_other() {
+        let registry = Registry::new();
+        let ranges: Vec<_> = (1..=10_000usize)
+            .map(|i| test_entry(i * 0x10_0000, i * 0x10_0000 + (i % 255 + 1) * 0x1000))
+            .collect();
+        for entry in &ranges {
+            // SAFETY: the entries are removed before they go.
+            unsafe { registry.add(entry) };
+        }
+        for entry in &ranges {
+            assert_eq!(found(&registry, entry.start), Some(entry.start));
+            assert_eq!(found(&registry, entry.end - 1), Some(entry.start));
+            assert_eq!(found(&registry, entry.end), None);
+            assert_eq!(found(&registry, entry.start - 1), None);
+        }
+        for entry in ranges.iter().step_by(2) {
+            registry.remove(entry);
+        }
+        for (index, entry) in ranges.iter().enumerate() {
+            let expected = (index % 2 == 1).then_some(entry.start);
+            assert_eq!(found(&registry, entry.start), expected);
+        }
+        for entry in ranges.iter().skip(1).step_by(2) {
+            registry.remove(entry);
+        }
+        assert_eq!(registry.classes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn adding_and_removing_forever_does_not_fill_the_table() {
+        let registry = Registry::new();
+        for i in 1..100_000usize {
+            let entry = test_entry(i << 16, (i << 16) + 0x1_0000);
+            // SAFETY: removed in the next line.
+            unsafe { registry.add(&entry) };
+            registry.remove(&entry);
+        }
+        // SAFETY: nobody else uses the registry.
+        let table = unsafe { &*registry.table.load(Ordering::Relaxed) };
+        assert!(table.slots.len() <= 64 && table.live == 0);
+    }
+
+    #[test]
+    fn readers_and_writers_do_not_disturb_each_other() {
+        use std::sync::atomic::AtomicBool;
+        let (registry, stop) = (Registry::new(), AtomicBool::new(false));
+        let fixed = test_entry(0x7000_0000, 0x7001_0000);
+        // SAFETY: removed at the end.
+        unsafe { registry.add(&fixed) };
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        assert_eq!(found(&registry, 0x7000_8000), Some(0x7000_0000));
+                    }
+                });
+            }
+            for i in 0..2_000usize {
+                let moving: Vec<_> = (0..i % 40)
+                    .map(|j| Box::new(test_entry((j + 1) << 20, ((j + 1) << 20) + 0x1000)))
+                    .collect();
+                // SAFETY: removed in the next line, and only then freed.
+                moving.iter().for_each(|entry| unsafe { registry.add(entry) });
+                moving.iter().for_each(|entry| registry.remove(entry));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        registry.remove(&fixed);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::sync::Arc;
+
+    /// A reader either finds the range, alive, or does not; never one that was taken away.
+    #[test]
+    fn loom_a_reader_never_sees_a_removed_range() {
+        loom::model(|| {
+            let registry = Arc::new(Registry::new());
+            let alive = Arc::new(AtomicUsize::new(1));
+            let entry = Box::new(Registered {
+                owner: Arc::as_ptr(&alive).cast(),
+                ..test_entry(0x1000, 0x2000)
+            });
+            // SAFETY: removed below, before it is freed.
+            unsafe { registry.add(&entry) };
+            let reader = loom::thread::spawn({
+                let (registry, alive) = (registry.clone(), alive.clone());
+                move || registry.with(0x1800, |_| assert_eq!(alive.load(Ordering::Relaxed), 1))
+            });
+            registry.remove(&entry);
+            alive.store(0, Ordering::Relaxed);
+            drop(entry);
+            reader.join().unwrap();
+        });
+    }
+
+    /// A range that stays is found while another comes.
+    #[test]
+    fn loom_a_reader_finds_its_range_while_another_is_added() {
+        loom::model(|| {
+            let registry = Arc::new(Registry::new());
+            let fixed = Box::new(test_entry(0x1000, 0x2000));
+            // SAFETY: removed below.
+            unsafe { registry.add(&fixed) };
+            let reader = loom::thread::spawn({
+                let registry = registry.clone();
+                move || assert!(registry.with(0x1800, |_| ()).is_some())
+            });
+            let other = Box::new(test_entry(0x4000, 0x5000));
+            // SAFETY: removed in the next line.
+            unsafe { registry.add(&other) };
+            registry.remove(&other);
+            reader.join().unwrap();
+            registry.remove(&fixed);
+        });
+    }
+}

@@ -1,0 +1,654 @@
+//! The signal handler: SIGSEGV and SIGBUS.
+//!
+//! Order of work: the kernel sent it? the address is ours? serve it, and return; else be invisible.
+//! Nothing here allocates, locks, panics, formats, or touches thread-local state before the range
+//! check (errno is saved only after it).
+
+use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use libc::{sigaction, siginfo_t, sigset_t};
+
+use super::{Fault, Outcome, REGISTRY, guarded, report};
+use crate::error::Error;
+
+const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// Codes from here on say on BSD systems that a process sent the signal (`SI_USER` and others);
+/// Linux uses zero and negative numbers for that.
+const FIRST_PROCESS_CODE: c_int = 0x10000;
+
+/// The Unix signature of a three-argument signal handler.
+type Action = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+
+pub(super) fn install() -> Result<(), Error> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    put_in_front()?;
+    // SAFETY: the functions are as `pthread_atfork` wants them, and live as long as the program.
+    let result = unsafe {
+        static ONCE: AtomicBool = AtomicBool::new(false);
+        if ONCE.swap(true, Ordering::AcqRel) {
+            0
+        } else {
+            libc::pthread_atfork(Some(before_fork), Some(after_fork_parent), Some(after_fork_child))
+        }
+    };
+    if result != 0 {
+        let source = std::io::Error::from_raw_os_error(result);
+        return Err(Error::System { operation: "pthread_atfork", source });
+    }
+    DONE.store(true, Ordering::Release);
+    Ok(())
+}
+
+unsafe extern "C" fn before_fork() {
+    REGISTRY.before_fork();
+}
+
+unsafe extern "C" fn after_fork_parent() {
+    REGISTRY.after_fork_in_parent();
+}
+
+unsafe extern "C" fn after_fork_child() {
+    REGISTRY.after_fork_in_child();
+}
+
+pub(super) fn reinstall() -> Result<(), Error> {
+    install()?;
+    put_in_front()
+}
+
+pub(super) fn is_displaced() -> bool {
+    SIGNALS.iter().any(|&signal| !current(signal).is_ok_and(|action| is_ours(&action)))
+}
+
+fn put_in_front() -> Result<(), Error> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _lock = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for (signal, predecessors) in SIGNALS.into_iter().zip(&PREDECESSORS) {
+        let action = current(signal)?;
+        if is_ours(&action) {
+            continue;
+        }
+        // Saved before ours can run: it may be needed by the first fault.
+        predecessors.push(action)?;
+        set(signal, &ours())?;
+    }
+    Ok(())
+}
+
+fn current(signal: c_int) -> Result<sigaction, Error> {
+    let mut action = MaybeUninit::uninit();
+    // SAFETY: asking changes nothing, and success fills the action.
+    match unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } {
+        // SAFETY: as above.
+        0 => Ok(unsafe { action.assume_init() }),
+        _ => Err(signal_error()),
+    }
+}
+
+fn set(signal: c_int, action: &sigaction) -> Result<(), Error> {
+    // SAFETY: the action is complete, and its handler is ours or was the system's before.
+    match unsafe { libc::sigaction(signal, action, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(signal_error()),
+    }
+}
+
+fn signal_error() -> Error {
+    Error::System { operation: "sigaction", source: std::io::Error::last_os_error() }
+}
+
+/// `SA_NODEFER`: a fault inside a handler that we forward to reaches us again. Everything that is
+/// asynchronous stays out while ours runs, so that nobody can interrupt it and wait for what it holds.
+fn ours() -> sigaction {
+    // SAFETY: all-zero is a valid action.
+    let mut action: sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+    action.sa_mask = asynchronous_signals();
+    action
+}
+
+fn is_ours(action: &sigaction) -> bool {
+    action.sa_sigaction == handler as *const () as usize
+}
+
+/// All signals but those that an instruction raises: blocking these would kill the process.
+fn asynchronous_signals() -> sigset_t {
+    // SAFETY: all-zero is a valid set, and the calls only set bits in it.
+    unsafe {
+        let mut set: sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        for signal in [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGTRAP,
+            libc::SIGSYS,
+            libc::SIGABRT,
+        ] {
+            libc::sigdelset(&mut set, signal);
+        }
+        set
+    }
+}
+
+/// Runs `work` with asynchronous signals blocked. While a thread holds pages that a fault may wait
+/// for, no signal handler may run on it: it could fault on those very pages and wait for itself.
+pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
+    struct Restore(sigset_t);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: the mask was filled by the call below.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
+        }
+    }
+    let mut before = MaybeUninit::zeroed();
+    // SAFETY: both sets are valid; the old one is filled.
+    let _restore = unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, &asynchronous_signals(), before.as_mut_ptr());
+        Restore(before.assume_init())
+    };
+    work()
+}
+
+unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel, or a handler before us that behaves like it, passes valid pointers.
+    unsafe {
+        if !try_handle(signal, info, context) {
+            hand_on(signal, info, context);
+        }
+    }
+}
+
+/// Serves a fault for a host that owns the signal itself: true if it was ours, and the handler is to
+/// return.
+///
+/// A host that keeps its own SIGSEGV and SIGBUS handlers calls this first, and goes on with its own
+/// work when it says `false`. Before that, [`install`](super::install) has run (every
+/// [`DemandRegion`](crate::DemandRegion) sees to it), and the host's handlers have replaced ours, with
+/// `SA_SIGINFO`, and preferably `SA_ONSTACK` and `SA_NODEFER`. Async-signal-safe.
+///
+/// A refused plain access (past a limit, outside of `read`, `write` and `fill`) writes its line to
+/// stderr and returns `false`: it is then the host's to end.
+///
+/// # Safety
+/// To be called from a signal handler only, with its own three arguments.
+///
+/// ```
+/// use std::ffi::{c_int, c_void};
+///
+/// unsafe extern "C" fn host_handler(
+///     signal: c_int,
+///     info: *mut libc::siginfo_t,
+///     context: *mut c_void,
+/// ) {
+///     if unsafe { pagewise::fault::try_handle(signal, info, context) } {
+///         return;
+///     }
+///     // The host's own faults.
+///     std::process::abort();
+/// }
+///
+/// let mut region = pagewise::DemandRegion::new(1 << 20)?;
+/// unsafe {
+///     let mut action: libc::sigaction = std::mem::zeroed();
+///     action.sa_sigaction = host_handler as *const () as usize;
+///     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+///     libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut());
+///     libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+/// }
+/// assert!(pagewise::fault::is_displaced());
+/// region.as_mut_slice()[70_000] = 1; // the host's handler passes the fault to us
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) -> bool {
+    // SAFETY: the caller's promise.
+    let Some(address) = (unsafe { faulting_address(signal, &*info) }) else { return false };
+    // SAFETY: the caller's promise: the context is the kernel's.
+    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    let fault = Fault { address, write: machine::is_write(context) };
+    match super::serve(fault) {
+        None | Some(Outcome::NotOurs) => false,
+        Some(Outcome::Resolved) => true,
+        Some(Outcome::Refused(refusal)) => {
+            match guarded::landing(machine::program_counter(context)) {
+                Some(landing) => {
+                    // SAFETY: the thread is inside a guarded copy, whose register holds the address of a
+                    // refusal that lives until the copy returns.
+                    unsafe { *machine::refusal(context) = refusal };
+                    machine::set_program_counter(context, landing);
+                    true
+                }
+                None => {
+                    report(&refusal);
+                    false
+                }
+            }
+        }
+    }
+}
+
+/// The address of an access fault that the kernel found, if the signal is one.
+///
+/// After `kill` and its kin the address field holds whatever the sender put there: only the code
+/// tells. Codes beyond the plain ones (protection keys, memory tags, hardware errors) are not ours.
+fn faulting_address(signal: c_int, info: &siginfo_t) -> Option<usize> {
+    #[cfg(target_os = "linux")]
+    const BUS_ADRERR: c_int = 2;
+    let ours = match signal {
+        libc::SIGSEGV => matches!(info.si_code, 1 | 2),
+        #[cfg(target_os = "linux")]
+        libc::SIGBUS => info.si_code == BUS_ADRERR,
+        #[cfg(not(target_os = "linux"))]
+        libc::SIGBUS => is_synchronous(info),
+        _ => false,
+    };
+    // SAFETY: these codes come with an address.
+    ours.then(|| unsafe { info.si_addr() }.addr())
+}
+
+fn is_synchronous(info: &siginfo_t) -> bool {
+    (1..FIRST_PROCESS_CODE).contains(&info.si_code)
+}
+
+/// Whatever the interrupted code does with errno, it does not see our calls in it.
+pub(super) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: errno's place is the thread's own.
+    unsafe {
+        let place = machine::errno();
+        let saved = *place;
+        let result = work();
+        *place = saved;
+        result
+    }
+}
+
+/// The handlers that were there before, oldest first: one, unless we were displaced and put ourselves
+/// back. Entries below `count` are complete and never change.
+struct Predecessors {
+    count: AtomicUsize,
+    entries: [Predecessor; 8],
+}
+
+struct Predecessor {
+    action: UnsafeCell<MaybeUninit<sigaction>>,
+    /// Set when an `SA_RESETHAND` handler had its one call, or the predecessor itself went back to
+    /// the default while it was called.
+    is_default: AtomicBool,
+}
+
+impl Predecessor {
+    const fn new() -> Self {
+        Self { action: UnsafeCell::new(MaybeUninit::uninit()), is_default: AtomicBool::new(false) }
+    }
+}
+
+// SAFETY: an action is written by `push` alone, under its lock, before `count` makes it readable.
+unsafe impl Sync for Predecessor {}
+
+static PREDECESSORS: [Predecessors; 2] = [const { Predecessors::new() }; 2];
+
+impl Predecessors {
+    const fn new() -> Self {
+        Self { count: AtomicUsize::new(0), entries: [const { Predecessor::new() }; 8] }
+    }
+
+    fn of(signal: c_int) -> &'static Self {
+        &PREDECESSORS[usize::from(signal == libc::SIGBUS)]
+    }
+
+    /// Under the lock of `put_in_front` only.
+    fn push(&self, action: sigaction) -> Result<(), Error> {
+        let count = self.count.load(Ordering::Relaxed);
+        if let Some(last) = count.checked_sub(1).map(|last| self.get(last)) {
+            // The same handler again: it has our place in its chain already.
+            if last.sa_sigaction == action.sa_sigaction && action.sa_sigaction > libc::SIG_IGN {
+                return Ok(());
+            }
+        }
+        let Some(entry) = self.entries.get(count) else {
+            return Err(Error::Unsupported {
+                what: "so many handlers in turn: one that displaces ours again and again must call \
+                       `fault::try_handle` instead",
+            });
+        };
+        // SAFETY: the entry lies behind `count`: nobody reads it yet.
+        unsafe { (*entry.action.get()).write(action) };
+        self.count.store(count + 1, Ordering::Release);
+        Ok(())
+    }
+
+    fn get(&self, index: usize) -> &sigaction {
+        // SAFETY: `index` is below `count`, so that the entry is complete.
+        unsafe { (*self.entries[index].action.get()).assume_init_ref() }
+    }
+}
+
+/// Gives a fault or signal that is not ours to the handler before us, as the kernel would have.
+#[cold]
+#[inline(never)]
+unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let predecessors = Predecessors::of(signal);
+    let count = predecessors.count.load(Ordering::Acquire);
+    // SAFETY: `info` is valid.
+    let rounds = unsafe { Rounds::of(info, count) };
+    let Some(index) = (count).checked_sub(1 + rounds.done) else {
+        // Only possible before `install`: somebody calls our handler by hand.
+        return take_default(signal, info);
+    };
+    let (entry, action) = (&predecessors.entries[index], predecessors.get(index));
+    match action.sa_sigaction {
+        libc::SIG_DFL => take_default(signal, info),
+        _ if entry.is_default.load(Ordering::Relaxed) => take_default(signal, info),
+        // The kernel lets nobody ignore a fault: the instruction would fault for ever.
+        // SAFETY: `info` is valid.
+        libc::SIG_IGN if unsafe { is_synchronous(&*info) } => take_default(signal, info),
+        libc::SIG_IGN => {}
+        _ => {
+            if action.sa_flags & libc::SA_RESETHAND != 0 {
+                entry.is_default.store(true, Ordering::Relaxed);
+            }
+            rounds.next();
+            // SAFETY: the action is a handler, with the signature that its flags say.
+            unsafe { call(action, signal, info, context) };
+            rounds.back();
+            // SAFETY: `info` is valid.
+            if !unsafe { is_synchronous(&*info) } {
+                keep_our_place(signal, entry);
+            }
+        }
+    }
+}
+
+/// How often this very signal came back to us from a handler that had saved us as its predecessor.
+/// Counted in the signal's own record, which is the kernel's fresh copy for this delivery, because
+/// the handler may leave by a jump: whatever we kept elsewhere would be stale then. Only where there
+/// is more than one predecessor, so that usually nobody sees it.
+struct Rounds {
+    counter: Option<*mut c_int>,
+    done: usize,
+}
+
+impl Rounds {
+    const MARK: c_int = 0x7061_6700;
+
+    /// # Safety
+    /// `info` is valid as long as the result is used.
+    unsafe fn of(info: *mut siginfo_t, predecessors: usize) -> Self {
+        if predecessors < 2 {
+            return Self { counter: None, done: 0 };
+        }
+        // SAFETY: the caller's promise.
+        let counter = unsafe { &raw mut (*info).si_errno };
+        // SAFETY: as above.
+        let value = unsafe { *counter };
+        let done = if value & !0xff == Self::MARK { (value & 0xff) as usize } else { 0 };
+        Self { counter: Some(counter), done }
+    }
+
+    fn next(&self) {
+        self.set(Self::MARK | (self.done + 1) as c_int);
+    }
+
+    fn back(&self) {
+        self.set(if self.done == 0 { 0 } else { Self::MARK | self.done as c_int });
+    }
+
+    fn set(&self, value: c_int) {
+        if let Some(counter) = self.counter {
+            // SAFETY: the record outlives the handler that looks at it.
+            unsafe { *counter = value };
+        }
+    }
+}
+
+/// The default, and its core dump, should show the faulting instruction: so a fault goes back to it,
+/// and finds the default in place. A signal that was sent is sent again.
+fn take_default(signal: c_int, info: *mut siginfo_t) {
+    // SAFETY: plain calls on a valid record; all-zero is the default action.
+    unsafe {
+        let mut action: sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(signal, &action, ptr::null_mut());
+        if !is_synchronous(&*info) {
+            libc::raise(signal);
+        }
+    }
+}
+
+/// Calls a handler with the mask and the signature that it was installed with.
+///
+/// # Safety
+/// The action holds a function, of the signature that its flags say.
+unsafe fn call(action: &sigaction, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the context is the kernel's; masks are plain data; the handler is what it says.
+    unsafe {
+        let mut mask = (*context.cast::<libc::ucontext_t>()).uc_sigmask;
+        for other in 1..=64 {
+            if libc::sigismember(&action.sa_mask, other) == 1 {
+                libc::sigaddset(&mut mask, other);
+            }
+        }
+        if action.sa_flags & libc::SA_NODEFER == 0 {
+            libc::sigaddset(&mut mask, signal);
+        }
+        let mut before = MaybeUninit::uninit();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &mask, before.as_mut_ptr());
+        if action.sa_flags & libc::SA_SIGINFO != 0 {
+            let handler: Action = std::mem::transmute(action.sa_sigaction);
+            handler(signal, info, context);
+        } else {
+            let handler: extern "C" fn(c_int) = std::mem::transmute(action.sa_sigaction);
+            handler(signal);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// After a signal that was sent: a handler that answered it by going back to the default (as Rust's
+/// own does, which takes it for a fault that will come again) meant itself, not us. It has the
+/// default from now on; we stay, or the next commit would kill the process.
+fn keep_our_place(signal: c_int, entry: &Predecessor) {
+    // SAFETY: plain calls on valid actions.
+    unsafe {
+        let mut now = MaybeUninit::<sigaction>::uninit();
+        let asked = libc::sigaction(signal, ptr::null(), now.as_mut_ptr());
+        if asked == 0 && now.assume_init_ref().sa_sigaction == libc::SIG_DFL {
+            entry.is_default.store(true, Ordering::Relaxed);
+            libc::sigaction(signal, &ours(), ptr::null_mut());
+        }
+    }
+}
+
+/// Where the registers are.
+mod machine {
+    use super::super::Refusal;
+    use libc::ucontext_t;
+    use std::ffi::c_int;
+
+    pub(super) use registers::{is_write, program_counter, refusal, set_program_counter};
+
+    /// # Safety
+    /// None; the pointer is the thread's own.
+    pub(super) unsafe fn errno() -> *mut c_int {
+        // SAFETY: has no preconditions.
+        unsafe {
+            #[cfg(target_os = "linux")]
+            return libc::__errno_location();
+            #[cfg(not(target_os = "linux"))]
+            return libc::__error();
+        }
+    }
+
+    /// Bit 1 of the x86 page fault error code: the access was a write.
+    #[cfg(target_arch = "x86_64")]
+    const WRITE: u64 = 2;
+
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    mod registers {
+        use super::*;
+
+        pub(in super::super) fn program_counter(context: &ucontext_t) -> usize {
+            context.uc_mcontext.gregs[libc::REG_RIP as usize] as usize
+        }
+
+        pub(in super::super) fn set_program_counter(context: &mut ucontext_t, pc: usize) {
+            context.uc_mcontext.gregs[libc::REG_RIP as usize] = pc as _;
+        }
+
+        pub(in super::super) fn refusal(context: &ucontext_t) -> *mut Refusal {
+            context.uc_mcontext.gregs[libc::REG_R8 as usize] as usize as *mut Refusal
+        }
+
+        pub(in super::super) fn is_write(context: &ucontext_t) -> Option<bool> {
+            Some(context.uc_mcontext.gregs[libc::REG_ERR as usize] as u64 & WRITE != 0)
+        }
+    }
+
+    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+    mod registers {
+        use super::*;
+
+        pub(in super::super) fn program_counter(context: &ucontext_t) -> usize {
+            context.uc_mcontext.pc as usize
+        }
+
+        pub(in super::super) fn set_program_counter(context: &mut ucontext_t, pc: usize) {
+            context.uc_mcontext.pc = pc as _;
+        }
+
+        pub(in super::super) fn refusal(context: &ucontext_t) -> *mut Refusal {
+            context.uc_mcontext.regs[3] as usize as *mut Refusal
+        }
+
+        /// The kernel adds a record with the exception syndrome, whose bit 6 says "write".
+        pub(in super::super) fn is_write(context: &ucontext_t) -> Option<bool> {
+            const ESR_MAGIC: u32 = 0x4553_5201;
+            const RESERVED: usize = 4096;
+            // The records follow the general registers, aligned to 16 bytes.
+            let after = (&raw const context.uc_mcontext.pstate).wrapping_add(1);
+            let start = after.map_addr(|address| address.next_multiple_of(16)).cast::<u8>();
+            let mut at = 0;
+            while at + 16 <= RESERVED {
+                // SAFETY: the kernel lays records out in the reserved space, one behind the other:
+                // magic, size, payload; an empty one ends them.
+                let (magic, size, syndrome) = unsafe {
+                    let record = start.add(at);
+                    let head = record.cast::<[u32; 2]>().read();
+                    (head[0], head[1] as usize, record.add(8).cast::<u64>().read())
+                };
+                match (magic, size) {
+                    (ESR_MAGIC, _) => return Some(syndrome >> 6 & 1 != 0),
+                    (0, _) | (_, 0) => return None,
+                    _ => at += size,
+                }
+            }
+            None
+        }
+    }
+
+    #[cfg(all(any(target_os = "macos", target_os = "ios"), target_arch = "x86_64"))]
+    mod registers {
+        use super::*;
+
+        // SAFETY (all four): the kernel's context points at its own machine context.
+        pub(in super::super) fn program_counter(context: &ucontext_t) -> usize {
+            // SAFETY: see above.
+            unsafe { (*context.uc_mcontext).__ss.__rip as usize }
+        }
+
+        pub(in super::super) fn set_program_counter(context: &mut ucontext_t, pc: usize) {
+            // SAFETY: see above.
+            unsafe { (*context.uc_mcontext).__ss.__rip = pc as u64 };
+        }
+
+        pub(in super::super) fn refusal(context: &ucontext_t) -> *mut Refusal {
+            // SAFETY: see above.
+            unsafe { (*context.uc_mcontext).__ss.__r8 as usize as *mut Refusal }
+        }
+
+        pub(in super::super) fn is_write(context: &ucontext_t) -> Option<bool> {
+            // SAFETY: see above.
+            Some(unsafe { u64::from((*context.uc_mcontext).__es.__err) } & WRITE != 0)
+        }
+    }
+
+    #[cfg(all(any(target_os = "macos", target_os = "ios"), target_arch = "aarch64"))]
+    mod registers {
+        use super::*;
+
+        // SAFETY (all four): the kernel's context points at its own machine context.
+        pub(in super::super) fn program_counter(context: &ucontext_t) -> usize {
+            // SAFETY: see above.
+            unsafe { (*context.uc_mcontext).__ss.__pc as usize }
+        }
+
+        pub(in super::super) fn set_program_counter(context: &mut ucontext_t, pc: usize) {
+            // SAFETY: see above.
+            unsafe { (*context.uc_mcontext).__ss.__pc = pc as u64 };
+        }
+
+        pub(in super::super) fn refusal(context: &ucontext_t) -> *mut Refusal {
+            // SAFETY: see above.
+            unsafe { (*context.uc_mcontext).__ss.__x[3] as usize as *mut Refusal }
+        }
+
+        /// Bit 6 of the exception syndrome: the access was a write.
+        pub(in super::super) fn is_write(context: &ucontext_t) -> Option<bool> {
+            // SAFETY: see above.
+            Some(unsafe { (*context.uc_mcontext).__es.__esr } >> 6 & 1 != 0)
+        }
+    }
+
+    #[cfg(all(target_os = "freebsd", target_arch = "x86_64"))]
+    mod registers {
+        use super::*;
+
+        pub(in super::super) fn program_counter(context: &ucontext_t) -> usize {
+            context.uc_mcontext.mc_rip as usize
+        }
+
+        pub(in super::super) fn set_program_counter(context: &mut ucontext_t, pc: usize) {
+            context.uc_mcontext.mc_rip = pc as _;
+        }
+
+        pub(in super::super) fn refusal(context: &ucontext_t) -> *mut Refusal {
+            context.uc_mcontext.mc_r8 as usize as *mut Refusal
+        }
+
+        pub(in super::super) fn is_write(context: &ucontext_t) -> Option<bool> {
+            Some(context.uc_mcontext.mc_err as u64 & WRITE != 0)
+        }
+    }
+
+    #[cfg(all(target_os = "freebsd", target_arch = "aarch64"))]
+    mod registers {
+        use super::*;
+
+        pub(in super::super) fn program_counter(context: &ucontext_t) -> usize {
+            context.uc_mcontext.mc_gpregs.gp_elr as usize
+        }
+
+        pub(in super::super) fn set_program_counter(context: &mut ucontext_t, pc: usize) {
+            context.uc_mcontext.mc_gpregs.gp_elr = pc as _;
+        }
+
+        pub(in super::super) fn refusal(context: &ucontext_t) -> *mut Refusal {
+            context.uc_mcontext.mc_gpregs.gp_x[3] as usize as *mut Refusal
+        }
+
+        pub(in super::super) fn is_write(_: &ucontext_t) -> Option<bool> {
+            None
+        }
+    }
+}

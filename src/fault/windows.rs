@@ -1,0 +1,179 @@
+//! The vectored exception handler.
+
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use windows_sys::Win32::Foundation::{EXCEPTION_ACCESS_VIOLATION, GetLastError, SetLastError};
+use windows_sys::Win32::System::Diagnostics::Debug::{
+    AddVectoredContinueHandler, AddVectoredExceptionHandler, CONTEXT, EXCEPTION_CONTINUE_EXECUTION,
+    EXCEPTION_CONTINUE_SEARCH, EXCEPTION_POINTERS, RemoveVectoredContinueHandler,
+    RemoveVectoredExceptionHandler,
+};
+
+use super::{Fault, Outcome, Refusal, guarded, report};
+use crate::error::Error;
+
+/// The two registrations, as addresses (the handles are opaque pointers); none before `install`.
+static INSTALLED: Mutex<Option<(usize, usize)>> = Mutex::new(None);
+
+pub(super) fn install() -> Result<(), Error> {
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if installed.is_none() {
+        *installed = Some(add()?);
+    }
+    Ok(())
+}
+
+pub(super) fn reinstall() -> Result<(), Error> {
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let front = add()?;
+    if let Some((exception, resumption)) = installed.replace(front) {
+        // SAFETY: both handles came from `add`.
+        unsafe {
+            RemoveVectoredExceptionHandler(ptr::with_exposed_provenance_mut(exception));
+            RemoveVectoredContinueHandler(ptr::with_exposed_provenance_mut(resumption));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn is_displaced() -> bool {
+    false
+}
+
+/// Puts both handlers in front of their lists.
+fn add() -> Result<(usize, usize), Error> {
+    // SAFETY: the handlers live as long as the program.
+    let (exception, resumption) = unsafe {
+        (
+            AddVectoredExceptionHandler(1, Some(handler)),
+            AddVectoredContinueHandler(1, Some(resumed)),
+        )
+    };
+    if exception.is_null() || resumption.is_null() {
+        let source = std::io::Error::last_os_error();
+        return Err(Error::System { operation: "AddVectoredExceptionHandler", source });
+    }
+    Ok((exception.expose_provenance(), resumption.expose_provenance()))
+}
+
+/// There are no asynchronous signals here.
+pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+/// Left in the exception's record, behind its two parameters, for [`resumed`].
+const SERVED: usize = 0x7061_6765_7769_7365;
+
+unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
+    // SAFETY: the system passes valid pointers.
+    if unsafe { try_handle(pointers) } {
+        EXCEPTION_CONTINUE_EXECUTION
+    } else {
+        EXCEPTION_CONTINUE_SEARCH
+    }
+}
+
+/// A continue handler that a host installed (as the Go runtime does) is asked about every exception
+/// that some handler resumes. Ours comes first, and ends the round for those that we served.
+unsafe extern "system" fn resumed(pointers: *mut EXCEPTION_POINTERS) -> i32 {
+    // SAFETY: the system passes valid pointers.
+    let record = unsafe { &*(*pointers).ExceptionRecord };
+    if record.ExceptionCode == EXCEPTION_ACCESS_VIOLATION
+        && record.ExceptionInformation[2] == SERVED
+    {
+        EXCEPTION_CONTINUE_EXECUTION
+    } else {
+        EXCEPTION_CONTINUE_SEARCH
+    }
+}
+
+/// Serves a fault for a host with a vectored handler of its own in front of ours: true if it was
+/// ours, and the handler is to return `EXCEPTION_CONTINUE_EXECUTION`.
+///
+/// Rarely needed: handlers form a list here, and those that do not know an exception pass it on.
+///
+/// # Safety
+/// To be called from a vectored exception handler only, with its own argument.
+pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> bool {
+    // SAFETY: the caller's promise: both are the system's.
+    let (record, context) =
+        unsafe { (&mut *(*pointers).ExceptionRecord, &mut *(*pointers).ContextRecord) };
+    if record.ExceptionCode != EXCEPTION_ACCESS_VIOLATION {
+        return false;
+    }
+    // 0 is a read, 1 a write; 8 is an attempt to execute, which is not ours.
+    let write = match record.ExceptionInformation[0] {
+        0 => false,
+        1 => true,
+        _ => return false,
+    };
+    let fault = Fault { address: record.ExceptionInformation[1], write: Some(write) };
+    let served = act_on(super::serve(fault), context);
+    if served {
+        record.ExceptionInformation[2] = SERVED;
+    }
+    served
+}
+
+/// Whatever the interrupted code does with the last error, it does not see our calls in it.
+pub(super) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: the last error is the thread's own.
+    let last_error = unsafe { GetLastError() };
+    let result = work();
+    // SAFETY: as above.
+    unsafe { SetLastError(last_error) };
+    result
+}
+
+fn act_on(outcome: Option<Outcome>, context: &mut CONTEXT) -> bool {
+    match outcome {
+        None | Some(Outcome::NotOurs) => false,
+        Some(Outcome::Resolved) => true,
+        Some(Outcome::Refused(refusal)) => match guarded::landing(program_counter(context)) {
+            Some(landing) => {
+                // SAFETY: the thread is inside a guarded copy, whose register holds the address of a
+                // refusal that lives until the copy returns.
+                unsafe { *refusal_of(context) = refusal };
+                set_program_counter(context, landing);
+                true
+            }
+            None => {
+                report(&refusal);
+                false
+            }
+        },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn program_counter(context: &CONTEXT) -> usize {
+    context.Rip as usize
+}
+
+#[cfg(target_arch = "x86_64")]
+fn set_program_counter(context: &mut CONTEXT, pc: usize) {
+    context.Rip = pc as u64;
+}
+
+#[cfg(target_arch = "x86_64")]
+fn refusal_of(context: &CONTEXT) -> *mut Refusal {
+    context.R8 as usize as *mut Refusal
+}
+
+#[cfg(target_arch = "aarch64")]
+fn program_counter(context: &CONTEXT) -> usize {
+    context.Pc as usize
+}
+
+#[cfg(target_arch = "aarch64")]
+fn set_program_counter(context: &mut CONTEXT, pc: usize) {
+    context.Pc = pc as u64;
+}
+
+#[cfg(target_arch = "aarch64")]
+fn refusal_of(context: &CONTEXT) -> *mut Refusal {
+    // SAFETY: both views of the registers are plain numbers.
+    unsafe { context.Anonymous.X[3] as usize as *mut Refusal }
+}
