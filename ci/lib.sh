@@ -26,15 +26,15 @@ need() {
 apt_install() {
     local as_root=()
     if [[ $EUID -ne 0 ]]; then as_root=(sudo -n); fi
-    command -v apt-get "${as_root[@]:0:1}" >/dev/null || return 1
+    command -v apt-get >/dev/null || return 1
     "${as_root[@]}" apt-get update -qq &&
         "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
             apt-get install -qq -y --no-install-recommends "$@" >/dev/null
 }
 
-# need_component NAME: a part of the Rust toolchain that `cargo NAME` runs.
+# need_component COMMAND COMPONENT: makes sure that `cargo COMMAND` works.
 need_component() {
-    cargo "$1" --version >/dev/null 2>&1 || rustup component add "$1" || die "needs cargo $1"
+    cargo "$1" --version >/dev/null 2>&1 || rustup component add "$2" || die "needs cargo $1"
 }
 
 # build_std: from here on cargo uses a compiler that has its standard library's source, so that
