@@ -271,10 +271,10 @@ impl Reservation {
         }
     }
 
-    /// Frees what the limits did not grant of a claim: pages behind `page` first, then before it.
+    /// Frees what the limits did not grant of a claim: pages before `page` first, then those behind.
     fn shrink_claim(&self, page: usize, claimed: PageRange, bytes: usize) -> PageRange {
         let pages = bytes / self.page.bytes();
-        let first = claimed.first().max((page + 1).saturating_sub(pages));
+        let first = page.min(claimed.end() - pages);
         let granted = claimed.with(first, first + pages);
         self.states.unlock(claimed.with(claimed.first(), granted.first()));
         self.states.unlock(claimed.with(granted.end(), claimed.end()));

@@ -244,7 +244,7 @@ fn random_pages(pages: usize, count: usize) -> Vec<usize> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut below = |end: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (u128::from(state) * end as u128 >> 64) as usize
+        ((u128::from(state) * end as u128) >> 64) as usize
     };
     if count > pages / 2 {
         let mut all: Vec<usize> = (0..pages).collect();
