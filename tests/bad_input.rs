@@ -33,7 +33,8 @@ fn bad_ranges_are_refused_by_every_operation_and_change_nothing() {
     let len = 4 * page_size();
     let memory = Reservation::new(len).unwrap();
     memory.commit(0..len).unwrap();
-    let operations: [(&str, &dyn Fn(Range<usize>) -> Result<(), Error>); 8] = [
+    type Operation<'a> = &'a dyn Fn(Range<usize>) -> Result<(), Error>;
+    let operations: [(&str, Operation); 8] = [
         ("commit", &|range| memory.commit(range)),
         ("decommit", &|range| memory.decommit(range)),
         ("zero", &|range| memory.zero(range)),
