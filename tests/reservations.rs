@@ -1,5 +1,7 @@
 //! What a reservation promises: states, contents, accounting.
 
+mod common;
+
 use pagewise::{Access, Budget, Error, HugePages, Reservation, page_size, reserve_granularity};
 
 fn bytes(memory: &Reservation, range: std::ops::Range<usize>) -> &[u8] {
@@ -99,7 +101,10 @@ fn alignment_and_guard_pages_are_kept() {
 
 #[test]
 fn a_small_address_space_gets_what_fits() {
-    // Nobody has this much; a tenth of a percent of it fits everywhere.
+    if common::emulator().is_some() {
+        return eprintln!("NOT CHECKED: an emulator pays for every page that fits");
+    }
+    // Nobody has this much; a tiny part of it fits everywhere.
     let most = isize::MAX as usize / 2;
     let memory = Reservation::builder(most).at_least(1 << 20).build().unwrap();
     assert!(memory.len() >= 1 << 20 && memory.len() < most);
@@ -189,7 +194,8 @@ fn huge_reservations_cost_nothing_and_their_far_ends_work() {
     if cfg!(any(miri, pagewise_model)) {
         return; // the model has no room for them, and says so in `nothing_and_too_much…`
     }
-    let memory = Reservation::builder(64 << 40).at_least(1 << 40).build().unwrap();
+    let most = if common::emulator().is_some() { 4 << 30 } else { 64 << 40 };
+    let memory = Reservation::builder(most).at_least(most >> 6).build().unwrap();
     let end = memory.len();
     memory.commit(end - 1..).unwrap();
     memory.commit(..1).unwrap();

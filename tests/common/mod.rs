@@ -20,16 +20,22 @@ pub fn run_child(name: &str, role: &str) -> Output {
 #[allow(dead_code)]
 pub fn child(name: &str, role: &str) -> Command {
     let program = std::env::current_exe().expect("a test program knows itself");
-    // Cross tests run foreign programs through an emulator.
-    let mut command = match std::env::var("PAGEWISE_TEST_RUNNER") {
-        Ok(runner) => {
+    let mut command = match emulator() {
+        Some(runner) => {
             let mut words = runner.split_whitespace();
             let mut command = Command::new(words.next().expect("a runner has a name"));
             command.args(words).arg(program);
             command
         }
-        Err(_) => Command::new(program),
+        None => Command::new(program),
     };
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ROLE, role);
     command
+}
+
+/// The command that runs foreign programs, in a test of another processor. (Emulated address space is
+/// not free: there, tests reserve gigabytes instead of terabytes.)
+#[allow(dead_code)]
+pub fn emulator() -> Option<String> {
+    std::env::var("PAGEWISE_TEST_RUNNER").ok()
 }
