@@ -50,6 +50,7 @@
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+mod backing;
 mod budget;
 mod demand;
 mod error;

@@ -142,6 +142,13 @@ impl PageStates {
         }
     }
 
+    /// Makes pages reserved that the caller holds, and goes on holding.
+    pub(crate) fn mark_reserved(&self, range: PageRange) {
+        for (index, mask) in words(range) {
+            self.held(index).fetch_and(!u64::from(mask), Ordering::Release);
+        }
+    }
+
     /// The longest run of pages in one state that starts at `range.first()`, and whether it is
     /// committed. The caller holds the range, which is not empty.
     pub(crate) fn run(&self, range: PageRange) -> (PageRange, bool) {
