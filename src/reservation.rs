@@ -782,8 +782,11 @@ impl ReservationBuilder {
                 what: "so many explicit huge pages: the pool is too small (Linux: \
                        `vm.nr_hugepages`)",
             },
-            Cause::OutOfMemory => Error::AddressSpaceExhausted { requested, source },
-            Cause::Unsupported | Cause::Other => Error::System { operation: "reserve", source },
+            // Windows calls a length beyond all addresses a bad parameter.
+            Cause::OutOfMemory | Cause::Unsupported => {
+                Error::AddressSpaceExhausted { requested, source }
+            }
+            Cause::Other => Error::System { operation: "reserve", source },
         }
     }
 }

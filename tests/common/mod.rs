@@ -20,7 +20,7 @@ pub fn run_child(name: &str, role: &str) -> Output {
 #[allow(dead_code)]
 pub fn child(name: &str, role: &str) -> Command {
     let program = std::env::current_exe().expect("a test program knows itself");
-    let mut command = match emulator() {
+    let mut command = match std::env::var("PAGEWISE_TEST_RUNNER").ok() {
         Some(runner) => {
             let mut words = runner.split_whitespace();
             let mut command = Command::new(words.next().expect("a runner has a name"));
@@ -33,9 +33,9 @@ pub fn child(name: &str, role: &str) -> Command {
     command
 }
 
-/// The command that runs foreign programs, in a test of another processor. (Emulated address space is
-/// not free: there, tests reserve gigabytes instead of terabytes.)
+/// Whether qemu or Wine runs this test. Their address space is not free: they pay for every page that
+/// is reserved, so that tests reserve gigabytes there instead of terabytes.
 #[allow(dead_code)]
-pub fn emulator() -> Option<String> {
-    std::env::var("PAGEWISE_TEST_RUNNER").ok()
+pub fn is_emulated() -> bool {
+    ["PAGEWISE_TEST_RUNNER", "WINEPREFIX"].iter().any(|name| std::env::var_os(name).is_some())
 }
