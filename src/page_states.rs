@@ -70,6 +70,11 @@ impl PageStates {
         committed(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
 
+    /// Whether somebody holds a page. A glance.
+    pub(crate) fn is_held(&self, page: usize) -> bool {
+        busy(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
+    }
+
     /// How many pages of the range are committed. A glance, or exact while the range is locked.
     pub(crate) fn count_committed(&self, range: PageRange) -> usize {
         words(range)
