@@ -216,6 +216,10 @@ pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_vo
     let Some(address) = (unsafe { faulting_address(signal, &*info) }) else { return false };
     // SAFETY: the caller's promise: the context is the kernel's.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    if machine::program_counter(context) == address {
+        // A jump into a region: memory that was never executable is not to be committed for it.
+        return false;
+    }
     let fault = Fault { address, write: machine::is_write(context) };
     match super::serve(fault) {
         None | Some(Outcome::NotOurs) => false,
