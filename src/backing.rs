@@ -61,6 +61,20 @@ impl Ground<'_> {
         // SAFETY: the pages lie inside the reservation; the caller's promise.
         unsafe { os::decommit(self.address(pages), pages.len(), self.attributes) }
     }
+
+    /// Whether reading the pages would not fault.
+    fn is_readable(&self, pages: PageRange) -> bool {
+        // SAFETY: the pages lie inside the reservation, and populating changes no contents.
+        unsafe { os::populate_for_reading(self.address(pages), pages.len()).is_ok() }
+    }
+
+    /// # Safety
+    /// The pages are readable, and no other thread runs.
+    unsafe fn reads_zero(&self, pages: PageRange) -> bool {
+        let start = self.address(pages).as_ptr();
+        // SAFETY: the caller's promise; any bytes are valid.
+        unsafe { std::slice::from_raw_parts(start, pages.len()) }.iter().all(|&byte| byte == 0)
+    }
 }
 
 impl Backing {
@@ -105,19 +119,32 @@ impl Backing {
         }
     }
 
-    /// In the child of a fork, before its pages are looked at: windows that were being opened or closed
-    /// are closed. Async-signal-safe.
+    /// In the child of a fork, before its pages are looked at: windows that were held become open, or
+    /// stay closed where that is impossible. Async-signal-safe.
     pub(crate) fn end_abandoned_windows(&self, ground: Ground, size: PageSize) {
         if let Self::Guard(windows) = self {
             windows.open.end_abandoned_changes(size, |window, was_open| {
-                let all = windows.pages_of(window);
-                if was_open || ground.states.count_committed(all) == 0 {
-                    // SAFETY: nobody in this process holds the window, and what is committed in it was
-                    // being given up.
-                    let _ = unsafe { ground.map_over(all) };
-                }
-                false
+                // SAFETY: nobody in this process holds the window.
+                unsafe { windows.reopen(ground, windows.pages_of(window), was_open) }
             });
+        }
+    }
+
+    /// In the child of a fork, after its windows: whether a page that was being committed is accessible
+    /// already, and holds anything but zeros. May leave it accessible. Async-signal-safe.
+    ///
+    /// # Safety
+    /// No thread of this process holds the page.
+    pub(crate) unsafe fn holds_data(&self, ground: Ground, page: PageRange) -> bool {
+        // SAFETY: the caller's promise. Where the page was inaccessible, it reads zero now; where the
+        // system refuses, it was inaccessible.
+        unsafe {
+            match self {
+                Self::Guard(windows) if windows.open.all_committed(windows.touched(page)) => {
+                    ground.is_readable(page) && !ground.reads_zero(page)
+                }
+                _ => ground.make_accessible(page).is_ok() && !ground.reads_zero(page),
+            }
         }
     }
 
@@ -200,6 +227,36 @@ impl Windows {
             rest = rest.with(end, rest.end());
             Some(part)
         })
+    }
+
+    /// In the child of a fork: makes a held window open, with markers in all pages that are reserved.
+    /// It may have been anything: closed, being opened or closed, or open and held by somebody who came
+    /// to open it and found that done. Returns whether it is open.
+    ///
+    /// # Safety
+    /// No thread of this process holds the window.
+    unsafe fn reopen(&self, ground: Ground, all: PageRange, was_open: bool) -> bool {
+        // SAFETY: markers go where nothing is lost: pages that nobody has committed, or that were being
+        // committed and hold nothing.
+        unsafe {
+            for index in all.first()..all.end() {
+                let page = all.with(index, index + 1);
+                let keeps = ground.states.is_committed(index)
+                    || ground.states.is_held(index)
+                        && ground.is_readable(page)
+                        && !ground.reads_zero(page);
+                if !keeps && os::guard_install(ground.address(page), page.len()).is_err() {
+                    // Memory that is locked: then the window cannot have been open.
+                    return was_open;
+                }
+            }
+            if ground.make_accessible(all).is_ok() {
+                return true;
+            }
+            // It was not accessible as a whole, so it was closed; such a window has no markers.
+            let _ = os::guard_remove(ground.address(all), all.len());
+            false
+        }
     }
 
     unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {

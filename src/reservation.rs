@@ -339,8 +339,8 @@ impl Reservation {
             if is_committed {
                 // SAFETY: the run is held and committed; its contents are the caller's to give up.
                 unsafe { self.backing.decommit(self.ground(), run)? };
-                self.account.give_back(run.len());
                 self.states.mark_reserved(run);
+                self.account.give_back(run.len());
             }
             Ok(())
         });
@@ -516,10 +516,13 @@ impl Reservation {
         self.backing.end_abandoned_windows(self.ground(), self.page);
         self.states.end_abandoned_changes(self.page, |page, was_committed| {
             // A committed page stays: whoever held it may have wanted only to look at it. One that was
-            // being committed was never written by anybody.
+            // being committed stays where it holds anything: a commit makes pages accessible before it
+            // says so, and from then on any thread can have written to them. Reading zero, it can go.
             // SAFETY: the thread that held the page does not exist in this process.
-            let settled = unsafe { self.backing.settle(self.ground(), page, was_committed) };
-            was_committed && settled
+            unsafe {
+                let wanted = was_committed || self.backing.holds_data(self.ground(), page);
+                self.backing.settle(self.ground(), page, wanted) && wanted
+            }
         });
         self.account.recount(self.states.count_all_committed() * self.page.bytes());
     }

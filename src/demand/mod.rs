@@ -74,7 +74,8 @@ struct Counters {
     faults: AtomicU64,
     refused: AtomicU64,
     raced: AtomicU64,
-    /// The last address that faulted although its page was committed, and how often in a row.
+    /// The last address that faulted although its page was committed, and how often in a row since
+    /// the last decommit.
     again_at: AtomicUsize,
     again: AtomicUsize,
 }
@@ -234,6 +235,8 @@ impl DemandRegion {
     /// # Errors
     /// As [`Reservation::decommit`].
     pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        // From here on, pages can be committed anew, and threads can race for them anew.
+        self.core.counters.again.store(0, Ordering::Relaxed);
         fault::uninterrupted(|| self.core.reservation.decommit(range))
     }
 

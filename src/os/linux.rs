@@ -104,6 +104,16 @@ pub(crate) unsafe fn guard_remove(start: NonNull<u8>, len: usize) -> Result<(), 
     unsafe { advise(start, len, MADV_GUARD_REMOVE) }
 }
 
+/// `MADV_POPULATE_READ` (Linux 5.14): an error where reading would fault. Async-signal-safe.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn populate_for_reading(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: populating keeps the contents.
+    unsafe { rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateRead)? };
+    Ok(())
+}
+
 /// Whether guard markers work, tried once. By their effect, since an emulator may say yes to advice
 /// that it does not know.
 pub(crate) fn guards_work() -> bool {

@@ -77,6 +77,14 @@ mod no_guards {
         cfg!(windows)
     }
 
+    /// Only asked where there are guard markers.
+    ///
+    /// # Safety
+    /// None.
+    pub(crate) unsafe fn populate_for_reading(_: NonNull<u8>, _: usize) -> Result<(), OsError> {
+        Err(OsError(0))
+    }
+
     /// # Safety
     /// None.
     pub(crate) unsafe fn guard_install(_: NonNull<u8>, _: usize) -> Result<(), OsError> {
