@@ -54,10 +54,13 @@ mod budget;
 mod demand;
 mod error;
 pub mod fault;
+mod frontier;
 mod os;
 mod page;
 mod page_map;
 mod page_states;
+pub mod page_vec;
+mod push_error;
 mod reservation;
 mod sync;
 
@@ -70,6 +73,8 @@ pub use error::Error;
 pub use os::{Access, HugePages};
 pub use page::{page_size, reserve_granularity};
 pub use page_map::{PageMap, PageRun, PageState};
+pub use page_vec::{PageVec, PageVecBuilder};
+pub use push_error::PushError;
 pub use reservation::{Reservation, ReservationBuilder};
 
 #[cfg(any(miri, pagewise_model))]
