@@ -52,6 +52,7 @@
 
 mod budget;
 mod demand;
+pub mod concurrent_vec;
 mod error;
 pub mod fault;
 mod frontier;
@@ -69,6 +70,7 @@ pub use demand::{
     AccessError, CommitStep, DemandRegion, DemandRegionBuilder, Engine, FaultEvent, FaultOutcome,
     Refused, RefusedReason, Stats,
 };
+pub use concurrent_vec::{ConcurrentVec, ConcurrentVecBuilder};
 pub use error::Error;
 pub use os::{Access, HugePages};
 pub use page::{page_size, reserve_granularity};

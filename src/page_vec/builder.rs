@@ -36,7 +36,7 @@ impl<T> PageVecBuilder<T> {
         Self { max_len, at_least: max_len, options: Options::new(), makes: PhantomData }
     }
 
-    reservation_options!();
+    reservation_options!(options.reservation);
 
     /// Takes a smaller maximum length where the address space is small, but not below `min_len`
     /// elements. [`max_len`](PageVec::max_len) says what it came to.

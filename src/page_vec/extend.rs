@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::RangeBounds;
+use std::ptr;
 
 use super::edit::checked_range;
 use super::{Growth, PageVec, PushError};
@@ -135,6 +136,20 @@ impl<T: Clone> PageVec<T> {
     }
 }
 
+impl<T: Copy> PageVec<T> {
+    /// Like `try_extend_from_slice`, but sure not to run anybody's `clone`.
+    pub(crate) fn try_extend_from_copies(&mut self, elements: &[T]) -> Result<(), Error> {
+        self.grow(elements.len(), Growth::Amortized)?;
+        // SAFETY: there is room, and a shared slice cannot lie in memory that is not initialised.
+        unsafe {
+            let end = self.start.as_ptr().add(self.len);
+            ptr::copy_nonoverlapping(elements.as_ptr(), end, elements.len());
+        }
+        self.len += elements.len();
+        Ok(())
+    }
+}
+
 impl<T> Extend<T> for PageVec<T> {
     /// # Panics
     /// Where growing is refused: at the start, if the iterator says truly how much is to come.
@@ -167,7 +182,7 @@ impl io::Write for PageVec<u8> {
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.try_extend_from_slice(bytes)
+        self.try_extend_from_copies(bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))
     }
 

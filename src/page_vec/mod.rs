@@ -350,10 +350,10 @@ impl<T> PageVec<T> {
     /// has changed then.
     #[inline]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
-        if self.len >= self.ready {
-            if let Err(error) = self.grow(1, Growth::Append) {
-                return Err(PushError::new(value, error));
-            }
+        if self.len >= self.ready
+            && let Err(error) = self.grow(1, Growth::Append)
+        {
+            return Err(PushError::new(value, error));
         }
         // SAFETY: as in `push`.
         unsafe { self.start.as_ptr().add(self.len).write(value) };
@@ -404,10 +404,10 @@ impl<T> PageVec<T> {
     pub fn try_insert(&mut self, index: usize, value: T) -> Result<(), PushError<T>> {
         let len = self.len;
         assert!(index <= len, "insertion index (is {index}) should be <= len (is {len})");
-        if len >= self.ready {
-            if let Err(error) = self.grow(1, Growth::Append) {
-                return Err(PushError::new(value, error));
-            }
+        if len >= self.ready
+            && let Err(error) = self.grow(1, Growth::Append)
+        {
+            return Err(PushError::new(value, error));
         }
         // SAFETY: `index <= len`, and slot `len` is committed, as in `push`.
         unsafe {
