@@ -176,8 +176,12 @@ impl Frontier {
             return;
         }
         let ahead = page.round_down((least / 4).min(MOST_POPULATED));
-        // What a bulk write went past was touched by it.
-        let start = self.ready.max(page.round_down(end - 1)).min(least);
+        // Pages that are written at once in great number are faster touched than populated twice.
+        let start = if least - self.ready.min(least) <= MOST_POPULATED {
+            self.ready.min(least)
+        } else {
+            page.round_down(end - 1)
+        };
         self.ready = (least + ahead).min(self.committed);
         if self.ready > start {
             self.memory.prefault_pages(page.pages(page.page_of(start), page.page_of(self.ready)));

@@ -50,6 +50,7 @@
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod arena;
 mod budget;
 mod demand;
 pub mod concurrent_vec;
@@ -65,6 +66,7 @@ mod push_error;
 mod reservation;
 mod sync;
 
+pub use arena::{Arena, ArenaBuilder, Checkpoint};
 pub use budget::Budget;
 pub use demand::{
     AccessError, CommitStep, DemandRegion, DemandRegionBuilder, Engine, FaultEvent, FaultOutcome,
