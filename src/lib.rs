@@ -44,33 +44,46 @@
 //! - [`Reservation`]: explicit commit and decommit, with a [`Budget`] and exact accounting.
 //! - [`DemandRegion`]: memory that commits itself when touched; [`fault`] catches the faults, and is
 //!   invisible to everybody else's.
+//! - [`PageVec`], [`ConcurrentVec`], [`Arena`]: collections whose elements never move, on explicit
+//!   commits; [`DemandArray`]: a sparse array, on page faults.
 //!
 //! Nothing happens behind your back: no thread, no handler before the first [`DemandRegion`], no
 //! environment variable that changes what a program means.
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod arena;
 mod backing;
 mod budget;
+pub mod concurrent_vec;
 mod demand;
 mod error;
 pub mod fault;
+mod frontier;
 mod os;
 mod page;
 mod page_map;
 mod page_states;
+pub mod page_vec;
+mod push_error;
 mod reservation;
 mod sync;
 
+pub use arena::{Arena, ArenaBuilder, Checkpoint};
 pub use budget::Budget;
+pub use concurrent_vec::{ConcurrentVec, ConcurrentVecBuilder};
 pub use demand::{
     AccessError, CommitStep, DemandRegion, DemandRegionBuilder, Engine, FaultEvent, FaultOutcome,
     Refused, RefusedReason, Stats,
 };
+#[cfg(feature = "zerocopy")]
+pub use demand::{DemandArray, DemandArrayBuilder};
 pub use error::Error;
 pub use os::{Access, HugePages};
 pub use page::{page_size, reserve_granularity};
 pub use page_map::{PageMap, PageRun, PageState};
+pub use page_vec::{PageVec, PageVecBuilder};
+pub use push_error::PushError;
 pub use reservation::{Reservation, ReservationBuilder};
 
 #[cfg(any(miri, pagewise_model))]

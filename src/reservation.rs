@@ -141,6 +141,10 @@ impl Reservation {
         self.page
     }
 
+    pub(crate) fn huge_pages(&self) -> HugePages {
+        self.attributes.huge_pages
+    }
+
     /// Makes a range usable: readable, writable, zero where it is new. Reserved → Committed.
     ///
     /// Rounds outward to whole pages. Pages that are committed already keep what they hold (and the
@@ -635,6 +639,13 @@ impl ReservationBuilder {
     /// `docs/architecture.md`.
     pub(crate) fn wants_guard_markers(&self) -> bool {
         self.huge_pages == HugePages::System && os::guards_work() && !os::commits_strictly()
+    }
+
+    /// Another length, for containers that know theirs last.
+    pub(crate) fn len(mut self, len: usize) -> Self {
+        self.len = len;
+        self.at_least = len;
+        self
     }
 
     /// Aligns the start to `align` bytes, a power of two. Smaller than the granularity: no effect.

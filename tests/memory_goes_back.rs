@@ -189,7 +189,7 @@ fn running_out_of_mappings_is_told_apart_from_running_out_of_memory() {
         Ok(text) if text.trim().parse::<usize>().is_ok_and(|most| most <= 1 << 18) => {
             text.trim().parse().unwrap()
         }
-        other => return common::not_here("vm.max_map_count is {other:?}"),
+        other => return common::not_here(&format!("vm.max_map_count is {other:?}")),
     };
     let page = page_size();
     let memory = Reservation::new(4 * most * page).unwrap();

@@ -14,9 +14,13 @@ use crate::page_map::PageMap;
 use crate::reservation::{Reservation, ReservationBuilder, ServeError, Served};
 use crate::{HugePages, os};
 
+#[cfg(feature = "zerocopy")]
+mod array;
 mod events;
 mod step;
 
+#[cfg(feature = "zerocopy")]
+pub use array::{DemandArray, DemandArrayBuilder};
 use events::EventRing;
 pub use events::{FaultEvent, FaultOutcome};
 pub use step::CommitStep;
