@@ -359,9 +359,7 @@ impl Core {
     }
 
     fn committed(&self, offset: usize, write: Option<bool>, range: crate::page::PageRange) {
-        if range.count() > 1 {
-            self.reservation.prefault_pages(range);
-        }
+        self.reservation.prefault_pages(range);
         self.step.note(range);
         self.counters.faults.fetch_add(1, Ordering::Relaxed);
         let outcome = FaultOutcome::Committed { start: range.offset(), len: range.len() };
