@@ -86,6 +86,20 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// More elements than the container's stated maximum.
+    #[error(
+        "{additional} more elements do not fit: {len} of at most {max_len} are there: give a larger \
+         maximum length, or remove something"
+    )]
+    Full {
+        /// Elements that there are.
+        len: usize,
+        /// Elements that were to be added.
+        additional: usize,
+        /// Elements that there may be at most.
+        max_len: usize,
+    },
+
     /// A range that reaches outside of the reservation.
     #[error("range {start:#x}..{end:#x} is out of bounds: the length is {len:#x} bytes")]
     OutOfBounds {

@@ -1,27 +1,84 @@
-//! pagewise
+//! Memory that is *reserved* once and *committed* as it is needed: explicitly, or by itself, at the
+//! moment a page is touched.
+//!
+//! ```
+//! use pagewise::DemandRegion;
+//!
+//! // A terabyte of zeros. It costs nothing until it is touched, and never more than 64 MiB.
+//! let mut region = DemandRegion::builder(1 << 40).limit(64 << 20).build()?;
+//! region.as_mut_slice()[123_456_789_012] = 1; // a page fault commits that page, and we go on
+//! assert!(region.committed() <= 64 << 10);
+//!
+//! // Past the limit there is an error, not a crash; everything before it is there.
+//! let stopped = region.fill(.., 7).unwrap_err();
+//! println!("{stopped}");
+//! assert_eq!(region.as_slice()[stopped.copied - 1], 7);
+//! # Ok::<(), pagewise::Error>(())
+//! ```
+//!
+//! # Words
+//!
+//! A page of a reservation is in one of these states:
+//!
+//! ```text
+//! None ──reserve──▶ Reserved ──commit──▶ Committed ──touch/prefault──▶ Resident
+//!                      ▲                    │                              │
+//!                      └──────decommit──────┴──────────────────────────────┘      release: any ──▶ None
+//! ```
+//!
+//! - **Reserved**: addresses only. Access faults. Costs no memory and no commit charge.
+//! - **Committed**: charged against the limit and against the system; reads zero until written.
+//! - **Resident**: backed by physical memory now. The system's business: to be seen, not controlled.
+//! - To **zero** pages: they stay committed and read zero. To **discard** them: they stay committed and
+//!   hold anything. To **protect** them: other access rights. To **prefault**: make them resident.
+//! - A **fault** is an access to a page that is not accessible. It is **refused** when it must not be
+//!   served: a limit is reached, or the system says no.
+//! - A **step** is how much one fault or one growth commits. A **budget** is a commit limit that any
+//!   number of reservations share.
+//!
+//! Commit rounds *outward* to whole pages; decommit, zero and discard round *inward*: bytes that nobody
+//! named never vanish. Lengths, offsets and limits are in bytes.
+//!
+//! # Layers
+//!
+//! - [`Reservation`]: explicit commit and decommit, with a [`Budget`] and exact accounting.
+//! - [`DemandRegion`]: memory that commits itself when touched; [`fault`] catches the faults, and is
+//!   invisible to everybody else's.
+//!
+//! Nothing happens behind your back: no thread, no handler before the first [`DemandRegion`], no
+//! environment variable that changes what a program means.
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod arena;
 mod budget;
 mod demand;
+pub mod concurrent_vec;
 mod error;
 pub mod fault;
+mod frontier;
 mod os;
 mod page;
 mod page_map;
 mod page_states;
+pub mod page_vec;
+mod push_error;
 mod reservation;
 mod sync;
 
+pub use arena::{Arena, ArenaBuilder, Checkpoint};
 pub use budget::Budget;
 pub use demand::{
     AccessError, CommitStep, DemandRegion, DemandRegionBuilder, Engine, FaultEvent, FaultOutcome,
     Refused, RefusedReason, Stats,
 };
+pub use concurrent_vec::{ConcurrentVec, ConcurrentVecBuilder};
 pub use error::Error;
 pub use os::{Access, HugePages};
 pub use page::{page_size, reserve_granularity};
 pub use page_map::{PageMap, PageRun, PageState};
+pub use page_vec::{PageVec, PageVecBuilder};
+pub use push_error::PushError;
 pub use reservation::{Reservation, ReservationBuilder};
 
 #[cfg(any(miri, pagewise_model))]

@@ -139,6 +139,10 @@ impl Reservation {
         self.page
     }
 
+    pub(crate) fn huge_pages(&self) -> HugePages {
+        self.attributes.huge_pages
+    }
+
     /// Makes a range usable: readable, writable, zero where it is new. Reserved → Committed.
     ///
     /// Rounds outward to whole pages. Pages that are committed already keep what they hold (and the
@@ -271,10 +275,10 @@ impl Reservation {
         }
     }
 
-    /// Frees what the limits did not grant of a claim: pages behind `page` first, then before it.
+    /// Frees what the limits did not grant of a claim: pages before `page` first, then those behind.
     fn shrink_claim(&self, page: usize, claimed: PageRange, bytes: usize) -> PageRange {
         let pages = bytes / self.page.bytes();
-        let first = claimed.first().max((page + 1).saturating_sub(pages));
+        let first = page.min(claimed.end() - pages);
         let granted = claimed.with(first, first + pages);
         self.states.unlock(claimed.with(claimed.first(), granted.first()));
         self.states.unlock(claimed.with(granted.end(), claimed.end()));
@@ -619,6 +623,13 @@ impl ReservationBuilder {
             name: None,
             dump: true,
         }
+    }
+
+    /// Another length, for containers that know theirs last.
+    pub(crate) fn len(mut self, len: usize) -> Self {
+        self.len = len;
+        self.at_least = len;
+        self
     }
 
     /// Aligns the start to `align` bytes, a power of two. Smaller than the granularity: no effect.

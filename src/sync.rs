@@ -21,6 +21,24 @@ pub(crate) fn relax(round: u32) {
     }
 }
 
+/// Like [`relax`], but waits ever longer: for a lock that is held for a few instructions and taken
+/// again at once, where every look costs the holder its cache line.
+#[cfg(not(loom))]
+pub(crate) fn back_off(round: u32) {
+    const SPINNING_ROUNDS: u32 = 16;
+    if round >= SPINNING_ROUNDS {
+        return crate::os::yield_now();
+    }
+    for _ in 0..1u32 << round.min(6) {
+        std::hint::spin_loop();
+    }
+}
+
+#[cfg(loom)]
+pub(crate) fn back_off(round: u32) {
+    relax(round);
+}
+
 #[cfg(loom)]
 pub(crate) fn relax(_round: u32) {
     loom::thread::yield_now();

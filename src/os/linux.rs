@@ -167,7 +167,7 @@ fn mappings() -> Option<(usize, usize)> {
     Some((maps.iter().filter(|&&byte| byte == b'\n').count(), max))
 }
 
-/// `PAGEMAP_SCAN` (Linux 6.7), else `/proc/self/pagemap`.
+/// `PAGEMAP_SCAN` (Linux 6.7), else `mincore`, which tells less.
 /// [`pagemap`](https://docs.kernel.org/admin-guide/mm/pagemap.html)
 pub(crate) fn residency(
     start: NonNull<u8>,
@@ -177,7 +177,9 @@ pub(crate) fn residency(
     let file = File::open("/proc/self/pagemap")
         .map_err(|error| OsError(error.raw_os_error().unwrap_or(libc::ENOENT)))?;
     match scan(&file, start, len, each) {
-        Err(OsError(libc::ENOTTY | libc::EINVAL)) => read_pagemap(&file, start, len, each),
+        Err(OsError(libc::ENOTTY | libc::EINVAL | libc::ENOSYS)) => {
+            unix::residency_by_mincore(start, len, each)
+        }
         other => other,
     }
 }
@@ -248,33 +250,6 @@ fn scan(
             break;
         }
         at = arguments.walk_end;
-    }
-    Ok(())
-}
-
-fn read_pagemap(
-    file: &File,
-    start: NonNull<u8>,
-    len: usize,
-    each: &mut dyn FnMut(usize, usize, Residency),
-) -> Result<(), OsError> {
-    use std::os::unix::fs::FileExt;
-    const ENTRY: usize = size_of::<u64>();
-    let (page, first) = (page_size(), start.as_ptr().addr() / page_size());
-    let mut buffer = [0u8; 512 * ENTRY];
-    let pages = len / page;
-    for batch in (0..pages).step_by(buffer.len() / ENTRY) {
-        let count = (pages - batch).min(buffer.len() / ENTRY);
-        file.read_exact_at(&mut buffer[..count * ENTRY], ((first + batch) * ENTRY) as u64)
-            .map_err(|error| OsError(error.raw_os_error().unwrap_or(libc::EIO)))?;
-        for (index, entry) in buffer[..count * ENTRY].chunks_exact(ENTRY).enumerate() {
-            let entry = u64::from_ne_bytes(entry.try_into().expect("chunks of eight bytes"));
-            let (resident, swapped) = (entry >> 63 & 1 != 0, entry >> 62 & 1 != 0);
-            if resident || swapped {
-                let residency = Residency { resident, huge: false, swapped };
-                each((batch + index) * page, page, residency);
-            }
-        }
     }
     Ok(())
 }

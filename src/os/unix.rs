@@ -173,7 +173,6 @@ pub(crate) fn write_stderr(text: &[u8]) {
 
 /// Residency by `mincore`, for systems that have nothing better.
 /// [`mincore(2)`](https://man.freebsd.org/cgi/man.cgi?query=mincore)
-#[cfg(not(target_os = "linux"))]
 pub(super) fn residency_by_mincore(
     start: NonNull<u8>,
     len: usize,
@@ -181,22 +180,17 @@ pub(super) fn residency_by_mincore(
 ) -> Result<(), OsError> {
     const BATCH: usize = 4096;
     let page = page_size();
-    let mut states = [0; BATCH];
+    let mut states = [0u8; BATCH];
     for batch in (0..len).step_by(BATCH * page) {
         let bytes = (len - batch).min(BATCH * page);
         // SAFETY: mincore reads nothing but page tables, and `states` has a byte for each page.
         let result = unsafe {
-            libc::mincore(
-                start.as_ptr().byte_add(batch).cast(),
-                bytes,
-                states.as_mut_ptr().cast::<libc::c_char>(),
-            )
+            libc::mincore(start.as_ptr().byte_add(batch).cast(), bytes, states.as_mut_ptr().cast())
         };
         if result != 0 {
             return Err(OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)));
         }
         for (page_index, &state) in states[..bytes / page].iter().enumerate() {
-            let state: libc::c_char = state;
             if state & 1 != 0 {
                 let resident = super::Residency { resident: true, ..Default::default() };
                 each(batch + page_index * page, page, resident);

@@ -1,0 +1,280 @@
+//! What can be allocated in an arena: values, slices, strings, layouts.
+
+use std::alloc::Layout;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use super::Arena;
+use crate::error::Error;
+use crate::push_error::PushError;
+
+/// The mutable references that `&self` gives out are to memory that nobody else has: every
+/// allocation is a new one, until `&mut self` takes all of them back.
+#[allow(clippy::mut_from_ref)]
+impl Arena {
+    /// Allocates a value.
+    ///
+    /// # Panics
+    /// Where [`try_alloc`](Self::try_alloc) returns an error; the value is dropped.
+    #[inline]
+    #[track_caller]
+    pub fn alloc<T>(&self, value: T) -> &mut T {
+        self.alloc_with(|| value)
+    }
+
+    /// Allocates what `make` returns. It may itself allocate here.
+    ///
+    /// # Panics
+    /// Where [`try_alloc_uninit`](Self::try_alloc_uninit) returns an error.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_with<T>(&self, make: impl FnOnce() -> T) -> &mut T {
+        self.alloc_uninit().write(make())
+    }
+
+    /// Allocates a value, or hands it back.
+    ///
+    /// # Errors
+    /// [`PushError`] with the value, and what [`try_alloc_layout`](Self::try_alloc_layout) says.
+    #[inline]
+    pub fn try_alloc<T>(&self, value: T) -> Result<&mut T, PushError<T>> {
+        match self.try_alloc_uninit() {
+            Ok(slot) => Ok(slot.write(value)),
+            Err(error) => Err(PushError::new(value, error)),
+        }
+    }
+
+    /// Allocates room for a value, to be written later.
+    ///
+    /// # Panics
+    /// Where [`try_alloc_uninit`](Self::try_alloc_uninit) returns an error.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_uninit<T>(&self) -> &mut MaybeUninit<T> {
+        self.try_alloc_uninit().unwrap_or_else(refused)
+    }
+
+    /// Allocates room for a value, to be written later.
+    ///
+    /// # Errors
+    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    #[inline]
+    pub fn try_alloc_uninit<T>(&self) -> Result<&mut MaybeUninit<T>, Error> {
+        let slot = self.bump(Layout::new::<T>())?;
+        // SAFETY: new memory of that layout, which nobody else has.
+        Ok(unsafe { slot.cast().as_mut() })
+    }
+
+    /// Allocates room for `len` values, to be written later.
+    ///
+    /// # Panics
+    /// Where [`try_alloc_slice_uninit`](Self::try_alloc_slice_uninit) returns an error.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_slice_uninit<T>(&self, len: usize) -> &mut [MaybeUninit<T>] {
+        self.try_alloc_slice_uninit(len).unwrap_or_else(refused)
+    }
+
+    /// Allocates room for `len` values, to be written later.
+    ///
+    /// # Errors
+    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    #[inline]
+    pub fn try_alloc_slice_uninit<T>(&self, len: usize) -> Result<&mut [MaybeUninit<T>], Error> {
+        let layout = Layout::array::<T>(len)
+            .map_err(|_| Error::Overflow { requested: len.saturating_mul(size_of::<T>()) })?;
+        let slots = self.bump(layout)?;
+        // SAFETY: new memory of that layout, which nobody else has.
+        Ok(unsafe { slice::from_raw_parts_mut(slots.cast().as_ptr(), len) })
+    }
+
+    /// Allocates a copy of a slice.
+    ///
+    /// # Panics
+    /// Where [`try_alloc_slice_copy`](Self::try_alloc_slice_copy) returns an error.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_slice_copy<T: Copy>(&self, source: &[T]) -> &mut [T] {
+        self.try_alloc_slice_copy(source).unwrap_or_else(refused)
+    }
+
+    /// Allocates a copy of a slice.
+    ///
+    /// # Errors
+    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    #[inline]
+    pub fn try_alloc_slice_copy<T: Copy>(&self, source: &[T]) -> Result<&mut [T], Error> {
+        let slots = self.try_alloc_slice_uninit(source.len())?;
+        // SAFETY: as long as the source, new, and initialised by the copy.
+        unsafe {
+            ptr::copy_nonoverlapping(source.as_ptr(), slots.as_mut_ptr().cast(), source.len());
+            Ok(slots.assume_init_mut())
+        }
+    }
+
+    /// Allocates a slice of clones. Where a clone panics, those before it are forgotten.
+    ///
+    /// # Panics
+    /// Where [`try_alloc_slice_uninit`](Self::try_alloc_slice_uninit) returns an error.
+    #[track_caller]
+    pub fn alloc_slice_clone<T: Clone>(&self, source: &[T]) -> &mut [T] {
+        self.alloc_slice_fill_with(source.len(), |index| source[index].clone())
+    }
+
+    /// Allocates a slice of `len` values: what `make` returns for every index.
+    ///
+    /// # Panics
+    /// Where [`try_alloc_slice_fill_with`](Self::try_alloc_slice_fill_with) returns an error.
+    #[track_caller]
+    pub fn alloc_slice_fill_with<T>(&self, len: usize, make: impl FnMut(usize) -> T) -> &mut [T] {
+        self.try_alloc_slice_fill_with(len, make).unwrap_or_else(refused)
+    }
+
+    /// Allocates a slice of `len` values: what `make` returns for every index. It may itself
+    /// allocate here.
+    ///
+    /// # Errors
+    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    pub fn try_alloc_slice_fill_with<T>(
+        &self,
+        len: usize,
+        mut make: impl FnMut(usize) -> T,
+    ) -> Result<&mut [T], Error> {
+        let slots = self.try_alloc_slice_uninit(len)?;
+        for (index, slot) in slots.iter_mut().enumerate() {
+            slot.write(make(index));
+        }
+        // SAFETY: all of them were written.
+        Ok(unsafe { slots.assume_init_mut() })
+    }
+
+    /// Allocates a copy of a string.
+    ///
+    /// # Panics
+    /// Where [`try_alloc_str`](Self::try_alloc_str) returns an error.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_str(&self, source: &str) -> &mut str {
+        self.try_alloc_str(source).unwrap_or_else(refused)
+    }
+
+    /// Allocates a copy of a string.
+    ///
+    /// # Errors
+    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    #[inline]
+    pub fn try_alloc_str(&self, source: &str) -> Result<&mut str, Error> {
+        let bytes = self.try_alloc_slice_copy(source.as_bytes())?;
+        // SAFETY: a copy of a string.
+        Ok(unsafe { std::str::from_utf8_unchecked_mut(bytes) })
+    }
+
+    /// Allocates what an iterator yields, as one slice: however much it is, and even where the
+    /// iterator itself allocates here (which costs a copy).
+    ///
+    /// # Panics
+    /// Where allocating is refused. What was yielded by then is forgotten.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let even = arena.alloc_iter((0..10).filter(|n| n % 2 == 0));
+    /// assert_eq!(even, [0, 2, 4, 6, 8]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn alloc_iter<T>(&self, elements: impl IntoIterator<Item = T>) -> &mut [T] {
+        self.try_alloc_iter(elements).unwrap_or_else(refused)
+    }
+
+    /// Allocates what an iterator yields, as one slice.
+    ///
+    /// # Errors
+    /// As [`try_alloc_layout`](Self::try_alloc_layout). What was yielded by then is forgotten.
+    pub fn try_alloc_iter<T>(
+        &self,
+        elements: impl IntoIterator<Item = T>,
+    ) -> Result<&mut [T], Error> {
+        let mut start = self.bump(Layout::array::<T>(0).expect("a layout of nothing"))?.cast::<T>();
+        let mut len = 0;
+        for element in elements {
+            // SAFETY: one past the last element, inside the arena or at its end.
+            let end = unsafe { start.add(len) };
+            if end.as_ptr().addr() != self.next.get() {
+                start = self.move_to_end(start, len)?;
+            }
+            // Behind the last element, which is the last allocation: aligned without a gap.
+            let slot = self.bump(Layout::new::<T>())?.cast::<T>();
+            // SAFETY: new memory for one element.
+            unsafe { slot.write(element) };
+            len += 1;
+        }
+        // SAFETY: so many were written, next to one another, and nobody else has them.
+        Ok(unsafe { slice::from_raw_parts_mut(start.as_ptr(), len) })
+    }
+
+    /// Somebody allocated behind the elements: they go on behind that.
+    #[cold]
+    fn move_to_end<T>(&self, start: NonNull<T>, len: usize) -> Result<NonNull<T>, Error> {
+        let slots = self.try_alloc_slice_uninit::<T>(len)?;
+        // SAFETY: initialised elements, which move to new memory of the same length.
+        unsafe { ptr::copy_nonoverlapping(start.as_ptr(), slots.as_mut_ptr().cast(), len) };
+        Ok(NonNull::from(slots).cast())
+    }
+
+    /// Allocates bytes of a layout, not initialised.
+    ///
+    /// # Panics
+    /// Where [`try_alloc_layout`](Self::try_alloc_layout) returns an error.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_layout(&self, layout: Layout) -> NonNull<u8> {
+        self.try_alloc_layout(layout).unwrap_or_else(refused)
+    }
+
+    /// Allocates bytes of a layout, not initialised. They are the caller's until the arena is
+    /// rewound, reset, or dropped.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`](Error::OutOfBounds) or [`Overflow`](Error::Overflow) where the arena is too
+    /// small, [`BudgetReached`](Error::BudgetReached), [`CommitRefused`](Error::CommitRefused).
+    /// Nothing has changed then.
+    #[inline]
+    pub fn try_alloc_layout(&self, layout: Layout) -> Result<NonNull<u8>, Error> {
+        self.bump(layout)
+    }
+
+    /// Allocates bytes of a layout that are all zero.
+    ///
+    /// # Panics
+    /// Where [`try_alloc_layout`](Self::try_alloc_layout) returns an error.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_layout_zeroed(&self, layout: Layout) -> NonNull<u8> {
+        self.try_alloc_layout_zeroed(layout).unwrap_or_else(refused)
+    }
+
+    /// Allocates bytes of a layout that are all zero. Memory that was never used before is zero
+    /// already, and is not written.
+    ///
+    /// # Errors
+    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    pub fn try_alloc_layout_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Error> {
+        let start = self.bump(layout)?;
+        self.zero_written(start, layout.size());
+        Ok(start)
+    }
+
+    /// Zeroes what may have been written before of memory that was allocated just now.
+    pub(super) fn zero_written(&self, start: NonNull<u8>, len: usize) {
+        let written = self.written.get().saturating_sub(start.as_ptr().addr()).min(len);
+        // SAFETY: inside the new allocation.
+        unsafe { start.write_bytes(0, written) };
+    }
+}
+
+#[cold]
+#[track_caller]
+fn refused<R>(error: Error) -> R {
+    panic!("an Arena cannot grow: {error}")
+}

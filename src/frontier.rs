@@ -1,0 +1,249 @@
+//! How the containers grow: the committed beginning of a reservation, which moves forward in steps.
+//!
+//! ```text
+//! 0 ───── used ───── ready ─────────── committed ───────────────── reservation's end
+//!         │          │ populated, or    │ charged; touched later    │ addresses only
+//!         │          │ left to a touch  │
+//! ```
+//!
+//! Two bounds, because two costs want different steps. A commit is a system call whose price hardly
+//! depends on its length: its steps are an eighth of what there is. Populating pages costs the time
+//! that it takes to clear them: its steps are short, so that no single append waits long.
+
+use crate::error::Error;
+use crate::os::{self, HugePages};
+use crate::reservation::{Reservation, ReservationBuilder};
+
+/// Commit steps, in bytes: an eighth of what is committed, within these.
+const LEAST_STEP: usize = 64 << 10;
+const MOST_STEP: usize = 32 << 20;
+
+/// The most bytes populated at once: larger steps make appending no faster (measured up to 1 MiB),
+/// only the one append that pays for them slower.
+const MOST_POPULATED: usize = 64 << 10;
+
+const HUGE_PAGE: usize = 2 << 20;
+
+/// What a container is told about its memory; kept, so that a clone of the container gets the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) reservation: ReservationBuilder,
+    pub(crate) keeps_committed: bool,
+}
+
+impl Options {
+    pub(crate) fn new() -> Self {
+        Self { reservation: ReservationBuilder::new(0), keeps_committed: false }
+    }
+
+    /// Reserves `len` bytes, or at least `least` where addresses are scarce.
+    pub(crate) fn build(&self, len: usize, least: usize) -> Result<Frontier, Error> {
+        let memory = self.reservation.clone().len(len).at_least(least).build()?;
+        Ok(Frontier {
+            memory,
+            committed: 0,
+            ready: 0,
+            kept: 0,
+            keeps_committed: self.keeps_committed,
+        })
+    }
+}
+
+/// The builder methods that every container offers, forwarded to the builder in a field.
+macro_rules! reservation_options {
+    ($($field:tt).+) => {
+        /// Commits at most `bytes`, rounded down to whole pages: a hard limit on memory, apart from
+        /// the maximum length.
+        pub fn limit(mut self, bytes: usize) -> Self {
+            self.$($field).+ = self.$($field).+.limit(bytes);
+            self
+        }
+
+        /// Takes every commit from a [`Budget`](crate::Budget), which others may share.
+        pub fn budget(mut self, budget: crate::Budget) -> Self {
+            self.$($field).+ = self.$($field).+.budget(budget);
+            self
+        }
+
+        /// Huge pages: transparent (steps past 2 MiB are whole huge pages), or explicit ones.
+        pub fn huge_pages(mut self, huge_pages: crate::HugePages) -> Self {
+            self.$($field).+ = self.$($field).+.huge_pages(huge_pages);
+            self
+        }
+
+        /// A name for people who look at the process: see
+        /// [`ReservationBuilder::name`](crate::ReservationBuilder::name).
+        pub fn name(mut self, name: impl Into<String>) -> Self {
+            self.$($field).+ = self.$($field).+.name(name);
+            self
+        }
+
+        /// Keeps `pages` inaccessible pages before the start and behind the end.
+        pub fn guard_pages(mut self, pages: usize) -> Self {
+            self.$($field).+ = self.$($field).+.guard_pages(pages);
+            self
+        }
+
+        /// Whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+        pub fn dump(mut self, dump: bool) -> Self {
+            self.$($field).+ = self.$($field).+.dump(dump);
+            self
+        }
+    };
+}
+pub(crate) use reservation_options;
+
+/// Why memory is wanted, which decides how much is committed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Growth {
+    /// One more append: in steps, and the next pages are populated.
+    Append,
+    /// Many appends, whose number is known: in steps.
+    Amortized,
+    /// Exactly so much, in whole pages.
+    Exact,
+}
+
+/// Invariant: bytes `0..committed` of `memory` are committed, whole pages, and none behind;
+/// `ready <= committed <= memory.len()`; `memory` is not committed or decommitted by anybody else.
+#[derive(Debug)]
+pub(crate) struct Frontier {
+    memory: Reservation,
+    committed: usize,
+    ready: usize,
+    /// Bytes that somebody reserved explicitly: they are not given back without being asked.
+    kept: usize,
+    keeps_committed: bool,
+}
+
+impl Frontier {
+    pub(crate) fn memory(&self) -> &Reservation {
+        &self.memory
+    }
+
+    pub(crate) fn committed(&self) -> usize {
+        self.committed
+    }
+
+    /// The end of what an append may write to without coming back here.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready
+    }
+
+    /// Makes sure that bytes `0..end` are committed. What is refused changes nothing.
+    pub(crate) fn grow(&mut self, end: usize, growth: Growth) -> Result<(), Error> {
+        if end > self.committed {
+            self.commit_to(end, growth)?;
+        }
+        if growth == Growth::Append {
+            self.populate(end);
+        }
+        Ok(())
+    }
+
+    fn commit_to(&mut self, end: usize, growth: Growth) -> Result<(), Error> {
+        let page = self.memory.page();
+        let least = page.round_up(end).ok_or(Error::Overflow { requested: end })?;
+        let mut wanted = match growth {
+            Growth::Exact => least,
+            Growth::Append | Growth::Amortized => {
+                self.round_up((self.committed + self.step()).max(least))
+            }
+        };
+        loop {
+            match self.memory.commit(self.committed..wanted) {
+                Ok(()) => break,
+                // What a limit refuses as a step it may grant in smaller pieces.
+                Err(Error::BudgetReached { .. } | Error::CommitRefused { .. })
+                    if wanted > least =>
+                {
+                    wanted = least + page.round_down((wanted - least) / 2);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.committed = wanted;
+        Ok(())
+    }
+
+    /// Makes the page that ends at `end` ready, and the next ones with it: populating many pages in
+    /// one system call costs two thirds of touching them one by one.
+    fn populate(&mut self, end: usize) {
+        let page = self.memory.page();
+        let least = page.round_up(end).unwrap_or(self.committed).min(self.committed);
+        if os::PREFAULT_TOUCHES {
+            self.ready = self.committed;
+            return;
+        }
+        let ahead = page.round_down((least / 4).min(MOST_POPULATED));
+        // Pages that are written at once in great number are faster touched than populated twice.
+        let start = if least - self.ready.min(least) <= MOST_POPULATED {
+            self.ready.min(least)
+        } else {
+            page.round_down(end - 1)
+        };
+        self.ready = (least + ahead).min(self.committed);
+        if self.ready > start {
+            self.memory.prefault_pages(page.pages(page.page_of(start), page.page_of(self.ready)));
+        }
+    }
+
+    /// From now on, bytes `0..end` are kept until [`shrink_to`](Self::shrink_to).
+    pub(crate) fn keep(&mut self, end: usize) {
+        self.kept = self.kept.max(end);
+    }
+
+    /// Bytes below which the used part must fall for [`give_back`](Self::give_back) to do anything:
+    /// so far that appending again does not at once commit again.
+    pub(crate) fn give_back_below(&self) -> usize {
+        if self.keeps_committed || self.committed - self.round_up(self.kept) <= self.slack() {
+            return 0;
+        }
+        self.committed - self.slack()
+    }
+
+    /// Decommits what lies far behind the used part: all but one step.
+    pub(crate) fn give_back(&mut self, used: usize) -> Result<(), Error> {
+        if used >= self.give_back_below() {
+            return Ok(());
+        }
+        let step = step(used).max(self.memory.page_size());
+        self.decommit_from(self.round_up((used + step).max(self.kept)))
+    }
+
+    /// Decommits every whole page behind `bytes`, and keeps nothing that was reserved.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) -> Result<(), Error> {
+        self.kept = 0;
+        self.decommit_from(self.memory.page().round_up(bytes).unwrap_or(self.committed))
+    }
+
+    fn decommit_from(&mut self, end: usize) -> Result<(), Error> {
+        if end < self.committed {
+            self.memory.decommit(end..self.committed)?;
+            self.committed = end;
+            self.ready = self.ready.min(end);
+        }
+        Ok(())
+    }
+
+    fn slack(&self) -> usize {
+        (2 * self.step()).max(self.committed / 4)
+    }
+
+    fn step(&self) -> usize {
+        step(self.committed).max(self.memory.page_size())
+    }
+
+    /// Rounds up to whole pages, or to huge pages where those are wanted and worth it, within the
+    /// reservation.
+    fn round_up(&self, bytes: usize) -> usize {
+        let huge = self.memory.huge_pages() == HugePages::Transparent && bytes > HUGE_PAGE;
+        let unit = if huge { HUGE_PAGE } else { self.memory.page_size() };
+        let rounded = bytes.checked_next_multiple_of(unit).unwrap_or(usize::MAX);
+        rounded.min(self.memory.len())
+    }
+}
+
+fn step(committed: usize) -> usize {
+    (committed / 8).clamp(LEAST_STEP, MOST_STEP)
+}

@@ -1,0 +1,118 @@
+//! Taking all elements out.
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::Range;
+use std::ptr;
+use std::slice;
+
+use super::PageVec;
+
+/// The elements of a [`PageVec`], handed out one by one; those that are not are dropped with it.
+pub struct IntoIter<T> {
+    /// Invariant: its length is zero; of its slots, those in `left` are initialised.
+    vec: PageVec<T>,
+    left: Range<usize>,
+}
+
+impl<T> IntoIter<T> {
+    fn slot(&self, index: usize) -> *mut T {
+        // SAFETY: indices are below the length that the array had.
+        unsafe { self.vec.start.as_ptr().add(index) }
+    }
+
+    /// The elements that were not handed out yet.
+    pub fn as_slice(&self) -> &[T] {
+        // SAFETY: the slots `left` are initialised.
+        unsafe { slice::from_raw_parts(self.slot(self.left.start), self.left.len()) }
+    }
+
+    /// The elements that were not handed out yet.
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        // SAFETY: the slots `left` are initialised.
+        unsafe { slice::from_raw_parts_mut(self.slot(self.left.start), self.left.len()) }
+    }
+}
+
+impl<T> IntoIterator for PageVec<T> {
+    type Item = T;
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(mut self) -> IntoIter<T> {
+        let left = 0..std::mem::take(&mut self.len);
+        IntoIter { vec: self, left }
+    }
+}
+
+impl<'a, T> IntoIterator for &'a PageVec<T> {
+    type Item = &'a T;
+    type IntoIter = slice::Iter<'a, T>;
+
+    fn into_iter(self) -> slice::Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a mut PageVec<T> {
+    type Item = &'a mut T;
+    type IntoIter = slice::IterMut<'a, T>;
+
+    fn into_iter(self) -> slice::IterMut<'a, T> {
+        self.iter_mut()
+    }
+}
+
+impl<T> Iterator for IntoIter<T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        let index = self.left.next()?;
+        // SAFETY: the slot was initialised, and does not count any more.
+        Some(unsafe { self.slot(index).read() })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.left.size_hint()
+    }
+}
+
+impl<T> DoubleEndedIterator for IntoIter<T> {
+    #[inline]
+    fn next_back(&mut self) -> Option<T> {
+        let index = self.left.next_back()?;
+        // SAFETY: the slot was initialised, and does not count any more.
+        Some(unsafe { self.slot(index).read() })
+    }
+}
+
+impl<T> ExactSizeIterator for IntoIter<T> {}
+impl<T> FusedIterator for IntoIter<T> {}
+
+impl<T> Drop for IntoIter<T> {
+    fn drop(&mut self) {
+        // SAFETY: the elements are initialised and not used afterwards; the memory belongs to a
+        // field, which is released even if a drop panics.
+        unsafe { ptr::drop_in_place(self.as_mut_slice()) };
+    }
+}
+
+impl<T: Clone> Clone for IntoIter<T> {
+    fn clone(&self) -> Self {
+        let mut vec = self.vec.new_alike().unwrap_or_else(super::refused);
+        vec.extend_from_slice(self.as_slice());
+        vec.into_iter()
+    }
+}
+
+impl<T> AsRef<[T]> for IntoIter<T> {
+    fn as_ref(&self) -> &[T] {
+        self.as_slice()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for IntoIter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IntoIter").field(&self.as_slice()).finish()
+    }
+}

@@ -1,0 +1,77 @@
+//! Replacing a range of elements.
+
+use std::fmt;
+use std::iter::FusedIterator;
+
+use super::Drain;
+
+/// The elements that a [`PageVec::splice`](super::PageVec::splice) takes out; those that it puts in
+/// are put in when this is dropped.
+pub struct Splice<'a, I: Iterator + 'a> {
+    drain: Drain<'a, I::Item>,
+    replace_with: I,
+}
+
+impl<'a, I: Iterator> Splice<'a, I> {
+    pub(super) fn new(drain: Drain<'a, I::Item>, replace_with: I) -> Self {
+        Self { drain, replace_with }
+    }
+}
+
+impl<I: Iterator> Iterator for Splice<'_, I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.drain.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.drain.size_hint()
+    }
+}
+
+impl<I: Iterator> DoubleEndedIterator for Splice<'_, I> {
+    fn next_back(&mut self) -> Option<I::Item> {
+        self.drain.next_back()
+    }
+}
+
+impl<I: Iterator> ExactSizeIterator for Splice<'_, I> {}
+impl<I: Iterator> FusedIterator for Splice<'_, I> {}
+
+impl<I: Iterator> Drop for Splice<'_, I> {
+    fn drop(&mut self) {
+        // Wherever a panic comes from, `drain` is dropped next, and the tail comes back.
+        self.drain.drop_rest();
+        if self.drain.tail_len() == 0 {
+            self.drain.vec_without_tail().extend(self.replace_with.by_ref());
+            return;
+        }
+        if !self.drain.fill(&mut self.replace_with) {
+            return;
+        }
+        let (at_least, _) = self.replace_with.size_hint();
+        if at_least > 0 {
+            self.drain.move_tail(at_least);
+            if !self.drain.fill(&mut self.replace_with) {
+                return;
+            }
+        }
+        // How many more come is known only once they are here.
+        let mut rest = self.replace_with.by_ref().collect::<Vec<_>>().into_iter();
+        if rest.len() > 0 {
+            self.drain.move_tail(rest.len());
+            let filled = self.drain.fill(&mut rest);
+            debug_assert!(filled && rest.len() == 0);
+        }
+    }
+}
+
+impl<I: Iterator + fmt::Debug> fmt::Debug for Splice<'_, I>
+where
+    I::Item: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Splice").field(&self.drain).finish()
+    }
+}

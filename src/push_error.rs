@@ -1,0 +1,67 @@
+//! What a refused push hands back.
+
+use std::fmt;
+
+use crate::error::Error;
+
+/// A value that did not fit, and why: the value comes back to whoever wanted to store it.
+///
+/// ```
+/// use pagewise::{Error, PageVec};
+///
+/// let mut names = PageVec::new(1)?;
+/// names.push(String::from("Ada"));
+/// let refused = names.try_push(String::from("Grace")).unwrap_err();
+/// assert!(matches!(refused.error(), Error::Full { max_len: 1, .. }));
+/// assert_eq!(refused.into_value(), "Grace");
+/// # Ok::<(), Error>(())
+/// ```
+pub struct PushError<T> {
+    value: T,
+    error: Error,
+}
+
+impl<T> PushError<T> {
+    pub(crate) fn new(value: T, error: Error) -> Self {
+        Self { value, error }
+    }
+
+    /// Why the value did not fit.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The value that did not fit.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    /// The value and the reason.
+    pub fn into_parts(self) -> (T, Error) {
+        (self.value, self.error)
+    }
+}
+
+impl<T> From<PushError<T>> for Error {
+    fn from(refused: PushError<T>) -> Self {
+        refused.error
+    }
+}
+
+impl<T> fmt::Debug for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl<T> std::error::Error for PushError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.error)
+    }
+}
