@@ -1,0 +1,143 @@
+//! What is measured: a case has a subject of ours, and rivals that do the same work.
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::Pick;
+
+/// How much work one sample does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Size {
+    /// As documented.
+    Full,
+    /// `--quick`.
+    Quick,
+    /// For tests: the numbers mean nothing.
+    Tiny,
+}
+
+impl Size {
+    pub fn pick<T>(self, full: T, quick: T, tiny: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+            Self::Tiny => tiny,
+        }
+    }
+
+    /// Rounds of a case.
+    pub fn rounds(self) -> usize {
+        self.pick(7, 3, 2)
+    }
+}
+
+/// What one run of a subject found. It crosses from the process that ran it to the one that asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sample {
+    /// In the unit of the case.
+    Measured { value: f64, note: Option<String> },
+    /// This subject does not exist here, and why.
+    Absent { why: String },
+    /// It began, and did not come to its end.
+    Failed { why: String },
+}
+
+impl Sample {
+    pub fn of(value: f64) -> Self {
+        Self::Measured { value, note: None }
+    }
+
+    /// The time of `count` operations, in nanoseconds for each.
+    pub fn per(time: std::time::Duration, count: usize) -> Self {
+        Self::of(time.as_nanos() as f64 / count as f64)
+    }
+
+    pub fn absent(why: impl Into<String>) -> Self {
+        Self::Absent { why: why.into() }
+    }
+
+    /// A remark about how it went. (Not for what did not go.)
+    pub fn note(self, note: impl Into<String>) -> Self {
+        match self {
+            Self::Measured { value, .. } => Self::Measured { value, note: Some(note.into()) },
+            other => other,
+        }
+    }
+}
+
+/// Does the work of a case once.
+pub type Run = Box<dyn Fn(Size) -> Sample>;
+
+/// Somebody who does the work of a case.
+pub struct Subject {
+    pub name: String,
+    pub run: Run,
+    /// Ours against it, at most.
+    pub target: Option<Target>,
+}
+
+/// What a ratio must not exceed, and what it ought to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Target {
+    pub bound: f64,
+    pub aim: f64,
+}
+
+/// One comparison. `subjects[0]` is ours.
+pub struct Case {
+    pub name: String,
+    pub unit: &'static str,
+    pub pick: Pick,
+    /// One round is enough for what is counted, not timed.
+    pub counted: bool,
+    pub subjects: Vec<Subject>,
+}
+
+impl Case {
+    pub fn new(
+        name: impl Into<String>,
+        unit: &'static str,
+        ours: impl Fn(Size) -> Sample + 'static,
+    ) -> Self {
+        let case = Self {
+            name: name.into(),
+            unit,
+            pick: Pick::Median,
+            counted: false,
+            subjects: Vec::new(),
+        };
+        case.rival("pagewise", ours)
+    }
+
+    /// Calls our own subject something else than `pagewise`.
+    pub fn ours_is(mut self, name: &str) -> Self {
+        self.subjects[0].name = name.into();
+        self
+    }
+
+    pub fn rival(
+        mut self,
+        name: impl Into<String>,
+        run: impl Fn(Size) -> Sample + 'static,
+    ) -> Self {
+        self.subjects.push(Subject { name: name.into(), run: Box::new(run), target: None });
+        self
+    }
+
+    /// Sets what ours must reach against the rival that was added last.
+    pub fn target(mut self, bound: f64, aim: f64) -> Self {
+        self.subjects.last_mut().expect("there is ours at least").target =
+            Some(Target { bound, aim });
+        self
+    }
+
+    pub fn smallest(mut self) -> Self {
+        self.pick = Pick::Smallest;
+        self
+    }
+
+    pub fn counted(mut self) -> Self {
+        self.counted = true;
+        self
+    }
+}

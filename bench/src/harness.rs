@@ -1,0 +1,151 @@
+//! Rounds: subjects take turns, each sample in a process of its own.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use wait_timeout::ChildExt;
+
+use crate::case::{Case, Sample, Size};
+use crate::suites::Suite;
+
+/// What the rounds of one subject gave.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    pub name: String,
+    /// One value for each round; none where the subject is missing.
+    pub values: Vec<f64>,
+    pub note: Option<String>,
+    /// Why there are no values.
+    pub missing: Option<String>,
+}
+
+/// A case after its rounds.
+pub struct Finished {
+    pub suite: &'static str,
+    pub case: Case,
+    /// One for each subject of the case, in their order.
+    pub measured: Vec<Measured>,
+}
+
+/// A sample that takes longer never ends.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs all cases of some suites.
+pub fn run(suites: &[&'static Suite], size: Size, rounds: Option<usize>) -> Vec<Finished> {
+    let cases: Vec<_> = suites
+        .iter()
+        .flat_map(|suite| (suite.cases)().into_iter().enumerate().map(|(i, case)| (*suite, i, case)))
+        .collect();
+    let rounds_of = |case: &Case| if case.counted { 1 } else { rounds.unwrap_or(size.rounds()) };
+    let samples = cases.iter().map(|(_, _, case)| rounds_of(case) * case.subjects.len()).sum();
+    let bar = progress(samples, "{elapsed_precise} {wide_bar} {pos}/{len} {msg}");
+    let finished = cases
+        .into_iter()
+        .map(|(suite, index, case)| {
+            let measured = take_turns(suite, index, &case, size, rounds_of(&case), &bar);
+            Finished { suite: suite.name, case, measured }
+        })
+        .collect();
+    bar.finish_and_clear();
+    finished
+}
+
+/// A bar on stderr, where that is a terminal.
+pub fn progress(len: usize, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+    ProgressBar::new(len as u64).with_style(style)
+}
+
+fn take_turns(
+    suite: &Suite,
+    index: usize,
+    case: &Case,
+    size: Size,
+    rounds: usize,
+    bar: &ProgressBar,
+) -> Vec<Measured> {
+    let mut measured: Vec<Measured> = case
+        .subjects
+        .iter()
+        .map(|subject| Measured {
+            name: subject.name.clone(),
+            values: Vec::new(),
+            note: None,
+            missing: None,
+        })
+        .collect();
+    for _ in 0..rounds {
+        for (number, subject) in measured.iter_mut().enumerate() {
+            bar.set_message(format!("{}: {}: {}", suite.name, case.name, subject.name));
+            bar.inc(1);
+            if subject.missing.is_some() {
+                continue;
+            }
+            match sample_elsewhere(suite.name, index, number, size) {
+                Sample::Measured { value, note } => {
+                    subject.values.push(value);
+                    subject.note = note.or(subject.note.take());
+                }
+                Sample::Absent { why } => subject.missing = Some(format!("ABSENT: {why}")),
+                Sample::Failed { why } => {
+                    subject.values.clear();
+                    subject.missing = Some(format!("FAILED: {why}"));
+                }
+            }
+        }
+    }
+    measured
+}
+
+/// Takes a sample in a new process: handlers, mappings and what the allocator keeps do not leak from
+/// one sample into the next.
+fn sample_elsewhere(suite: &str, case: usize, subject: usize, size: Size) -> Sample {
+    let program = std::env::current_exe().expect("a program knows where it is");
+    let mut child = Command::new(program)
+        .args(["sample", suite, &case.to_string(), &subject.to_string(), &format!("{size:?}").to_lowercase()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("this very program can be started again");
+    match child.wait_timeout(PATIENCE) {
+        Ok(Some(status)) => {
+            let (said, cried) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
+            serde_json::from_str(&said).unwrap_or_else(|_| Sample::Failed {
+                why: format!("{status}: {}", cried.lines().next().unwrap_or("no word")),
+            })
+        }
+        _ => {
+            end(child);
+            Sample::Failed { why: format!("no end within {} s", PATIENCE.as_secs()) }
+        }
+    }
+}
+
+fn end(mut child: Child) {
+    // It may have ended in this very moment; then there is nothing to do.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn all_of(pipe: Option<impl Read>) -> String {
+    let mut text = Vec::new();
+    if let Some(mut pipe) = pipe {
+        // What is missing shows as a sample that cannot be read.
+        let _ = pipe.read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The other side of [`sample_elsewhere`]: runs one subject and prints what it found.
+pub fn sample_here(suite: &str, case: usize, subject: usize, size: Size) -> Result<(), String> {
+    let suites = crate::suites::named(suite);
+    let suite = suites.first().ok_or("no such suite")?;
+    let case = (suite.cases)().into_iter().nth(case).ok_or("no such case")?;
+    let subject = case.subjects.get(subject).ok_or("no such subject")?;
+    let sample = (subject.run)(size);
+    println!("{}", serde_json::to_string(&sample).map_err(|error| error.to_string())?);
+    Ok(())
+}

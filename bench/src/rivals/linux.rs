@@ -1,0 +1,118 @@
+//! Rivals that Linux has: see `native/` for those written in C.
+
+use std::ffi::c_int;
+
+use crate::system::{Mapping, Pages};
+use crate::work::{Area, Opened};
+
+use super::opened;
+
+/// The kernel's own demand paging, in pages of 4 KiB.
+pub fn kernel(len: usize) -> Opened {
+    opened(Mapping::writable(len, Pages::Small))
+}
+
+/// The kernel's own demand paging, in transparent huge pages.
+pub fn kernel_huge(len: usize) -> Opened {
+    opened(Mapping::writable(len, Pages::TransparentHuge))
+}
+
+/// One call makes everything resident before it is touched: nothing that touches pages can be faster.
+pub fn floor(len: usize) -> Opened {
+    opened(
+        Mapping::writable(len, Pages::Small).and_then(|mapping| mapping.populate().map(|()| mapping)),
+    )
+}
+
+unsafe extern "C" {
+    fn pagewise_bench_signals_alone(address: *mut u8, count: usize) -> c_int;
+
+    fn pagewise_bench_handle_faults(
+        start: *mut u8,
+        len: usize,
+        step: usize,
+        populate: c_int,
+    ) -> c_int;
+
+    #[cfg(libsigsegv)]
+    fn pagewise_bench_sigsegv_area(start: *mut u8, len: usize, page: usize) -> c_int;
+}
+
+/// A handler in C that makes the one page accessible and returns.
+pub fn bare_handler(len: usize) -> Opened {
+    bare_handler_by(len, pagewise::page_size(), false)
+}
+
+/// The same for an aligned block around the page, made resident if asked to.
+pub fn bare_handler_by(len: usize, step: usize, populate: bool) -> Opened {
+    assert!(step.is_power_of_two() && len.is_multiple_of(step));
+    let mapping = Mapping::inaccessible(len).map_err(|error| error.to_string())?;
+    mapping.advise(libc::MADV_NOHUGEPAGE).map_err(|error| error.to_string())?;
+    // SAFETY: the handler serves the mapping as long as the process touches it.
+    match unsafe { pagewise_bench_handle_faults(mapping.as_ptr(), len, step, populate.into()) } {
+        0 => Ok(Box::new(mapping)),
+        _ => Err(std::io::Error::last_os_error().to_string()),
+    }
+}
+
+/// Signals that are delivered, and return, and do nothing else.
+pub fn signals_alone(count: usize) -> Result<(), String> {
+    let mapping = Mapping::inaccessible(1 << 20).map_err(|error| error.to_string())?;
+    // SAFETY: the store to the mapping, which nobody else knows, never happens.
+    match unsafe { pagewise_bench_signals_alone(mapping.as_ptr(), count) } {
+        0 => Ok(()),
+        _ => Err("stepping over a store is written for x86-64 and AArch64 only".into()),
+    }
+}
+
+/// Every page made accessible by a call of its own, then touched: a fault's work without a fault.
+pub fn protect_and_touch(len: usize) -> Result<(), String> {
+    let mapping = Mapping::inaccessible(len).map_err(|error| error.to_string())?;
+    mapping.advise(libc::MADV_NOHUGEPAGE).map_err(|error| error.to_string())?;
+    let page = pagewise::page_size();
+    for offset in (0..len).step_by(page) {
+        mapping.commit(offset, page).map_err(|error| error.to_string())?;
+        // SAFETY: committed just now.
+        unsafe { mapping.as_ptr().add(offset).cast::<u64>().write_volatile(1) };
+    }
+    Ok(())
+}
+
+/// GNU libsigsegv's dispatcher with one area.
+#[cfg(libsigsegv)]
+pub fn libsigsegv(len: usize) -> Opened {
+    let mapping = Mapping::inaccessible(len).map_err(|error| error.to_string())?;
+    mapping.advise(libc::MADV_NOHUGEPAGE).map_err(|error| error.to_string())?;
+    // SAFETY: the handler serves the mapping as long as the process touches it.
+    match unsafe { pagewise_bench_sigsegv_area(mapping.as_ptr(), len, pagewise::page_size()) } {
+        0 => Ok(Box::new(mapping)),
+        _ => Err("libsigsegv does not install its handler here".into()),
+    }
+}
+
+/// GNU libsigsegv's dispatcher with one area.
+#[cfg(not(libsigsegv))]
+pub fn libsigsegv(_len: usize) -> Opened {
+    Err("GNU libsigsegv is not installed (libsigsegv-dev): build again once it is".into())
+}
+
+/// userspace-pagefault: a thread that answers faults, which it hears of through a pipe.
+pub fn userspace_pagefault(len: usize) -> Opened {
+    use userspace_pagefault::{AccessType, PageChunks, PageStore, PagedSegment};
+
+    struct Zeros;
+    impl PageStore for Zeros {
+        fn page_fault(&mut self, _: usize, _: usize, _: AccessType) -> Option<PageChunks<'_>> {
+            None
+        }
+    }
+    struct Paged(PagedSegment<'static>);
+    impl Area for Paged {
+        fn base(&mut self) -> *mut u8 {
+            self.0.as_raw_parts().0
+        }
+    }
+    PagedSegment::new(len, Zeros, None)
+        .map(|segment| Box::new(Paged(segment)) as Box<dyn Area>)
+        .map_err(|error| format!("{error:?}"))
+}

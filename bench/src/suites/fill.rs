@@ -1,0 +1,72 @@
+//! fill: the first touch of a long range, in order, through page faults.
+
+use pagewise::{CommitStep, HugePages};
+
+use super::{Suite, pages};
+use crate::case::{Case, Sample, Size};
+use crate::rivals;
+use crate::work::{Opened, touch_each_page, write_every_byte};
+
+pub const SUITE: Suite = Suite {
+    name: "fill",
+    about: "first touch of 1 GiB in order, through page faults",
+    cases,
+    needs: 1 << 30,
+};
+
+fn len(size: Size) -> usize {
+    size.pick(1 << 30, 1 << 30, 4 << 20)
+}
+
+fn store(open: impl Fn(usize) -> Opened + 'static) -> impl Fn(Size) -> Sample + 'static {
+    pages(len, open, touch_each_page)
+}
+
+fn write(open: impl Fn(usize) -> Opened + 'static) -> impl Fn(Size) -> Sample + 'static {
+    pages(len, open, write_every_byte)
+}
+
+fn huge(len: usize) -> Opened {
+    rivals::ours_with(len, |builder| builder.huge_pages(HugePages::Transparent))
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        Case::new("a store to each page", "ns/page", store(rivals::ours))
+            .rival("kernel demand paging, 4 KiB", store(rivals::kernel))
+            .target(0.75, 0.62)
+            .rival("floor: populated by one call", store(rivals::floor))
+            .target(1.15, 1.05)
+            .rival("bare C handler, 1 page", store(rivals::bare_handler))
+            .rival("bare C handler, 64 KiB populated", store(bare(64 << 10)))
+            .rival("bare C handler, 1 MiB populated", store(bare(1 << 20)))
+            .rival("GNU libsigsegv, 1 page", store(rivals::libsigsegv))
+            .rival("memmap2, populated", store(rivals::memmap2_populated)),
+        Case::new("every byte", "ns/page", write(rivals::ours))
+            .rival("kernel demand paging, 4 KiB", write(rivals::kernel))
+            .target(0.75, 0.62)
+            .rival("floor: populated by one call", write(rivals::floor))
+            .target(1.15, 1.05),
+        Case::new("a store to each page, transparent huge pages", "ns/page", store(huge))
+            .rival("kernel demand paging, 4 KiB", store(rivals::kernel))
+            .target(0.50, 0.33)
+            .rival("kernel demand paging, transparent huge pages", store(rivals::kernel_huge)),
+        by_window(),
+    ]
+}
+
+fn bare(step: usize) -> impl Fn(usize) -> Opened {
+    move |len| rivals::bare_handler_by(len, step, true)
+}
+
+/// The adaptive step against fixed ones.
+fn by_window() -> Case {
+    let mut case = Case::new("steps: adaptive against fixed", "ns/page", store(rivals::ours))
+        .ours_is("pagewise, adaptive");
+    for shift in [16, 18, 19, 20, 21, 22, 23] {
+        let step = 1usize << shift;
+        let fixed = move |len| rivals::ours_with(len, |b| b.step(CommitStep::fixed(step)));
+        case = case.rival(format!("pagewise, fixed {} KiB", step >> 10), store(fixed));
+    }
+    case
+}

@@ -1,0 +1,95 @@
+//! sparse: first touches scattered over a range that is much longer than memory.
+
+use std::time::Duration;
+
+use super::Suite;
+use crate::case::{Case, Sample, Size};
+use crate::rivals;
+use crate::system;
+use crate::work::{Opened, touch_scattered};
+
+pub const SUITE: Suite = Suite {
+    name: "sparse",
+    about: "scattered first touches over a range much longer than memory",
+    cases,
+    needs: 4500 << 20,
+};
+
+fn touches(size: Size) -> usize {
+    size.pick(1_000_000, 400_000, 2_000)
+}
+
+const MOST_MAPPINGS: usize = 40_000;
+
+fn cases() -> Vec<Case> {
+    let mut cases: Vec<Case> = [1, 2].map(over_64_gib).into();
+    cases.push(
+        Case::new("over 1 TiB, 1 thread", "ns/touch", scattered(1 << 40, 1, rivals::ours))
+            .rival("kernel demand paging, no reserve", scattered(1 << 40, 1, rivals::kernel)),
+    );
+    cases.push(
+        Case::new("mappings after 1,000,000 touches over 1 TiB", "mappings", mappings)
+            .counted()
+            .rival("40,000 mappings", |_| Sample::of(MOST_MAPPINGS as f64))
+            .target(1.0, 1.0),
+    );
+    cases
+}
+
+fn over_64_gib(threads: usize) -> Case {
+    let plural = if threads == 1 { "thread" } else { "threads" };
+    let run = move |open: fn(usize) -> Opened| scattered(64 << 30, threads, open);
+    Case::new(format!("over 64 GiB, {threads} {plural}"), "ns/touch", run(rivals::ours))
+        .rival("kernel demand paging, no reserve", run(rivals::kernel))
+        .target(2.0, 1.3)
+        .rival("memmap2, no reserve", run(rivals::memmap2))
+        .rival("bare C handler, 1 page", run(rivals::bare_handler))
+}
+
+fn scattered(
+    len: usize,
+    threads: usize,
+    open: fn(usize) -> Opened,
+) -> impl Fn(Size) -> Sample + 'static {
+    move |size| match scatter(len, touches(size), threads, open) {
+        Ok(done) => Sample::per(done.time, touches(size)).note(done.note()),
+        Err(why) => Sample::absent(why),
+    }
+}
+
+struct Scattered {
+    time: Duration,
+    mappings: Option<usize>,
+    remark: Option<String>,
+}
+
+impl Scattered {
+    fn note(&self) -> String {
+        let mappings = self.mappings.map(|count| format!("{count} mappings"));
+        self.remark.clone().into_iter().chain(mappings).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn scatter(
+    len: usize,
+    count: usize,
+    threads: usize,
+    open: fn(usize) -> Opened,
+) -> Result<Scattered, String> {
+    let mut area = open(len)?;
+    let bits = (len / pagewise::page_size()).ilog2();
+    // SAFETY: whatever was opened can be touched over its length, from any thread.
+    let time = unsafe { touch_scattered(area.base(), bits, count, threads) };
+    Ok(Scattered { time, mappings: system::mappings(), remark: area.note() })
+}
+
+fn mappings(size: Size) -> Sample {
+    let count = size.pick(1_000_000, 1_000_000, 2_000);
+    match scatter(1 << 40, count, 1, rivals::ours) {
+        Ok(Scattered { mappings: Some(mappings), remark, .. }) => {
+            Sample::of(mappings as f64).note(remark.unwrap_or_default())
+        }
+        Ok(_) => Sample::absent("mappings are counted on Linux only"),
+        Err(why) => Sample::absent(why),
+    }
+}

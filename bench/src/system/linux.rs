@@ -1,0 +1,172 @@
+//! Linux: plain mappings, and what `/proc` tells.
+
+use std::fs;
+use std::io;
+use std::ptr;
+
+use crate::work::Area;
+
+/// Anonymous memory as `mmap` gives it. Unmapped when dropped.
+///
+/// Invariant: `len` bytes at `base` are a mapping of its own.
+pub struct Mapping {
+    base: *mut u8,
+    len: usize,
+}
+
+/// Which pages the kernel may back a mapping with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    Small,
+    TransparentHuge,
+    AsTheSystemLikes,
+}
+
+impl Mapping {
+    /// Readable and writable, without a charge for what is not touched.
+    pub fn writable(len: usize, pages: Pages) -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // Huge pages only come to whole aligned blocks; all mappings are aligned, so that all are alike.
+        let mapping = Self::aligned(len, 2 << 20, access, libc::MAP_NORESERVE)?;
+        match pages {
+            Pages::Small => mapping.advise(libc::MADV_NOHUGEPAGE)?,
+            Pages::TransparentHuge => mapping.advise(libc::MADV_HUGEPAGE)?,
+            Pages::AsTheSystemLikes => {}
+        }
+        Ok(mapping)
+    }
+
+    pub fn inaccessible(len: usize) -> io::Result<Self> {
+        Self::aligned(len, 2 << 20, libc::PROT_NONE, 0)
+    }
+
+    fn aligned(len: usize, align: usize, access: i32, flags: i32) -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+        // SAFETY: a new mapping disturbs nobody.
+        let start = unsafe { libc::mmap(ptr::null_mut(), len + align, access, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let before = start.addr().wrapping_neg() & (align - 1);
+        // SAFETY: both ends belong to the new mapping, which nobody knows yet.
+        unsafe {
+            if before > 0 {
+                libc::munmap(start, before);
+            }
+            libc::munmap(start.byte_add(before + len), align - before);
+            Ok(Self { base: start.byte_add(before).cast(), len })
+        }
+    }
+
+    pub fn advise(&self, advice: i32) -> io::Result<()> {
+        // SAFETY: the advices in use keep the contents, and the range is our own.
+        checked(unsafe { libc::madvise(self.base.cast(), self.len, advice) })
+    }
+
+    /// One call that makes all of it resident.
+    pub fn populate(&self) -> io::Result<()> {
+        self.advise(libc::MADV_POPULATE_WRITE)
+    }
+
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Makes a range readable and writable: `mprotect`.
+    pub fn commit(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset + len <= self.len);
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the range is our own.
+        checked(unsafe { libc::mprotect(self.base.add(offset).cast(), len, access) })
+    }
+
+    /// Maps inaccessible memory over a range.
+    pub fn map_over(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset + len <= self.len);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // SAFETY: the range is our own.
+        let start = unsafe {
+            libc::mmap(self.base.add(offset).cast(), len, libc::PROT_NONE, flags, -1, 0)
+        };
+        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl Area for Mapping {
+    fn base(&mut self) -> *mut u8 {
+        self.base
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: by the invariant.
+        unsafe { libc::munmap(self.base.cast(), self.len) };
+    }
+}
+
+fn checked(result: i32) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A field of a file in `/proc` that is measured in kB, in bytes.
+fn kilobytes(file: &str, field: &str) -> Option<usize> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(line.split_whitespace().next()?.parse::<usize>().ok()? << 10)
+}
+
+/// Bytes that no program and no cache uses.
+pub fn free_memory() -> Option<usize> {
+    kilobytes("/proc/meminfo", "MemFree:")
+}
+
+/// The most bytes that were ever resident in this process.
+pub fn peak_resident() -> Option<usize> {
+    kilobytes("/proc/self/status", "VmHWM:")
+}
+
+/// Mappings that this process has.
+pub fn mappings() -> Option<usize> {
+    Some(fs::read_to_string("/proc/self/maps").ok()?.lines().count())
+}
+
+/// Bytes of a range that are resident, and bytes that are charged as committed.
+pub fn resident_and_charged(start: *const u8, len: usize) -> Option<(usize, usize)> {
+    let text = fs::read_to_string("/proc/self/smaps").ok()?;
+    let (mut inside, mut size, mut resident, mut charged) = (false, 0, 0, 0);
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let (key, value) = (words.next()?, words.next().unwrap_or(""));
+        if let Some((from, to)) = key.split_once('-').filter(|_| !key.ends_with(':')) {
+            let parse = |word| usize::from_str_radix(word, 16).unwrap_or(0);
+            let (from, to) = (parse(from), parse(to));
+            inside = from < start.addr() + len && to > start.addr();
+            size = to - from;
+        } else if inside && key == "Rss:" {
+            resident += value.parse::<usize>().ok()? << 10;
+        } else if inside && key == "VmFlags:" && line.split_whitespace().any(|flag| flag == "ac") {
+            charged += size;
+        }
+    }
+    Some((resident, charged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn residency_and_charge_follow_commit_touch_and_map_over() {
+        let mapping = Mapping::inaccessible(1 << 20).unwrap();
+        let state = || resident_and_charged(mapping.as_ptr(), 1 << 20).unwrap();
+        assert_eq!(state(), (0, 0));
+        mapping.commit(0, 65536).unwrap();
+        assert_eq!(state(), (0, 65536));
+        // SAFETY: committed just now.
+        unsafe { mapping.as_ptr().write_volatile(1) };
+        assert!(state().0 > 0);
+        mapping.map_over(0, 65536).unwrap();
+        assert_eq!(state(), (0, 0));
+    }
+}

@@ -1,0 +1,21 @@
+//! Systems whose memory we do not know how to look at: nobody knows anything.
+
+/// Bytes that no program and no cache uses.
+pub fn free_memory() -> Option<usize> {
+    None
+}
+
+/// The most bytes that were ever resident in this process.
+pub fn peak_resident() -> Option<usize> {
+    None
+}
+
+/// Mappings that this process has.
+pub fn mappings() -> Option<usize> {
+    None
+}
+
+/// Bytes of a range that are resident, and bytes that are charged as committed.
+pub fn resident_and_charged(_start: *const u8, _len: usize) -> Option<(usize, usize)> {
+    None
+}

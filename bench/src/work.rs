@@ -1,0 +1,99 @@
+//! The work that subjects share, so that all of them do the same.
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+/// A range of memory that somebody made ready to be touched, in their way.
+pub trait Area {
+    /// The first of the bytes that were asked for.
+    fn base(&mut self) -> *mut u8;
+
+    /// What it has to say after the work.
+    fn note(&self) -> Option<String> {
+        None
+    }
+}
+
+/// An area, or why there can be none here.
+pub type Opened = Result<Box<dyn Area>, String>;
+
+/// Stores one word into each page.
+///
+/// # Safety
+/// The `len` bytes at `base` can be written, by way of page faults if need be.
+pub unsafe fn touch_each_page(base: *mut u8, len: usize) {
+    let page = pagewise::page_size();
+    for offset in (0..len).step_by(page) {
+        // SAFETY: inside the range.
+        unsafe { base.add(offset).cast::<u64>().write_volatile(offset as u64 | 1) };
+    }
+}
+
+/// Writes every byte, page after page.
+///
+/// # Safety
+/// As [`touch_each_page`].
+pub unsafe fn write_every_byte(base: *mut u8, len: usize) {
+    let page = pagewise::page_size();
+    for offset in (0..len).step_by(page) {
+        // SAFETY: inside the range.
+        unsafe { base.add(offset).write_bytes(offset as u8 | 1, page.min(len - offset)) };
+    }
+    std::hint::black_box(base);
+}
+
+/// Stores one word into each of the first `count` pages of a scattered order of the `2^bits` pages
+/// at `base`. `threads` threads share the work; the time is from when all are ready until all are done.
+///
+/// # Safety
+/// As [`touch_each_page`], for `2^bits` pages and from any thread.
+pub unsafe fn touch_scattered(base: *mut u8, bits: u32, count: usize, threads: usize) -> Duration {
+    let (base, page) = (base.expose_provenance(), pagewise::page_size());
+    let (start, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (start, end) = (&start, &end);
+            scope.spawn(move || {
+                let base = std::ptr::with_exposed_provenance_mut::<u8>(base);
+                start.wait();
+                for index in (thread..count).step_by(threads) {
+                    let offset = scatter(index as u64, bits) as usize * page;
+                    // SAFETY: the number of a page is below `2^bits`, and every one comes up once.
+                    unsafe { base.add(offset).cast::<u64>().write_volatile(index as u64 | 1) };
+                }
+                end.wait();
+            });
+        }
+        start.wait();
+        let began = Instant::now();
+        end.wait();
+        began.elapsed()
+    })
+}
+
+/// A shuffle of the numbers below `2^bits`: every step can be undone, so that no number comes twice.
+pub fn scatter(index: u64, bits: u32) -> u64 {
+    let mask = (1 << bits) - 1;
+    let mut x = index & mask;
+    for factor in [0x9e37_79b9_7f4a_7c15_u64, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {
+        x = x.wrapping_mul(factor) & mask;
+        x ^= x >> (bits / 2);
+    }
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shuffle_meets_every_number_once_and_leaves_no_neighbours_together() {
+        for bits in [4, 13, 16] {
+            let mut seen: Vec<u64> = (0..1 << bits).map(|i| scatter(i, bits)).collect();
+            let neighbours = seen.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
+            assert!(neighbours <= seen.len() / 4, "{neighbours} of {}", seen.len());
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..1 << bits));
+        }
+    }
+}
