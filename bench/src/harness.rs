@@ -36,7 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub fn run(suites: &[&'static Suite], size: Size, rounds: Option<usize>) -> Vec<Finished> {
     let cases: Vec<_> = suites
         .iter()
-        .flat_map(|suite| (suite.cases)().into_iter().enumerate().map(|(i, case)| (*suite, i, case)))
+        .flat_map(|suite| {
+            (suite.cases)().into_iter().enumerate().map(|(i, case)| (*suite, i, case))
+        })
         .collect();
     let rounds_of = |case: &Case| if case.counted { 1 } else { rounds.unwrap_or(size.rounds()) };
     let samples = cases.iter().map(|(_, _, case)| rounds_of(case) * case.subjects.len()).sum();
@@ -104,7 +106,13 @@ fn take_turns(
 fn sample_elsewhere(suite: &str, case: usize, subject: usize, size: Size) -> Sample {
     let program = std::env::current_exe().expect("a program knows where it is");
     let mut child = Command::new(program)
-        .args(["sample", suite, &case.to_string(), &subject.to_string(), &format!("{size:?}").to_lowercase()])
+        .args([
+            "sample",
+            suite,
+            &case.to_string(),
+            &subject.to_string(),
+            &format!("{size:?}").to_lowercase(),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

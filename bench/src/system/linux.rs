@@ -85,9 +85,8 @@ impl Mapping {
         assert!(offset + len <= self.len);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
         // SAFETY: the range is our own.
-        let start = unsafe {
-            libc::mmap(self.base.add(offset).cast(), len, libc::PROT_NONE, flags, -1, 0)
-        };
+        let start =
+            unsafe { libc::mmap(self.base.add(offset).cast(), len, libc::PROT_NONE, flags, -1, 0) };
         if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
