@@ -211,7 +211,11 @@ mod tests {
         let policy = StepPolicy::new(CommitStep::adaptive(), 512);
         for page in [700, 1024, 5000, 4607] {
             let wanted = touch(&policy, page);
-            assert!(wanted.first() % 512 == 0 && wanted.end() % 512 == 0 && !wanted.is_empty());
+            assert!(
+                wanted.first().is_multiple_of(512)
+                    && wanted.end().is_multiple_of(512)
+                    && !wanted.is_empty()
+            );
         }
         let size = PageSize::of(4096);
         assert_eq!(policy.wanted(900, 1000, size), size.pages(512, 1000));
