@@ -444,6 +444,9 @@ impl Reservation {
 
     /// Prefaults pages that were committed just now. Async-signal-safe.
     pub(crate) fn prefault_pages(&self, range: PageRange) {
+        if self.backing.commits_resident() {
+            return;
+        }
         // SAFETY: the pages are committed and accessible; populating changes no contents.
         unsafe { os::prefault(self.address(range), range.len()) };
     }
@@ -594,6 +597,14 @@ enum OnRefusal {
     KeepPrefix,
 }
 
+/// How pages become accessible: see [`Backing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    Protect,
+    Guard,
+    UserFault,
+}
+
 /// Options for a [`Reservation`].
 ///
 /// ```
@@ -613,7 +624,7 @@ enum OnRefusal {
 pub struct ReservationBuilder {
     len: usize,
     at_least: usize,
-    guard_markers: bool,
+    mechanism: Mechanism,
     align: usize,
     guard_pages: usize,
     huge_pages: HugePages,
@@ -628,7 +639,7 @@ impl ReservationBuilder {
         Self {
             len,
             at_least: len,
-            guard_markers: false,
+            mechanism: Mechanism::Protect,
             align: 1,
             guard_pages: 0,
             huge_pages: HugePages::System,
@@ -639,10 +650,14 @@ impl ReservationBuilder {
         }
     }
 
-    /// The guard engine, which must work here.
-    pub(crate) fn guard_markers(mut self) -> Self {
-        self.guard_markers = true;
+    /// How pages become accessible; what is not `Protect` must work here.
+    pub(crate) fn mechanism(mut self, mechanism: Mechanism) -> Self {
+        self.mechanism = mechanism;
         self
+    }
+
+    pub(crate) fn wants_explicit_huge_pages(&self) -> bool {
+        self.huge_pages == HugePages::Explicit
     }
 
     /// Whether the guard engine would be the better one, by measured rules: see
@@ -757,23 +772,35 @@ impl ReservationBuilder {
         let attributes = self.attributes();
         let mapping = os::reserve(mapping_len, align.max(os::reserve_granularity()), &attributes)
             .map_err(|error| self.reserve_error(mapping_len, error))?;
+        // SAFETY: `before` lies inside the mapping.
+        let start = unsafe { mapping.add(before) };
+        let backing = self.backing(start, len, page).inspect_err(|_| {
+            // SAFETY: nobody else knows the mapping.
+            let _ = unsafe { os::release(mapping, mapping_len) };
+        })?;
         Ok(Reservation {
             mapping,
             mapping_len,
-            // SAFETY: `before` lies inside the mapping.
-            start: unsafe { mapping.add(before) },
+            start,
             len,
             page,
             states: PageStates::new(page.page_of(len)),
             account: Account::new(page.round_down(self.limit.min(len)), self.budget.clone()),
-            backing: if self.guard_markers {
-                Backing::guard(page.page_of(len), page)
-            } else {
-                Backing::Protect
-            },
+            backing,
             attributes,
             was_protected: AtomicBool::new(false),
         })
+    }
+
+    fn backing(&self, start: NonNull<u8>, len: usize, page: PageSize) -> Result<Backing, Error> {
+        match self.mechanism {
+            Mechanism::Protect => Ok(Backing::Protect),
+            Mechanism::Guard => Ok(Backing::guard(page.page_of(len), page)),
+            Mechanism::UserFault => Backing::user_fault(start, len).map_err(|_| Error::Unsupported {
+                what: "the userfault engine: it needs Linux 5.11, and a system (or container) that \
+                       allows userfaultfd; `Engine::Auto` takes what there is",
+            }),
+        }
     }
 
     /// Transparent huge pages come only to ranges that are aligned to them.
@@ -792,7 +819,8 @@ impl ReservationBuilder {
             let bytes: Vec<u8> = name.bytes().take(79).map(printable).collect();
             CString::new(bytes).expect("printable bytes are not zero")
         });
-        Attributes { huge_pages: self.huge_pages, dump: self.dump, name }
+        let charged = self.mechanism != Mechanism::UserFault;
+        Attributes { huge_pages: self.huge_pages, dump: self.dump, name, charged }
     }
 
     fn reserve_error(&self, requested: usize, error: OsError) -> Error {
