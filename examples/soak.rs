@@ -82,7 +82,7 @@ fn main() {
     // The first region brings the handler; what there is afterwards is the baseline.
     drop(DemandRegion::new(1).expect("a region"));
     let mappings_before = mappings();
-    let budget = Budget::new(threads as usize * 48 << 20);
+    let budget = Budget::new((threads as usize * 48) << 20);
     let (totals, start) = (Mutex::new(Totals::default()), Instant::now());
     let end = start + Duration::from_secs(seconds);
     std::thread::scope(|scope| {

@@ -187,6 +187,13 @@ impl Windows {
         Self { open: PageStates::new(pages.div_ceil(pages_per_window)), pages_per_window, pages }
     }
 
+    #[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+    pub(crate) fn lock_all_for_tests(&self) {
+        let size = PageSize::system();
+        let all = self.touched(size.pages(0, self.pages));
+        self.open.lock(all).expect("a small table");
+    }
+
     fn index(&self, page: usize) -> usize {
         page / self.pages_per_window
     }
