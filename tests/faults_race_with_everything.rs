@@ -68,19 +68,18 @@ fn racing_for_the_same_page_for_ever_is_fine() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let start = start;
             loop {
                 barrier.wait();
                 if stop.load(Relaxed) {
                     break;
                 }
-                poke(start.0, 1);
+                poke(start.page(0), 1);
                 barrier.wait();
             }
         });
         for _ in 0..rounds {
             barrier.wait();
-            poke(start.0, 1);
+            poke(start.page(0), 1);
             barrier.wait();
             region.decommit(..).unwrap();
         }
@@ -188,7 +187,6 @@ fn registering_and_releasing_go_on_while_others_fault() {
                 }
             });
         }
-        let start = start;
         for page in 0..scale(2000) {
             poke(start.page(page), 1);
         }
@@ -210,10 +208,8 @@ fn explicit_commits_and_faults_on_neighbouring_pages() {
             }
         });
         scope.spawn(move || {
-            let start = start;
             (0..1024).step_by(2).for_each(|page| poke(start.page(page), 1));
         });
-        let start = start;
         (0..1024).rev().step_by(2).for_each(|page| poke(start.page(page), 2));
     });
     assert_eq!(region.committed(), 1024 * page_size());
