@@ -15,6 +15,7 @@
 //! Whoever calls holds the pages that it names (see [`PageStates`]). A window is held by its own bit in
 //! a second table of the same kind, always after pages, and only by a thread that waits for nothing.
 
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,7 +43,7 @@ pub(crate) struct UserFault {
 #[derive(Debug)]
 pub(crate) struct Windows {
     open: PageStates,
-    pages_per_window: usize,
+    pages_per_window: NonZeroUsize,
     /// Pages of the reservation.
     pages: usize,
 }
@@ -233,8 +234,20 @@ impl Windows {
 
     fn new(pages: usize, size: PageSize) -> Self {
         let bytes = (pages / Self::MOST * size.bytes()).next_power_of_two();
-        let pages_per_window = size.page_of(bytes.clamp(Self::SMALLEST, Self::LARGEST)).max(1);
-        Self { open: PageStates::new(pages.div_ceil(pages_per_window)), pages_per_window, pages }
+        let pages_per_window = size.page_of(bytes.clamp(Self::SMALLEST, Self::LARGEST));
+        let pages_per_window = NonZeroUsize::new(pages_per_window).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            open: PageStates::new(pages.div_ceil(pages_per_window.get())),
+            pages_per_window,
+            pages,
+        }
+    }
+
+    #[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+    pub(crate) fn lock_all_for_tests(&self) {
+        let size = PageSize::system();
+        let all = self.touched(size.pages(0, self.pages));
+        self.open.lock(all).expect("a small table");
     }
 
     fn index(&self, page: usize) -> usize {
@@ -243,12 +256,13 @@ impl Windows {
 
     /// The windows that a range of pages touches, as a range in `open`.
     fn touched(&self, pages: PageRange) -> PageRange {
-        pages.with(self.index(pages.first()), pages.end().div_ceil(self.pages_per_window))
+        // The last page's window, plus one. (The range is not empty.)
+        pages.with(self.index(pages.first()), self.index(pages.end().wrapping_sub(1)) + 1)
     }
 
     fn pages_of(&self, windows: PageRange) -> PageRange {
-        let end = (windows.end() * self.pages_per_window).min(self.pages);
-        windows.with(windows.first() * self.pages_per_window, end)
+        let end = (windows.end() * self.pages_per_window.get()).min(self.pages);
+        windows.with(windows.first() * self.pages_per_window.get(), end)
     }
 
     fn around(&self, pages: PageRange) -> PageRange {
@@ -266,7 +280,7 @@ impl Windows {
             let whole_end = if rest.end() == self.pages {
                 rest.end()
             } else {
-                rest.end() / self.pages_per_window * self.pages_per_window
+                rest.end() / self.pages_per_window * self.pages_per_window.get()
             };
             let end = if one.first() == rest.first() && whole_end >= one.end() {
                 whole_end
@@ -496,7 +510,7 @@ mod tests {
             (64 << 40, 64 << 20),
         ] {
             let windows = Windows::new(bytes / 4096, size);
-            assert_eq!(windows.pages_per_window * 4096, window, "{bytes:#x}");
+            assert_eq!(windows.pages_per_window.get() * 4096, window, "{bytes:#x}");
         }
     }
 

@@ -842,3 +842,101 @@ impl ReservationBuilder {
         }
     }
 }
+
+/// A fork in the middle of a change, played by one thread: what a child must make of each state.
+#[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+
+    fn engines() -> Vec<Reservation> {
+        let protect = Reservation::builder(2 << 20).limit(1 << 20);
+        let mut engines = vec![protect.clone().build().unwrap()];
+        if os::guards_work() {
+            engines.push(protect.guard_markers().build().unwrap());
+        }
+        engines
+    }
+
+    fn byte(memory: &Reservation, page: usize) -> *mut u8 {
+        memory.as_ptr().wrapping_add(page * memory.page_size())
+    }
+
+    /// Claims four pages for a fault, as far as `backing` has made them accessible.
+    fn claim(memory: &Reservation, first: usize, accessible: bool) {
+        let pages = memory.page().pages(first, first + 4);
+        assert_eq!(memory.states.claim(first, pages), Ok(Claim::Claimed(pages)));
+        memory.account.take_exactly(pages.len()).unwrap();
+        if accessible {
+            // SAFETY: the pages are held and reserved.
+            unsafe { memory.backing.commit(memory.ground(), pages).unwrap() };
+        }
+    }
+
+    #[test]
+    fn a_child_keeps_what_was_written_while_the_commit_was_under_way() {
+        for memory in engines() {
+            memory.commit(..memory.page_size()).unwrap();
+            // SAFETY: the page is committed.
+            unsafe { byte(&memory, 0).write(1) };
+            claim(&memory, 8, true);
+            // Another thread writes to a page that it finds accessible.
+            // SAFETY: it is.
+            unsafe { byte(&memory, 9).write(2) };
+            claim(&memory, 16, false);
+            memory.end_abandoned_changes();
+            assert_eq!(memory.committed(), 2 * memory.page_size());
+            assert!(memory.states.is_committed(9) && !memory.states.is_committed(8));
+            // SAFETY: both are committed.
+            assert_eq!(unsafe { (byte(&memory, 0).read(), byte(&memory, 9).read()) }, (1, 2));
+            // Everything can be had, and reads zero where it is new.
+            memory.commit(..64 * memory.page_size()).unwrap();
+            // SAFETY: all of them are committed.
+            unsafe {
+                assert_eq!((byte(&memory, 8).read(), byte(&memory, 16).read()), (0, 0));
+                assert_eq!((byte(&memory, 0).read(), byte(&memory, 9).read()), (1, 2));
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_keeps_committed_pages_that_were_held() {
+        for memory in engines() {
+            memory.commit(..4 * memory.page_size()).unwrap();
+            // SAFETY: the pages are committed.
+            unsafe { byte(&memory, 1).write(1) };
+            memory.states.lock(memory.page().pages(0, 3)).unwrap();
+            // A decommit had given up one of them, down to its charge.
+            let given_up = memory.page().pages(2, 3);
+            // SAFETY: the page is held, and nobody wants what it holds.
+            unsafe { memory.backing.decommit(memory.ground(), given_up).unwrap() };
+            memory.account.give_back(given_up.len());
+            memory.end_abandoned_changes();
+            assert_eq!(memory.committed(), 4 * memory.page_size());
+            // SAFETY: the pages are committed.
+            assert_eq!(unsafe { (byte(&memory, 1).read(), byte(&memory, 2).read()) }, (1, 0));
+            memory.decommit(..).unwrap();
+            assert_eq!(memory.committed(), 0);
+        }
+    }
+
+    #[test]
+    fn a_child_keeps_what_is_in_a_window_that_was_held() {
+        let Some(memory) = engines().into_iter().nth(1) else {
+            return eprintln!("NOT TESTED HERE: the guard engine");
+        };
+        let Backing::Guard(windows) = &memory.backing else { unreachable!() };
+        memory.commit(..memory.page_size()).unwrap();
+        // SAFETY: the page is committed.
+        unsafe { byte(&memory, 0).write(1) };
+        // Somebody came to open the window, and found it open.
+        windows.lock_all_for_tests();
+        claim(&memory, 8, false);
+        memory.end_abandoned_changes();
+        assert_eq!(memory.committed(), memory.page_size());
+        // SAFETY: the page is committed.
+        assert_eq!(unsafe { byte(&memory, 0).read() }, 1);
+        memory.commit(8 * memory.page_size()..9 * memory.page_size()).unwrap();
+        // SAFETY: the page is committed.
+        assert_eq!(unsafe { byte(&memory, 8).read() }, 0);
+    }
+}

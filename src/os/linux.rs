@@ -244,8 +244,10 @@ unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> Result<(), OsEr
     }
 }
 
+/// Not by way of `io::Error`, whose destructor could free memory: the fault handler comes here.
 fn last_error() -> OsError {
-    OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    // SAFETY: errno's place is the thread's own.
+    OsError(unsafe { *libc::__errno_location() })
 }
 
 fn map_flags(attributes: &Attributes) -> MapFlags {

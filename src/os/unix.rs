@@ -14,12 +14,14 @@ impl From<rustix::io::Errno> for OsError {
     }
 }
 
-/// `sysconf(_SC_PAGESIZE)`, or the auxiliary vector: asked once.
+/// `sysconf(_SC_PAGESIZE)`, which is async-signal-safe, asked once. (The auxiliary vector knows it, too,
+/// but looking for that may allocate, and the fault handler comes here.)
 pub(crate) fn page_size() -> usize {
     static SIZE: AtomicUsize = AtomicUsize::new(0);
     match SIZE.load(Ordering::Relaxed) {
         0 => {
-            let size = rustix::param::page_size();
+            // SAFETY: has no preconditions; every system knows its page size.
+            let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
             SIZE.store(size, Ordering::Relaxed);
             size
         }
