@@ -24,19 +24,24 @@ pub struct Measured {
 /// A case after its rounds.
 pub struct Finished {
     pub suite: &'static str,
+    pub about: &'static str,
     pub case: Case,
     /// One for each subject of the case, in their order.
     pub measured: Vec<Measured>,
 }
 
-/// A sample that takes longer never ends.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A sample that takes longer is given up.
+fn patience(size: Size) -> Duration {
+    Duration::from_secs(size.pick(120, 15, 15))
+}
 
 /// Runs all cases of some suites.
 pub fn run(suites: &[&'static Suite], size: Size, rounds: Option<usize>) -> Vec<Finished> {
     let cases: Vec<_> = suites
         .iter()
-        .flat_map(|suite| (suite.cases)().into_iter().enumerate().map(|(i, case)| (*suite, i, case)))
+        .flat_map(|suite| {
+            (suite.cases)().into_iter().enumerate().map(|(i, case)| (*suite, i, case))
+        })
         .collect();
     let rounds_of = |case: &Case| if case.counted { 1 } else { rounds.unwrap_or(size.rounds()) };
     let samples = cases.iter().map(|(_, _, case)| rounds_of(case) * case.subjects.len()).sum();
@@ -45,7 +50,7 @@ pub fn run(suites: &[&'static Suite], size: Size, rounds: Option<usize>) -> Vec<
         .into_iter()
         .map(|(suite, index, case)| {
             let measured = take_turns(suite, index, &case, size, rounds_of(&case), &bar);
-            Finished { suite: suite.name, case, measured }
+            Finished { suite: suite.name, about: suite.about, case, measured }
         })
         .collect();
     bar.finish_and_clear();
@@ -104,13 +109,19 @@ fn take_turns(
 fn sample_elsewhere(suite: &str, case: usize, subject: usize, size: Size) -> Sample {
     let program = std::env::current_exe().expect("a program knows where it is");
     let mut child = Command::new(program)
-        .args(["sample", suite, &case.to_string(), &subject.to_string(), &format!("{size:?}").to_lowercase()])
+        .args([
+            "sample",
+            suite,
+            &case.to_string(),
+            &subject.to_string(),
+            &format!("{size:?}").to_lowercase(),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("this very program can be started again");
-    match child.wait_timeout(PATIENCE) {
+    match child.wait_timeout(patience(size)) {
         Ok(Some(status)) => {
             let (said, cried) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
             serde_json::from_str(&said).unwrap_or_else(|_| Sample::Failed {
@@ -119,7 +130,7 @@ fn sample_elsewhere(suite: &str, case: usize, subject: usize, size: Size) -> Sam
         }
         _ => {
             end(child);
-            Sample::Failed { why: format!("no end within {} s", PATIENCE.as_secs()) }
+            Sample::Failed { why: format!("no end within {} s", patience(size).as_secs()) }
         }
     }
 }

@@ -20,7 +20,8 @@ pub fn kernel_huge(len: usize) -> Opened {
 /// One call makes everything resident before it is touched: nothing that touches pages can be faster.
 pub fn floor(len: usize) -> Opened {
     opened(
-        Mapping::writable(len, Pages::Small).and_then(|mapping| mapping.populate().map(|()| mapping)),
+        Mapping::writable(len, Pages::Small)
+            .and_then(|mapping| mapping.populate().map(|()| mapping)),
     )
 }
 

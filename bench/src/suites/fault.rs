@@ -7,12 +7,8 @@ use crate::case::{Case, Sample, Size};
 use crate::rivals;
 use crate::work::{Opened, touch_each_page};
 
-pub const SUITE: Suite = Suite {
-    name: "fault",
-    about: "one page for each page fault",
-    cases,
-    needs: 512 << 20,
-};
+pub const SUITE: Suite =
+    Suite { name: "fault", about: "one page for each page fault", cases, needs: 512 << 20 };
 
 fn len(size: Size) -> usize {
     size.pick(512 << 20, 256 << 20, 1 << 20)

@@ -5,10 +5,14 @@ use std::time::Instant;
 use crate::case::{Case, Sample, Size};
 use crate::work::Opened;
 
+mod append;
+mod arena;
 mod churn;
 mod fault;
 mod fill;
+mod latency;
 mod scale;
+mod shared;
 mod sparse;
 
 /// Cases that belong together.
@@ -22,7 +26,17 @@ pub struct Suite {
 }
 
 /// All suites, in the order of `all`.
-pub const SUITES: &[Suite] = &[fill::SUITE, fault::SUITE, sparse::SUITE, churn::SUITE, scale::SUITE];
+pub const SUITES: &[Suite] = &[
+    fill::SUITE,
+    fault::SUITE,
+    sparse::SUITE,
+    append::SUITE,
+    latency::SUITE,
+    shared::SUITE,
+    arena::SUITE,
+    churn::SUITE,
+    scale::SUITE,
+];
 
 /// The suite of a name; all of them for `all`.
 pub fn named(name: &str) -> Vec<&'static Suite> {
@@ -32,7 +46,11 @@ pub fn named(name: &str) -> Vec<&'static Suite> {
 /// Opens an area of `len` bytes and does some work on it: the time of both, for each page.
 ///
 /// `work` gets an address at which `len` bytes can be touched.
-fn time_pages(len: usize, open: impl FnOnce(usize) -> Opened, work: unsafe fn(*mut u8, usize)) -> Sample {
+fn time_pages(
+    len: usize,
+    open: impl FnOnce(usize) -> Opened,
+    work: unsafe fn(*mut u8, usize),
+) -> Sample {
     let began = Instant::now();
     let mut area = match open(len) {
         Ok(area) => area,
