@@ -23,7 +23,15 @@ use crate::frontier::{Frontier, Growth, Options, reservation_options};
 /// **Destructors do not run**: what is allocated here is forgotten, not dropped. Values that own
 /// something outside of the arena leak it.
 ///
-/// `Send`, not `Sync`: one thread allocates at a time.
+/// `Send`, not `Sync`: one thread allocates at a time. Nothing can outlive a reset:
+///
+/// ```compile_fail,E0502
+/// let mut arena = pagewise::Arena::new(1 << 20)?;
+/// let name = arena.alloc_str("gone too soon");
+/// arena.reset();
+/// println!("{name}");
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 ///
 /// ```
 /// use pagewise::Arena;

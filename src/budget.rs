@@ -55,7 +55,7 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// `used <= limit` at every moment; `peak` is the highest `used` that ever was.
+/// `used <= limit` at every moment (but see [`Account::recount`]); `peak` is the highest `used` that ever was.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     limit: usize,
@@ -85,7 +85,8 @@ impl Ledger {
     fn take(&self, least: usize, want: usize, unit: usize) -> Result<Taken, Shortage> {
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
-            let left = (self.limit - used) / unit * unit;
+            // More than the limit is in use only in a forked child: see `Account::recount`.
+            let left = self.limit.saturating_sub(used) / unit * unit;
             let taken = want.min(left);
             if taken < least {
                 return Err(Shortage { used, limit: self.limit });
@@ -106,6 +107,12 @@ impl Ledger {
         self.peak.fetch_max(used, Ordering::Relaxed);
     }
 
+    /// Only for a process with a single thread.
+    fn correct(&self, surplus: usize, deficit: usize) {
+        let used = self.used.load(Ordering::Relaxed);
+        self.used.store(used.saturating_sub(surplus).saturating_add(deficit), Ordering::Relaxed);
+    }
+
     fn give_back(&self, bytes: usize) {
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "a ledger cannot give back more than was taken");
@@ -118,6 +125,9 @@ impl Ledger {
 pub(crate) struct Account {
     own: Ledger,
     shared: Option<Budget>,
+    /// What `shared` has given this account, or less in the middle of a change, never more: so that
+    /// the child of a fork takes nothing away that other accounts hold.
+    from_shared: AtomicUsize,
 }
 
 /// Bytes taken from a ledger, and what it had given out before.
@@ -135,7 +145,7 @@ pub(crate) struct Shortage {
 
 impl Account {
     pub(crate) fn new(limit: usize, shared: Option<Budget>) -> Self {
-        Self { own: Ledger::new(limit), shared }
+        Self { own: Ledger::new(limit), shared, from_shared: AtomicUsize::new(0) }
     }
 
     pub(crate) fn own(&self) -> &Ledger {
@@ -158,6 +168,7 @@ impl Account {
             None => own.bytes,
             Some(Budget(shared)) => match shared.take(least, own.bytes, unit) {
                 Ok(taken) => {
+                    self.from_shared.fetch_add(taken.bytes, Ordering::Relaxed);
                     shared.reached(taken.before + taken.bytes);
                     taken.bytes
                 }
@@ -175,15 +186,23 @@ impl Account {
     pub(crate) fn give_back(&self, bytes: usize) {
         self.give_back_own(bytes);
         if let Some(Budget(shared)) = &self.shared {
+            self.from_shared.fetch_sub(bytes, Ordering::Relaxed);
             shared.give_back(bytes);
         }
     }
 
     /// Sets what is committed, where a fork left the count in the middle of a change. Only for a
     /// process with a single thread.
+    ///
+    /// Where another thread was just giving pages back, the child may keep them, and others may have
+    /// taken what was given: then a limit is exceeded by what was under way, and grants nothing
+    /// until as much came back. What a thread had taken from a shared budget without a note of it
+    /// stays taken in the child. Either way, never more is granted than the limit.
     pub(crate) fn recount(&self, committed: usize) {
-        let surplus = self.own.used().saturating_sub(committed);
-        self.give_back(surplus);
+        self.own.correct(self.own.used(), committed);
+        if let Some(Budget(shared)) = &self.shared {
+            shared.correct(self.from_shared.swap(committed, Ordering::Relaxed), committed);
+        }
     }
 
     fn give_back_own(&self, bytes: usize) {
@@ -206,6 +225,29 @@ mod tests {
         assert_eq!(account.take_exactly(8192), Err(Shortage { used: 4096, limit: 10_000 }));
         assert_eq!(account.take_exactly(4096), Ok(()));
         assert_eq!((account.own().used(), account.own().peak()), (8192, 8192));
+    }
+
+    #[test]
+    fn a_recount_after_a_fork_is_exact_and_leaves_other_accounts_alone() {
+        let shared = Budget::new(100_000);
+        let other = Account::new(usize::MAX, Some(shared.clone()));
+        other.take_exactly(40_000).unwrap();
+        let account = Account::new(50_000, Some(shared.clone()));
+        account.take_exactly(20_000).unwrap();
+        // Another thread was between its own limit and the shared one.
+        account.own.take(1, 8_000, 1).unwrap();
+        account.recount(20_000);
+        assert_eq!((account.own().used(), shared.used()), (20_000, 60_000));
+        // Another thread had given back what the child keeps.
+        account.give_back(15_000);
+        account.recount(20_000);
+        assert_eq!((account.own().used(), shared.used()), (20_000, 60_000));
+        // Pages were kept beyond the limit: no more of them until enough came back.
+        account.recount(60_000);
+        assert!(account.take_exactly(1).is_err());
+        account.give_back(20_000);
+        assert_eq!(account.take_exactly(10_000), Ok(()));
+        assert_eq!((account.own().used(), shared.used()), (50_000, 90_000));
     }
 
     #[test]

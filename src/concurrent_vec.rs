@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Index;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::error::Error;
 use crate::page_vec::{PageVec, PageVecBuilder};
@@ -26,6 +27,16 @@ mod storage;
 /// # Variance, threads
 /// Invariant in `T`: a shorter-lived element could come in through a shared reference otherwise.
 /// `Send` where `T: Send`; `Sync` where `T: Send + Sync`.
+///
+/// ```compile_fail,E0597
+/// let shared = pagewise::ConcurrentVec::<&'static str>::new(1)?;
+/// fn push<'a>(into: &pagewise::ConcurrentVec<&'a str>, text: &'a str) {
+///     into.push(text);
+/// }
+/// let text = String::from("gone too soon");
+/// push(&shared, &text);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 ///
 /// ```
 /// use pagewise::ConcurrentVec;
@@ -64,6 +75,10 @@ unsafe impl<T: Send> Send for ConcurrentVec<T> {}
 // SAFETY: `&self` takes elements in from any thread (Send) and gives out `&T` (Sync). Everything
 // that changes behind `&self` is atomic, or changed by the holder of `lock` only.
 unsafe impl<T: Send + Sync> Sync for ConcurrentVec<T> {}
+
+// A push that panics has changed nothing, and holds nothing.
+impl<T: RefUnwindSafe> RefUnwindSafe for ConcurrentVec<T> {}
+impl<T: UnwindSafe> UnwindSafe for ConcurrentVec<T> {}
 
 impl<T> ConcurrentVec<T> {
     /// Appends an element and returns its index.

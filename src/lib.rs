@@ -44,6 +44,8 @@
 //! - [`Reservation`]: explicit commit and decommit, with a [`Budget`] and exact accounting.
 //! - [`DemandRegion`]: memory that commits itself when touched; [`fault`] catches the faults, and is
 //!   invisible to everybody else's.
+//! - [`PageVec`], [`ConcurrentVec`], [`Arena`]: collections whose elements never move, on explicit
+//!   commits; [`DemandArray`]: a sparse array, on page faults.
 //!
 //! Nothing happens behind your back: no thread, no handler before the first [`DemandRegion`], no
 //! environment variable that changes what a program means.
@@ -51,9 +53,10 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod arena;
+mod backing;
 mod budget;
-mod demand;
 pub mod concurrent_vec;
+mod demand;
 mod error;
 pub mod fault;
 mod frontier;
@@ -68,11 +71,13 @@ mod sync;
 
 pub use arena::{Arena, ArenaBuilder, Checkpoint};
 pub use budget::Budget;
+pub use concurrent_vec::{ConcurrentVec, ConcurrentVecBuilder};
 pub use demand::{
     AccessError, CommitStep, DemandRegion, DemandRegionBuilder, Engine, FaultEvent, FaultOutcome,
     Refused, RefusedReason, Stats,
 };
-pub use concurrent_vec::{ConcurrentVec, ConcurrentVecBuilder};
+#[cfg(feature = "zerocopy")]
+pub use demand::{DemandArray, DemandArrayBuilder};
 pub use error::Error;
 pub use os::{Access, HugePages};
 pub use page::{page_size, reserve_granularity};

@@ -22,6 +22,7 @@
 //! [`lock`]: PageStates::lock
 //! [`claim`]: PageStates::claim
 
+use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 
 use crate::os::{self, OsError};
@@ -33,6 +34,10 @@ const WORD_BYTES: usize = size_of::<u64>();
 
 /// Words of the largest table that lives on the heap: 64 KiB, a gigabyte of 4 KiB pages.
 const SMALL_WORDS: usize = 8192;
+
+/// What nobody ever sees: the fault handler has errors where other code would have an assertion,
+/// since it must not panic.
+const NO_SUCH_WORD: OsError = OsError(0);
 
 /// What the fault handler finds at a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,11 @@ impl PageStates {
     /// Whether one page is committed. A glance.
     pub(crate) fn is_committed(&self, page: usize) -> bool {
         committed(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
+    }
+
+    /// Whether somebody holds a page. A glance.
+    pub(crate) fn is_held(&self, page: usize) -> bool {
+        busy(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
 
     /// How many pages of the range are committed. A glance, or exact while the range is locked.
@@ -120,7 +130,9 @@ impl PageStates {
     /// Frees a range that the caller holds; its pages keep the state that they had.
     pub(crate) fn unlock(&self, range: PageRange) {
         for (index, mask) in words(range) {
-            self.held(index).fetch_and(!to_busy(mask), Ordering::Release);
+            if let Some(word) = self.held(index) {
+                word.fetch_and(!to_busy(mask), Ordering::Release);
+            }
         }
     }
 
@@ -129,16 +141,28 @@ impl PageStates {
         for (index, mask) in words(range) {
             // All bits of the mask are busy and stay this thread's until they are cleared, so that
             // setting and clearing may be two steps.
-            let word = self.held(index);
-            word.fetch_or(u64::from(mask), Ordering::Release);
-            word.fetch_and(!to_busy(mask), Ordering::Release);
+            if let Some(word) = self.held(index) {
+                word.fetch_or(u64::from(mask), Ordering::Release);
+                word.fetch_and(!to_busy(mask), Ordering::Release);
+            }
         }
     }
 
     /// Frees a range that the caller holds; its pages are reserved.
     pub(crate) fn unlock_reserved(&self, range: PageRange) {
         for (index, mask) in words(range) {
-            self.held(index).fetch_and(!(to_busy(mask) | u64::from(mask)), Ordering::Release);
+            if let Some(word) = self.held(index) {
+                word.fetch_and(!(to_busy(mask) | u64::from(mask)), Ordering::Release);
+            }
+        }
+    }
+
+    /// Makes pages reserved that the caller holds, and goes on holding.
+    pub(crate) fn mark_reserved(&self, range: PageRange) {
+        for (index, mask) in words(range) {
+            if let Some(word) = self.held(index) {
+                word.fetch_and(!u64::from(mask), Ordering::Release);
+            }
         }
     }
 
@@ -273,9 +297,12 @@ impl PageStates {
         self.table.word(index).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
-    /// The word of pages that the caller holds: it was written, so it is there.
-    fn held(&self, index: usize) -> &AtomicU64 {
-        self.table.word(index).expect("a page that is held has a word")
+    /// The word of pages that the caller holds: it was written, so it is there. (An option all the
+    /// same: the fault handler comes here, and must not even contain a panic.)
+    fn held(&self, index: usize) -> Option<&AtomicU64> {
+        let word = self.table.word(index);
+        debug_assert!(word.is_some(), "a page that is held has a word");
+        word
     }
 }
 
@@ -340,14 +367,14 @@ impl Table {
     /// The word for reading; `None` where nothing was ever written.
     fn word(&self, index: usize) -> Option<&AtomicU64> {
         match self {
-            Self::Small(words) => Some(&words[index]),
+            Self::Small(words) => words.get(index),
             Self::Large(table) => table.word(index),
         }
     }
 
     fn word_for_writing(&self, index: usize) -> Result<&AtomicU64, OsError> {
         match self {
-            Self::Small(words) => Ok(&words[index]),
+            Self::Small(words) => words.get(index).ok_or(NO_SUCH_WORD),
             Self::Large(table) => table.word_for_writing(index),
         }
     }
@@ -355,7 +382,7 @@ impl Table {
     fn granule_words(&self) -> usize {
         match self {
             Self::Small(words) => words.len().max(1),
-            Self::Large(table) => table.granule_words,
+            Self::Large(table) => table.granule_words.get(),
         }
     }
 
@@ -375,7 +402,7 @@ impl Table {
 #[derive(Debug)]
 struct LargeTable {
     words: usize,
-    granule_words: usize,
+    granule_words: NonZeroUsize,
     base: AtomicPtr<u8>,
     backed: Box<[AtomicU64]>,
 }
@@ -384,7 +411,8 @@ impl LargeTable {
     fn new(words: usize) -> Self {
         let granule = (words * WORD_BYTES / 4096).next_power_of_two().max(SMALL_WORDS * WORD_BYTES);
         let granule_words = granule.max(os::page_size()) / WORD_BYTES;
-        let granules = words.div_ceil(granule_words);
+        let granule_words = NonZeroUsize::new(granule_words).unwrap_or(NonZeroUsize::MIN);
+        let granules = words.div_ceil(granule_words.get());
         Self {
             words,
             granule_words,
@@ -394,16 +422,18 @@ impl LargeTable {
     }
 
     fn bytes(&self) -> usize {
-        self.words.next_multiple_of(self.granule_words) * WORD_BYTES
+        self.words.next_multiple_of(self.granule_words.get()) * WORD_BYTES
     }
 
     fn is_backed(&self, granule: usize) -> bool {
-        self.backed[granule / 64].load(Ordering::Acquire) & (1 << (granule % 64)) != 0
+        self.backed
+            .get(granule / 64)
+            .is_some_and(|bits| bits.load(Ordering::Acquire) & (1 << (granule % 64)) != 0)
     }
 
     fn word(&self, index: usize) -> Option<&AtomicU64> {
-        assert!(index < self.words);
-        if !self.is_backed(index / self.granule_words) {
+        debug_assert!(index < self.words);
+        if index >= self.words || !self.is_backed(index / self.granule_words) {
             return None;
         }
         let base = self.base.load(Ordering::Relaxed).cast::<AtomicU64>();
@@ -417,17 +447,18 @@ impl LargeTable {
             return Ok(word);
         }
         self.back(index / self.granule_words)?;
-        Ok(self.word(index).expect("the granule was backed just now"))
+        self.word(index).ok_or(NO_SUCH_WORD)
     }
 
     /// Commits one granule. Several threads may do so at once: committing again changes nothing.
     fn back(&self, granule: usize) -> Result<(), OsError> {
         let base = self.base()?;
-        let len = self.granule_words * WORD_BYTES;
+        let len = self.granule_words.get() * WORD_BYTES;
         // SAFETY: the granule lies inside the table's own reservation, since its length is a
         // multiple of the granule.
         unsafe { os::commit(base.add(granule * len), len)? };
-        self.backed[granule / 64].fetch_or(1 << (granule % 64), Ordering::Release);
+        let bits = self.backed.get(granule / 64).ok_or(NO_SUCH_WORD)?;
+        bits.fetch_or(1 << (granule % 64), Ordering::Release);
         Ok(())
     }
 
@@ -447,15 +478,16 @@ impl LargeTable {
             Err(winner) => {
                 // SAFETY: nobody else knows the reservation that lost the race.
                 unsafe { os::release(fresh, self.bytes())? };
-                Ok(NonNull::new(winner).expect("only a null pointer loses its place"))
+                NonNull::new(winner).ok_or(NO_SUCH_WORD)
             }
         }
     }
 
     fn for_each_backed_word(&self, mut each: impl FnMut(usize, &AtomicU64)) {
-        for granule in (0..self.words.div_ceil(self.granule_words)).filter(|&g| self.is_backed(g)) {
-            let first = granule * self.granule_words;
-            for index in first..(first + self.granule_words).min(self.words) {
+        let granule_words = self.granule_words.get();
+        for granule in (0..self.words.div_ceil(granule_words)).filter(|&g| self.is_backed(g)) {
+            let first = granule * granule_words;
+            for index in first..(first + granule_words).min(self.words) {
                 if let Some(word) = self.word(index) {
                     each(index, word);
                 }

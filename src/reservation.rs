@@ -17,6 +17,7 @@ use std::ops::RangeBounds;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::backing::{Backing, Ground};
 use crate::budget::{Account, Budget, Shortage};
 use crate::error::Error;
 use crate::os::{self, Access, Attributes, Cause, HugePages, OsError};
@@ -59,6 +60,7 @@ pub struct Reservation {
     /// operation that is about to say so.
     states: PageStates,
     account: Account,
+    backing: Backing,
     attributes: Attributes,
     was_protected: AtomicBool,
 }
@@ -179,8 +181,8 @@ impl Reservation {
             if is_committed {
                 return Ok(());
             }
-            // SAFETY: the run lies inside this reservation and is held; it is reserved.
-            unsafe { os::commit(self.address(run), run.len()) }
+            // SAFETY: the run is held and reserved.
+            unsafe { self.backing.commit(self.ground(), run) }
         });
         match result {
             Ok(()) => {
@@ -221,7 +223,7 @@ impl Reservation {
                 // Where even this is refused, the pages are accessible but count as reserved: no
                 // data is lost, and the next commit finds them as it expects.
                 // SAFETY: the run is held, was reserved, and nobody was told that it is committed.
-                let _ = unsafe { os::decommit(self.address(run), run.len(), &self.attributes) };
+                let _ = unsafe { self.backing.decommit(self.ground(), run) };
             }
             Ok(())
         });
@@ -241,7 +243,7 @@ impl Reservation {
         while at < run.end() {
             let part = run.with(at, run.end().min(at + size));
             // SAFETY: the part lies inside the run, which the caller holds.
-            match unsafe { os::commit(self.address(part), part.len()) } {
+            match unsafe { self.backing.commit(self.ground(), part) } {
                 Ok(()) => at = part.end(),
                 Err(_) if size > 1 => size = size.div_ceil(2),
                 Err(_) => break,
@@ -265,8 +267,8 @@ impl Reservation {
                 return Err(ServeError::Limit(shortage));
             }
         };
-        // SAFETY: the pages lie inside this reservation and are held; they are reserved.
-        match unsafe { os::commit(self.address(granted), granted.len()) } {
+        // SAFETY: the pages are held and reserved.
+        match unsafe { self.backing.commit(self.ground(), granted) } {
             Ok(()) => {
                 self.states.unlock_committed(granted);
                 Ok(Served::Committed(granted))
@@ -301,7 +303,7 @@ impl Reservation {
             return Ok(Served::Committed(granted.with(granted.first(), end)));
         }
         // SAFETY: the page is part of the claim that is still held.
-        let alone = unsafe { os::commit(self.address(one), one.len()) };
+        let alone = unsafe { self.backing.commit(self.ground(), one) };
         self.states.unlock(granted.with(end, page));
         self.states.unlock(granted.with(page + 1, granted.end()));
         let committed = usize::from(alone.is_ok()) + end - granted.first();
@@ -334,24 +336,20 @@ impl Reservation {
         Ok(())
     }
 
-    fn decommit_part(&self, mut part: PageRange) -> Result<(), Error> {
-        self.hold(part, "decommit")?;
-        while !part.is_empty() {
-            let (run, is_committed) = self.states.run(part);
+    fn decommit_part(&self, part: PageRange) -> Result<(), Error> {
+        let held = self.backing.decommit_unit(part);
+        self.hold(held, "decommit")?;
+        let result = self.states.for_each_run(part, |run, is_committed| {
             if is_committed {
                 // SAFETY: the run is held and committed; its contents are the caller's to give up.
-                let result =
-                    unsafe { os::decommit(self.address(run), run.len(), &self.attributes) };
-                if let Err(error) = result {
-                    self.states.unlock(part);
-                    return Err(self.operation_error("decommit", run, error));
-                }
+                unsafe { self.backing.decommit(self.ground(), run)? };
+                self.states.mark_reserved(run);
                 self.account.give_back(run.len());
             }
-            self.states.unlock_reserved(run);
-            part = part.with(run.end(), part.end());
-        }
-        Ok(())
+            Ok(())
+        });
+        self.states.unlock(held);
+        result.map_err(|error| self.operation_error("decommit", part, error))
     }
 
     /// Makes a range read zero; it stays committed and charged. Its memory may go back to the system.
@@ -519,22 +517,26 @@ impl Reservation {
 
     /// In the child of a fork: ends what other threads of the parent were doing. Async-signal-safe.
     pub(crate) fn end_abandoned_changes(&self) {
-        self.states.end_abandoned_changes(self.page, |run, was_committed| {
-            // SAFETY: the threads that held the run do not exist in this process.
-            let again = |run: PageRange| unsafe { os::commit(self.address(run), run.len()) };
-            if was_committed {
-                // A decommit may have been under way; its pages are given up, or untouched.
-                return again(run).is_ok();
+        self.backing.end_abandoned_windows(self.ground(), self.page);
+        self.states.end_abandoned_changes(self.page, |page, was_committed| {
+            // A committed page stays: whoever held it may have wanted only to look at it. One that was
+            // being committed stays where it holds anything: a commit makes pages accessible before it
+            // says so, and from then on any thread can have written to them. Reading zero, it can go.
+            // SAFETY: the thread that held the page does not exist in this process.
+            unsafe {
+                let wanted = was_committed || self.backing.holds_data(self.ground(), page);
+                self.backing.settle(self.ground(), page, wanted) && wanted
             }
-            // SAFETY: as above; a page that was being committed was never written by anybody.
-            let _ = unsafe { os::decommit(self.address(run), run.len(), &self.attributes) };
-            false
         });
         self.account.recount(self.states.count_all_committed() * self.page.bytes());
     }
 
     fn hold(&self, range: PageRange, operation: &'static str) -> Result<(), Error> {
         self.states.lock(range).map_err(|error| self.operation_error(operation, range, error))
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground { start: self.start, states: &self.states, attributes: &self.attributes }
     }
 
     pub(crate) fn address(&self, range: PageRange) -> NonNull<u8> {
@@ -601,6 +603,7 @@ enum OnRefusal {
 pub struct ReservationBuilder {
     len: usize,
     at_least: usize,
+    guard_markers: bool,
     align: usize,
     guard_pages: usize,
     huge_pages: HugePages,
@@ -615,6 +618,7 @@ impl ReservationBuilder {
         Self {
             len,
             at_least: len,
+            guard_markers: false,
             align: 1,
             guard_pages: 0,
             huge_pages: HugePages::System,
@@ -623,6 +627,18 @@ impl ReservationBuilder {
             name: None,
             dump: true,
         }
+    }
+
+    /// The guard engine, which must work here.
+    pub(crate) fn guard_markers(mut self) -> Self {
+        self.guard_markers = true;
+        self
+    }
+
+    /// Whether the guard engine would be the better one, by measured rules: see
+    /// `docs/architecture.md`.
+    pub(crate) fn wants_guard_markers(&self) -> bool {
+        self.huge_pages == HugePages::System && os::guards_work() && !os::commits_strictly()
     }
 
     /// Another length, for containers that know theirs last.
@@ -740,6 +756,11 @@ impl ReservationBuilder {
             page,
             states: PageStates::new(page.page_of(len)),
             account: Account::new(page.round_down(self.limit.min(len)), self.budget.clone()),
+            backing: if self.guard_markers {
+                Backing::guard(page.page_of(len), page)
+            } else {
+                Backing::Protect
+            },
             attributes,
             was_protected: AtomicBool::new(false),
         })
@@ -775,8 +796,11 @@ impl ReservationBuilder {
                 what: "so many explicit huge pages: the pool is too small (Linux: \
                        `vm.nr_hugepages`)",
             },
-            Cause::OutOfMemory => Error::AddressSpaceExhausted { requested, source },
-            Cause::Unsupported | Cause::Other => Error::System { operation: "reserve", source },
+            // Windows calls a length beyond all addresses a bad parameter.
+            Cause::OutOfMemory | Cause::Unsupported => {
+                Error::AddressSpaceExhausted { requested, source }
+            }
+            Cause::Other => Error::System { operation: "reserve", source },
         }
     }
 }

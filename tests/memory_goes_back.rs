@@ -44,7 +44,9 @@ fn charged_and_resident(start: *mut u8, len: usize) -> Option<(usize, usize)> {
 
 /// Says why a check cannot run here.
 fn not_told() {
-    eprintln!("NOT CHECKED: this kernel shows no VmFlags in /proc/self/smaps (qemu user mode?)");
+    common::not_here(
+        "this kernel or emulator does not tell the state of memory in /proc/self/smaps",
+    );
 }
 
 #[test]
@@ -87,6 +89,9 @@ fn a_region_that_was_touched_everywhere_gives_everything_back() {
 
 #[test]
 fn zeroing_keeps_the_charge_and_returns_the_memory() {
+    if common::emulated() {
+        return not_told();
+    }
     let _alone = alone();
     let len = 16 << 20;
     let memory = Reservation::builder(len).guard_pages(1).build().unwrap();
@@ -100,6 +105,9 @@ fn zeroing_keeps_the_charge_and_returns_the_memory() {
 
 #[test]
 fn a_name_and_the_exclusion_from_dumps_survive_a_decommit() {
+    if common::emulated() {
+        return not_told();
+    }
     let _alone = alone();
     let memory = Reservation::builder(1 << 20).name("survivor").dump(false).build().unwrap();
     for round in 0..2 {
@@ -111,7 +119,7 @@ fn a_name_and_the_exclusion_from_dumps_survive_a_decommit() {
         let flags = entry.lines().find(|line| line.starts_with("VmFlags")).unwrap();
         assert!(flags.contains(" dd"), "round {round}: {flags}");
         if !entry.lines().next().unwrap().contains("[anon:survivor]") {
-            eprintln!("NOT CHECKED: this kernel does not show names of anonymous memory");
+            common::not_here("this kernel does not show names of anonymous memory");
         }
         memory.commit(..).unwrap();
         memory.decommit(..).unwrap();
@@ -133,7 +141,7 @@ fn a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working()
     let mut region = DemandRegion::new(1 << 30).unwrap();
     region.fill(..1 << 20, 7).unwrap();
     if !limit_data_to(256 << 20) {
-        eprintln!("NOT CHECKED: RLIMIT_DATA is not enforced here (qemu user mode?)");
+        common::not_here("RLIMIT_DATA is not enforced here (qemu user mode?)");
         return;
     }
     let refused = memory.commit(..).unwrap_err();
@@ -166,6 +174,11 @@ fn limit_data_to(bytes: u64) -> bool {
 
 #[test]
 fn running_out_of_mappings_is_told_apart_from_running_out_of_memory() {
+    if common::emulated() {
+        return common::not_here(
+            "the mappings that run out are the emulator's, not this process's",
+        );
+    }
     let name = "running_out_of_mappings_is_told_apart_from_running_out_of_memory";
     if !common::is_child("mappings") {
         let child = common::run_child(name, "mappings");
@@ -176,7 +189,7 @@ fn running_out_of_mappings_is_told_apart_from_running_out_of_memory() {
         Ok(text) if text.trim().parse::<usize>().is_ok_and(|most| most <= 1 << 18) => {
             text.trim().parse().unwrap()
         }
-        other => return eprintln!("NOT CHECKED: vm.max_map_count is {other:?}"),
+        other => return common::not_here(&format!("vm.max_map_count is {other:?}")),
     };
     let page = page_size();
     let memory = Reservation::new(4 * most * page).unwrap();
@@ -184,9 +197,7 @@ fn running_out_of_mappings_is_told_apart_from_running_out_of_memory() {
     let refused =
         (0..most).find_map(|index| memory.commit(every_other(index)).err().map(|e| (index, e)));
     let Some((index, error)) = refused else {
-        return eprintln!(
-            "NOT CHECKED: this kernel allows more mappings than it says (qemu user mode?)"
-        );
+        return common::not_here("this kernel allows more mappings than it says (qemu user mode?)");
     };
     assert!(matches!(error, Error::MappingsExhausted { .. }), "{error:?}");
     assert!(error.to_string().contains("vm.max_map_count"), "{error}");

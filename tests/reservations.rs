@@ -101,8 +101,8 @@ fn alignment_and_guard_pages_are_kept() {
 
 #[test]
 fn a_small_address_space_gets_what_fits() {
-    if common::emulator().is_some() {
-        return eprintln!("NOT CHECKED: an emulator pays for every page that fits");
+    if common::address_space_is_dear() {
+        return common::not_here("an emulator pays for every page that fits");
     }
     // Nobody has this much; a tiny part of it fits everywhere.
     let most = isize::MAX as usize / 2;
@@ -194,7 +194,7 @@ fn huge_reservations_cost_nothing_and_their_far_ends_work() {
     if cfg!(any(miri, pagewise_model)) {
         return; // the model has no room for them, and says so in `nothing_and_too_much…`
     }
-    let most = if common::emulator().is_some() { 4 << 30 } else { 64 << 40 };
+    let most = if common::address_space_is_dear() { 4 << 30 } else { 64 << 40 };
     let memory = Reservation::builder(most).at_least(most >> 6).build().unwrap();
     let end = memory.len();
     memory.commit(end - 1..).unwrap();

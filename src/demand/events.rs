@@ -76,18 +76,17 @@ impl EventRing {
         self.lost.load(Ordering::Relaxed)
     }
 
-    fn slot(&self, number: usize) -> &Slot {
-        &self.slots[number & (self.slots.len() - 1)]
+    /// `None` where there are no slots at all.
+    fn slot(&self, number: usize) -> Option<&Slot> {
+        self.slots.get(number & self.slots.len().wrapping_sub(1))
     }
 
     /// Async-signal-safe.
     pub(super) fn push(&self, event: FaultEvent) {
-        if self.slots.is_empty() {
-            return;
-        }
         let mut number = self.tail.load(Ordering::Relaxed);
-        loop {
-            let turn = self.slot(number).turn.load(Ordering::Acquire);
+        let slot = loop {
+            let Some(slot) = self.slot(number) else { return };
+            let turn = slot.turn.load(Ordering::Acquire);
             if turn == number {
                 let next = number.wrapping_add(1);
                 match self.tail.compare_exchange_weak(
@@ -96,7 +95,7 @@ impl EventRing {
                     Ordering::Relaxed,
                     Ordering::Relaxed,
                 ) {
-                    Ok(_) => break,
+                    Ok(_) => break slot,
                     Err(now) => number = now,
                 }
             } else if turn.wrapping_sub(number) > usize::MAX / 2 {
@@ -106,8 +105,7 @@ impl EventRing {
             } else {
                 number = self.tail.load(Ordering::Relaxed);
             }
-        }
-        let slot = self.slot(number);
+        };
         let access = match event.write {
             Some(true) => WRITE,
             Some(false) => READ,
@@ -125,12 +123,9 @@ impl EventRing {
 
     /// The oldest event.
     pub(super) fn pop(&self) -> Option<FaultEvent> {
-        if self.slots.is_empty() {
-            return None;
-        }
         let mut number = self.head.load(Ordering::Relaxed);
         loop {
-            let slot = self.slot(number);
+            let slot = self.slot(number)?;
             if slot.turn.load(Ordering::Acquire) != number.wrapping_add(1) {
                 // Empty, or its writer is not done; or another reader was faster.
                 let now = self.head.load(Ordering::Relaxed);

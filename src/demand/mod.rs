@@ -14,9 +14,13 @@ use crate::page_map::PageMap;
 use crate::reservation::{Reservation, ReservationBuilder, ServeError, Served};
 use crate::{HugePages, os};
 
+#[cfg(feature = "zerocopy")]
+mod array;
 mod events;
 mod step;
 
+#[cfg(feature = "zerocopy")]
+pub use array::{DemandArray, DemandArrayBuilder};
 use events::EventRing;
 pub use events::{FaultEvent, FaultOutcome};
 pub use step::CommitStep;
@@ -74,7 +78,8 @@ struct Counters {
     faults: AtomicU64,
     refused: AtomicU64,
     raced: AtomicU64,
-    /// The last address that faulted although its page was committed, and how often in a row.
+    /// The last address that faulted although its page was committed, and how often in a row since
+    /// the last decommit.
     again_at: AtomicUsize,
     again: AtomicUsize,
 }
@@ -103,11 +108,17 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Engine {
-    /// The best one for this system.
+    /// [`Guard`](Self::Guard) where it works, the system overcommits, and huge pages are not asked for;
+    /// else [`Protect`](Self::Protect).
     #[default]
     Auto,
-    /// Inaccessible pages, made accessible by the handler. Everywhere.
+    /// Inaccessible pages, made accessible by the handler. Everywhere. The system's commit charge is
+    /// exactly what is committed; scattered pages take a memory mapping each.
     Protect,
+    /// Guard markers inside accessible windows of 2 to 64 MiB (Linux 6.13). Scattered pages are cheaper,
+    /// and take no mappings of their own; the system's commit charge counts whole windows, until all
+    /// pages of a window are decommitted. (Limits, budgets and `committed` count pages, as always.)
+    Guard,
 }
 
 impl DemandRegion {
@@ -228,6 +239,8 @@ impl DemandRegion {
     /// # Errors
     /// As [`Reservation::decommit`].
     pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        // From here on, pages can be committed anew, and threads can race for them anew.
+        self.core.counters.again.store(0, Ordering::Relaxed);
         fault::uninterrupted(|| self.core.reservation.decommit(range))
     }
 
@@ -557,7 +570,20 @@ impl DemandRegionBuilder {
         if !cfg!(any(miri, pagewise_model)) {
             fault::install()?;
         }
-        let reservation = self.reservation.build()?;
+        let reservation = match self.engine {
+            Engine::Protect => self.reservation,
+            Engine::Guard if !os::guards_work() => {
+                return Err(Error::Unsupported {
+                    what: "the guard engine: it needs Linux 6.13; `Engine::Auto` takes what there is",
+                });
+            }
+            Engine::Guard => self.reservation.guard_markers(),
+            Engine::Auto if self.reservation.wants_guard_markers() => {
+                self.reservation.guard_markers()
+            }
+            Engine::Auto => self.reservation,
+        }
+        .build()?;
         let start = reservation.as_ptr().addr();
         let registered =
             Registered { start, end: start + reservation.len(), owner: ptr::null(), serve, forked };

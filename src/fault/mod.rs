@@ -179,7 +179,7 @@ impl Line {
     }
 
     fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 
     fn text(&mut self, text: &str) -> &mut Self {
@@ -187,7 +187,7 @@ impl Line {
     }
 
     fn ascii(&mut self, text: &[u8]) -> &mut Self {
-        for (place, &byte) in self.bytes[self.len..].iter_mut().zip(text) {
+        for (place, &byte) in self.bytes.iter_mut().skip(self.len).zip(text) {
             *place = byte;
             self.len += 1;
         }
@@ -195,22 +195,26 @@ impl Line {
     }
 
     fn hex(&mut self, number: usize) -> &mut Self {
-        self.text("0x").number(number, 16)
+        self.text("0x").number::<16>(number)
     }
 
     fn decimal(&mut self, number: usize) -> &mut Self {
-        self.number(number, 10)
+        self.number::<10>(number)
     }
 
-    fn number(&mut self, mut number: usize, base: usize) -> &mut Self {
+    fn number<const BASE: usize>(&mut self, mut number: usize) -> &mut Self {
         let mut digits = [b'0'; 20];
-        let mut first = digits.len() - 1;
-        while number > 0 {
-            digits[first] = b"0123456789abcdef"[number % base];
-            number /= base;
-            first -= usize::from(number > 0);
+        let mut len = 0;
+        for place in digits.iter_mut().rev() {
+            let digit = (number % BASE) as u8;
+            *place = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
+            number /= BASE;
+            len += 1;
+            if number == 0 {
+                break;
+            }
         }
-        self.ascii(&digits[first..])
+        self.ascii(digits.split_at_checked(digits.len() - len).map_or(&[], |(_, used)| used))
     }
 }
 

@@ -8,6 +8,7 @@
 //! table, then waits until each counter was zero once: from then on nobody can still be using it.
 //! (Readers are fault handlers: they are short and wait for nobody who waits here.)
 
+use std::cell::Cell;
 use std::ptr;
 
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence, relax};
@@ -61,32 +62,40 @@ pub(crate) struct Registry {
 
 const REMOVED: *mut Registered = ptr::without_provenance_mut(1);
 
+/// Readers and the writer share it, so that nobody ever has it to itself: what is no atomic is a
+/// cell that only the holder of `writing` touches.
 struct Table {
+    /// Never empty; the number is a power of two.
     slots: Box<[AtomicPtr<Registered>]>,
-    used: usize,
-    live: usize,
-    per_class: [usize; usize::BITS as usize],
+    used: Cell<usize>,
+    live: Cell<usize>,
+    per_class: [Cell<usize>; usize::BITS as usize],
+}
+
+fn change(number: &Cell<usize>, by: isize) {
+    number.set(number.get().wrapping_add_signed(by));
 }
 
 impl Table {
     fn with_slots(slots: usize) -> Self {
         Self {
             slots: (0..slots).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
-            used: 0,
-            live: 0,
-            per_class: [0; usize::BITS as usize],
+            used: Cell::new(0),
+            live: Cell::new(0),
+            per_class: [const { Cell::new(0) }; usize::BITS as usize],
         }
     }
 
     /// The slots where an entry of this class and block may be, in the order of probing.
     fn probe(&self, class: u32, block: usize) -> impl Iterator<Item = &AtomicPtr<Registered>> {
-        let mask = self.slots.len() - 1;
+        let mask = self.slots.len().wrapping_sub(1);
         let mixed = (block as u64 ^ u64::from(class) << 58).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 32) as usize;
-        (0..self.slots.len()).map(move |step| &self.slots[(first + step) & mask])
+        // (The mask keeps the index inside, but only `get` leaves no panic in the fault handler.)
+        (0..self.slots.len()).filter_map(move |step| self.slots.get((first + step) & mask))
     }
 
-    fn add(&mut self, entry: &Registered) {
+    fn add(&self, entry: &Registered) {
         for block in entry.blocks() {
             let slot = self
                 .probe(entry.class(), block)
@@ -94,13 +103,13 @@ impl Table {
                 .expect("at least half of the table is free");
             let was_null = slot.load(Ordering::Relaxed).is_null();
             slot.store(ptr::from_ref(entry).cast_mut(), Ordering::Release);
-            self.used += usize::from(was_null);
+            change(&self.used, was_null.into());
         }
-        self.live += 1;
-        self.per_class[entry.class() as usize] += 1;
+        change(&self.live, 1);
+        change(&self.per_class[entry.class() as usize], 1);
     }
 
-    fn remove(&mut self, entry: &Registered) {
+    fn remove(&self, entry: &Registered) {
         for block in entry.blocks() {
             let slot = self
                 .probe(entry.class(), block)
@@ -111,20 +120,20 @@ impl Table {
                 / size_of::<AtomicPtr<Registered>>();
             self.clear_chain_end(index);
         }
-        self.live -= 1;
-        self.per_class[entry.class() as usize] -= 1;
+        change(&self.live, -1);
+        change(&self.per_class[entry.class() as usize], -1);
     }
 
     /// Where nothing follows a removed slot, nobody has to probe past it: it is empty again, and so
     /// are the removed slots before it.
-    fn clear_chain_end(&mut self, mut index: usize) {
+    fn clear_chain_end(&self, mut index: usize) {
         let mask = self.slots.len() - 1;
         if !self.slots[(index + 1) & mask].load(Ordering::Relaxed).is_null() {
             return;
         }
         while ptr::eq(self.slots[index].load(Ordering::Relaxed), REMOVED) {
             self.slots[index].store(ptr::null_mut(), Ordering::Release);
-            self.used -= 1;
+            change(&self.used, -1);
             index = index.wrapping_sub(1) & mask;
         }
     }
@@ -212,8 +221,8 @@ impl Registry {
         let _writing = self.write();
         self.make_room();
         // SAFETY: the table was made by `make_room` at the latest, and only the writer, which this
-        // is, frees it. Readers look at its slots only, which are atomic.
-        let table = unsafe { &mut *self.table.load(Ordering::Relaxed) };
+        // is, frees it.
+        let table = unsafe { &*self.table.load(Ordering::Relaxed) };
         table.add(entry);
         self.classes.fetch_or(1 << entry.class(), Ordering::Release);
     }
@@ -222,9 +231,9 @@ impl Registry {
     pub(crate) fn remove(&self, entry: &Registered) {
         let _writing = self.write();
         // SAFETY: as in `add`; the entry is in the table, so there is one.
-        let table = unsafe { &mut *self.table.load(Ordering::Relaxed) };
+        let table = unsafe { &*self.table.load(Ordering::Relaxed) };
         table.remove(entry);
-        if table.per_class[entry.class() as usize] == 0 {
+        if table.per_class[entry.class() as usize].get() == 0 {
             self.classes.fetch_and(!(1 << entry.class()), Ordering::Release);
         }
         self.drain();
@@ -235,13 +244,13 @@ impl Registry {
         let old = self.table.load(Ordering::Relaxed);
         // SAFETY: only the writer, which the caller is, frees tables.
         let (used, slots, live) = match unsafe { old.as_ref() } {
-            Some(table) => (table.used, table.slots.len(), table.live),
+            Some(table) => (table.used.get(), table.slots.len(), table.live.get()),
             None => (0, 0, 0),
         };
         if (used + 2) * 2 <= slots {
             return;
         }
-        let mut table = Box::new(Table::with_slots(((live + 1) * 8).next_power_of_two().max(16)));
+        let table = Box::new(Table::with_slots(((live + 1) * 8).next_power_of_two().max(16)));
         // SAFETY: as above.
         for slot in unsafe { old.as_ref() }.iter().flat_map(|table| &table.slots) {
             let entry = slot.load(Ordering::Relaxed);
@@ -401,7 +410,7 @@ mod tests {
         }
         // SAFETY: nobody else uses the registry.
         let table = unsafe { &*registry.table.load(Ordering::Relaxed) };
-        assert!(table.slots.len() <= 64 && table.live == 0);
+        assert!(table.slots.len() <= 64 && table.live.get() == 0);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libc::{sigaction, siginfo_t, sigset_t};
 
@@ -30,22 +30,33 @@ pub(super) fn install() -> Result<(), Error> {
     if DONE.load(Ordering::Acquire) {
         return Ok(());
     }
-    put_in_front()?;
-    // SAFETY: the functions are as `pthread_atfork` wants them, and live as long as the program.
-    let result = unsafe {
-        static ONCE: AtomicBool = AtomicBool::new(false);
-        if ONCE.swap(true, Ordering::AcqRel) {
-            0
-        } else {
-            libc::pthread_atfork(Some(before_fork), Some(after_fork_parent), Some(after_fork_child))
-        }
-    };
-    if result != 0 {
-        let source = std::io::Error::from_raw_os_error(result);
-        return Err(Error::System { operation: "pthread_atfork", source });
+    let _changing = changing();
+    if DONE.load(Ordering::Relaxed) {
+        return Ok(());
     }
+    // First: a fork must never happen between a region and this. Registered twice, where a handler
+    // could not be installed the first time, they would wait for themselves.
+    static FORKS: AtomicBool = AtomicBool::new(false);
+    if !FORKS.load(Ordering::Relaxed) {
+        // SAFETY: the functions are as `pthread_atfork` wants them, and live as long as the program.
+        let result = unsafe {
+            libc::pthread_atfork(Some(before_fork), Some(after_fork_parent), Some(after_fork_child))
+        };
+        if result != 0 {
+            let source = std::io::Error::from_raw_os_error(result);
+            return Err(Error::System { operation: "pthread_atfork", source });
+        }
+        FORKS.store(true, Ordering::Relaxed);
+    }
+    put_in_front()?;
     DONE.store(true, Ordering::Release);
     Ok(())
+}
+
+/// Held by whoever changes signal actions here.
+fn changing() -> MutexGuard<'static, ()> {
+    static CHANGING: Mutex<()> = Mutex::new(());
+    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 unsafe extern "C" fn before_fork() {
@@ -62,6 +73,7 @@ unsafe extern "C" fn after_fork_child() {
 
 pub(super) fn reinstall() -> Result<(), Error> {
     install()?;
+    let _changing = changing();
     put_in_front()
 }
 
@@ -69,9 +81,8 @@ pub(super) fn is_displaced() -> bool {
     SIGNALS.iter().any(|&signal| !current(signal).is_ok_and(|action| is_ours(&action)))
 }
 
+/// For the holder of [`changing`].
 fn put_in_front() -> Result<(), Error> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    let _lock = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     for (signal, predecessors) in SIGNALS.into_iter().zip(&PREDECESSORS) {
         let action = current(signal)?;
         if is_ours(&action) {
@@ -79,7 +90,11 @@ fn put_in_front() -> Result<(), Error> {
         }
         // Saved before ours can run: it may be needed by the first fault.
         predecessors.push(action)?;
-        set(signal, &ours())?;
+        let replaced = set(signal, &ours())?;
+        if !is_ours(&replaced) && replaced.sa_sigaction != action.sa_sigaction {
+            // Somebody else came in between, and saved the same action as we did.
+            predecessors.push(replaced)?;
+        }
     }
     Ok(())
 }
@@ -94,10 +109,13 @@ fn current(signal: c_int) -> Result<sigaction, Error> {
     }
 }
 
-fn set(signal: c_int, action: &sigaction) -> Result<(), Error> {
-    // SAFETY: the action is complete, and its handler is ours or was the system's before.
-    match unsafe { libc::sigaction(signal, action, ptr::null_mut()) } {
-        0 => Ok(()),
+/// Returns the action that was there until now.
+fn set(signal: c_int, action: &sigaction) -> Result<sigaction, Error> {
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: the action is complete, its handler is ours, and success fills the old one.
+    match unsafe { libc::sigaction(signal, action, before.as_mut_ptr()) } {
+        // SAFETY: as above.
+        0 => Ok(unsafe { before.assume_init() }),
         _ => Err(signal_error()),
     }
 }
@@ -216,6 +234,10 @@ pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_vo
     let Some(address) = (unsafe { faulting_address(signal, &*info) }) else { return false };
     // SAFETY: the caller's promise: the context is the kernel's.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    if machine::program_counter(context) == address {
+        // A jump into a region: memory that was never executable is not to be committed for it.
+        return false;
+    }
     let fault = Fault { address, write: machine::is_write(context) };
     match super::serve(fault) {
         None | Some(Outcome::NotOurs) => false,
@@ -293,7 +315,7 @@ impl Predecessor {
     }
 }
 
-// SAFETY: an action is written by `push` alone, under its lock, before `count` makes it readable.
+// SAFETY: an action is written by `push` alone, for the holder of `changing`, before `count` makes it readable.
 unsafe impl Sync for Predecessor {}
 
 static PREDECESSORS: [Predecessors; 2] = [const { Predecessors::new() }; 2];
@@ -307,10 +329,10 @@ impl Predecessors {
         &PREDECESSORS[usize::from(signal == libc::SIGBUS)]
     }
 
-    /// Under the lock of `put_in_front` only.
+    /// For the holder of [`changing`].
     fn push(&self, action: sigaction) -> Result<(), Error> {
         let count = self.count.load(Ordering::Relaxed);
-        if let Some(last) = count.checked_sub(1).map(|last| self.get(last)) {
+        if let Some((_, last)) = count.checked_sub(1).and_then(|last| self.get(last)) {
             // The same handler again: it has our place in its chain already.
             if last.sa_sigaction == action.sa_sigaction && action.sa_sigaction > libc::SIG_IGN {
                 return Ok(());
@@ -328,9 +350,14 @@ impl Predecessors {
         Ok(())
     }
 
-    fn get(&self, index: usize) -> &sigaction {
-        // SAFETY: `index` is below `count`, so that the entry is complete.
-        unsafe { (*self.entries[index].action.get()).assume_init_ref() }
+    /// `None` for an index from `count` onwards.
+    fn get(&self, index: usize) -> Option<(&Predecessor, &sigaction)> {
+        if index >= self.count.load(Ordering::Acquire) {
+            return None;
+        }
+        let entry = self.entries.get(index)?;
+        // SAFETY: the index is below `count`, so that the entry is complete.
+        Some((entry, unsafe { (*entry.action.get()).assume_init_ref() }))
     }
 }
 
@@ -342,11 +369,11 @@ unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let count = predecessors.count.load(Ordering::Acquire);
     // SAFETY: `info` is valid.
     let rounds = unsafe { Rounds::of(info, count) };
-    let Some(index) = (count).checked_sub(1 + rounds.done) else {
+    let predecessor = count.checked_sub(1 + rounds.done).and_then(|index| predecessors.get(index));
+    let Some((entry, action)) = predecessor else {
         // Only possible before `install`: somebody calls our handler by hand.
         return take_default(signal, info);
     };
-    let (entry, action) = (&predecessors.entries[index], predecessors.get(index));
     match action.sa_sigaction {
         libc::SIG_DFL => take_default(signal, info),
         _ if entry.is_default.load(Ordering::Relaxed) => take_default(signal, info),

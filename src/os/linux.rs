@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
@@ -79,6 +80,66 @@ pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsErr
 pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
     // SAFETY: populating keeps the contents.
     let _ = unsafe { rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
+}
+
+/// Installs guard markers (`MADV_GUARD_INSTALL`, Linux 6.13): every access faults, whatever the access
+/// rights; contents are dropped. Unlike access rights, markers split no mappings.
+///
+/// # Safety
+/// See the contract of [`os`](super); the caller gives up the contents.
+pub(crate) unsafe fn guard_install(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    const MADV_GUARD_INSTALL: i32 = 102;
+    // SAFETY: the caller's promise.
+    unsafe { advise(start, len, MADV_GUARD_INSTALL) }
+}
+
+/// Removes guard markers (`MADV_GUARD_REMOVE`): pages read zero where there was one; others keep what
+/// they hold.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn guard_remove(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    const MADV_GUARD_REMOVE: i32 = 103;
+    // SAFETY: the caller's promise.
+    unsafe { advise(start, len, MADV_GUARD_REMOVE) }
+}
+
+/// `MADV_POPULATE_READ` (Linux 5.14): an error where reading would fault. Async-signal-safe.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn populate_for_reading(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: populating keeps the contents.
+    unsafe { rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateRead)? };
+    Ok(())
+}
+
+/// Whether guard markers work, tried once. By their effect, since an emulator may say yes to advice
+/// that it does not know.
+pub(crate) fn guards_work() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let page = page_size();
+        let Ok(start) = reserve(page, page, &Attributes::PLAIN) else { return false };
+        // SAFETY: the page is our own, and committed before it is touched.
+        unsafe {
+            let works = commit(start, page).is_ok() && {
+                start.write(1);
+                guard_install(start, page).is_ok()
+                    && guard_remove(start, page).is_ok()
+                    && start.read() == 0
+            };
+            release(start, page).is_ok() && works
+        }
+    })
+}
+
+/// Whether the system promises no more than it has (`vm.overcommit_memory` is 2), asked once.
+pub(crate) fn commits_strictly() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        std::fs::read("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.starts_with(b"2"))
+    })
 }
 
 /// # Safety

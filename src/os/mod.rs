@@ -59,6 +59,45 @@ compile_error!(
 pub use imp::refuse_commits_after;
 pub(crate) use imp::*;
 
+#[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
+pub(crate) use no_guards::*;
+
+/// For systems without guard markers.
+#[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
+mod no_guards {
+    use std::ptr::NonNull;
+
+    use super::OsError;
+
+    pub(crate) fn guards_work() -> bool {
+        false
+    }
+
+    pub(crate) fn commits_strictly() -> bool {
+        cfg!(windows)
+    }
+
+    /// Only asked where there are guard markers.
+    ///
+    /// # Safety
+    /// None.
+    pub(crate) unsafe fn populate_for_reading(_: NonNull<u8>, _: usize) -> Result<(), OsError> {
+        Err(OsError(0))
+    }
+
+    /// # Safety
+    /// None.
+    pub(crate) unsafe fn guard_install(_: NonNull<u8>, _: usize) -> Result<(), OsError> {
+        Err(OsError(0))
+    }
+
+    /// # Safety
+    /// None.
+    pub(crate) unsafe fn guard_remove(_: NonNull<u8>, _: usize) -> Result<(), OsError> {
+        Err(OsError(0))
+    }
+}
+
 /// An error code of the operating system (`errno`, or Windows' last error).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OsError(pub(crate) i32);

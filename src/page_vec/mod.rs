@@ -5,6 +5,10 @@ mod drain;
 mod edit;
 mod extend;
 mod into_iter;
+#[cfg(feature = "rayon")]
+mod rayon;
+#[cfg(feature = "serde")]
+mod serde;
 mod splice;
 mod traits;
 
@@ -21,6 +25,8 @@ use crate::push_error::PushError;
 pub use builder::PageVecBuilder;
 pub use drain::Drain;
 pub use into_iter::IntoIter;
+#[cfg(feature = "rayon")]
+pub use rayon::ParIntoIter;
 pub use splice::Splice;
 
 /// A growable array whose elements never move: `Vec`'s methods, on a [`Reservation`].
@@ -43,6 +49,13 @@ pub use splice::Splice;
 /// # Variance, threads, drop check
 /// Covariant in `T`; `Send` and `Sync` where `T` is; a `T` with a borrow must outlive the array
 /// strictly (as with every collection that is written without unstable features).
+///
+/// ```compile_fail,E0597
+/// let mut names = pagewise::PageVec::new(1)?;
+/// let name = String::from("gone too soon");
+/// names.push(&name);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 ///
 /// ```
 /// use pagewise::PageVec;

@@ -1,23 +1,21 @@
 //! Tests that need a process of their own run one: this very test program, told to run one test.
+#![allow(dead_code)] // every test file uses some of it
 
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 const ROLE: &str = "PAGEWISE_TEST_ROLE";
 
 /// Whether this process was started for this role.
-#[allow(dead_code)]
 pub fn is_child(role: &str) -> bool {
     std::env::var(ROLE).is_ok_and(|actual| actual == role)
 }
 
 /// Runs the test `name` of this program in a process of its own, which sees [`is_child`] for `role`.
-#[allow(dead_code)]
 pub fn run_child(name: &str, role: &str) -> Output {
     child(name, role).output().expect("the child process starts")
 }
 
 /// The command behind [`run_child`], for tests that add to it.
-#[allow(dead_code)]
 pub fn child(name: &str, role: &str) -> Command {
     let program = std::env::current_exe().expect("a test program knows itself");
     let mut command = match emulator() {
@@ -33,9 +31,189 @@ pub fn child(name: &str, role: &str) -> Command {
     command
 }
 
-/// The command that runs foreign programs, in a test of another processor. (Emulated address space is
-/// not free: there, tests reserve gigabytes instead of terabytes.)
-#[allow(dead_code)]
+/// The command that runs foreign programs, in a test of another processor.
 pub fn emulator() -> Option<String> {
     std::env::var("PAGEWISE_TEST_RUNNER").ok()
+}
+
+/// Whether qemu or Wine runs this test. Their address space is not free: they pay for every page that
+/// is reserved, so that tests reserve gigabytes there instead of terabytes.
+pub fn address_space_is_dear() -> bool {
+    emulator().is_some() || std::env::var_os("WINEPREFIX").is_some()
+}
+
+/// What a child that did all its work exits with: a child that ran nothing says 0.
+const DONE: i32 = 42;
+
+/// How a child process ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    #[track_caller]
+    pub fn well(&self) {
+        assert_eq!(self.status.code(), Some(DONE), "{self:#?}");
+    }
+
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn by_signal(&self, signal: i32) {
+        use std::os::unix::process::ExitStatusExt;
+        // An emulator dies of the signal, too, or exits as a shell says it.
+        let seen = self.status.signal().or(self.status.code().map(|code| code - 128));
+        assert_eq!(seen, Some(signal), "{self:#?}");
+    }
+
+    /// Lines that pagewise wrote about refused accesses.
+    pub fn diagnostics(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| line.contains("pagewise: ")).collect()
+    }
+}
+
+/// Runs `body` in a process of its own: this very test, started again. `test` is its name.
+#[track_caller]
+pub fn in_a_process(test: &str, body: impl FnOnce()) -> Ended {
+    if std::env::var(ROLE).is_ok() {
+        run(body);
+    }
+    start(test, "the only one")
+}
+
+/// The same for several cases of one test, each in its own process.
+#[track_caller]
+pub fn each_in_a_process(test: &str, cases: &[(&str, fn())], check: impl Fn(&str, Ended)) {
+    if let Ok(wanted) = std::env::var(ROLE) {
+        let (_, body) = cases.iter().find(|(name, _)| *name == wanted).expect("a known case");
+        run(body);
+    }
+    for (name, _) in cases {
+        check(name, start(test, name));
+    }
+}
+
+fn run(body: impl FnOnce()) -> ! {
+    no_core_dump();
+    body();
+    std::process::exit(DONE)
+}
+
+fn start(test: &str, case: &str) -> Ended {
+    let output = child(test, case).stdin(Stdio::null()).output().expect("the test starts itself");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ended { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Whether another machine's kernel is being imitated: signals are delivered by the emulator then.
+pub fn emulated() -> bool {
+    emulator().is_some_and(|runner| runner.contains("qemu"))
+}
+
+/// Says aloud that something is not shown here.
+pub fn not_here(what: &str) {
+    eprintln!("NOT TESTED HERE: {what}");
+}
+
+#[cfg(unix)]
+fn no_core_dump() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a plain call with a valid limit.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+}
+
+#[cfg(not(unix))]
+fn no_core_dump() {}
+
+/// A region in which every fault commits one page.
+pub fn page_by_page(pages: usize) -> pagewise::DemandRegion {
+    pagewise::DemandRegion::builder(pages * pagewise::page_size())
+        .step(pagewise::CommitStep::page())
+        .build()
+        .expect("a region")
+}
+
+/// A plain store that the compiler neither moves nor drops.
+pub fn poke(at: *mut u8, value: u8) {
+    // SAFETY: callers pass addresses that are theirs, or that the test means to fault on.
+    unsafe { at.write_volatile(value) }
+}
+
+/// A plain load that the compiler neither moves nor drops.
+pub fn peek(at: *const u8) -> u8 {
+    // SAFETY: as for `poke`.
+    unsafe { at.read_volatile() }
+}
+
+#[cfg(unix)]
+pub mod signals {
+    use std::ffi::{c_int, c_void};
+
+    pub type Three = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+    pub type One = extern "C" fn(c_int);
+
+    pub fn set(signal: c_int, handler: usize, flags: c_int, mask: &[c_int]) {
+        // SAFETY: a complete action; the handlers of the tests have the signature that flags say.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler;
+            action.sa_flags = flags as _;
+            for &signal in mask {
+                libc::sigaddset(&mut action.sa_mask, signal);
+            }
+            assert_eq!(libc::sigaction(signal, &action, std::ptr::null_mut()), 0);
+        }
+    }
+
+    pub fn set_three(signal: c_int, handler: Three, flags: c_int, mask: &[c_int]) {
+        set(signal, handler as *const () as usize, flags | libc::SA_SIGINFO, mask);
+    }
+
+    pub fn set_one(signal: c_int, handler: One, flags: c_int, mask: &[c_int]) {
+        set(signal, handler as *const () as usize, flags, mask);
+    }
+
+    pub fn get(signal: c_int) -> libc::sigaction {
+        // SAFETY: asking only fills the action.
+        unsafe {
+            let mut action = std::mem::zeroed();
+            assert_eq!(libc::sigaction(signal, std::ptr::null(), &mut action), 0);
+            action
+        }
+    }
+
+    /// Whether this thread has a signal blocked.
+    pub fn is_blocked(signal: c_int) -> bool {
+        // SAFETY: asking only fills the set.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &mut set);
+            libc::sigismember(&set, signal) == 1
+        }
+    }
+
+    /// Blocks or unblocks a signal in this thread.
+    pub fn block(signal: c_int, blocked: bool) {
+        let how = if blocked { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+        // SAFETY: a valid set.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, signal);
+            libc::pthread_sigmask(how, &set, std::ptr::null_mut());
+        }
+    }
+
+    pub fn send(signal: c_int) {
+        // SAFETY: a plain call. (To this thread, so that it is delivered before the call returns.)
+        unsafe { assert_eq!(libc::raise(signal), 0) };
+    }
+
+    /// Whatever a handler prints must be async-signal-safe.
+    pub fn say(text: &str) {
+        // SAFETY: a valid buffer.
+        unsafe { libc::write(1, text.as_ptr().cast(), text.len()) };
+    }
 }

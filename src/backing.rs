@@ -1,0 +1,411 @@
+//! How pages of a reservation become accessible and inaccessible: the engines.
+//!
+//! *Protect*: every run of pages is its own piece of mapping, inaccessible or not. Everywhere; but
+//! scattered pages make many mappings, of which Linux allows a process 65,530.
+//!
+//! *Guard* (Linux 6.13): the reservation is divided into windows. A window in which a scattered page is
+//! wanted is *opened*: guard markers are installed in all of its pages, it is made accessible as a
+//! whole, and from then on committing a page is removing its marker. Markers live in page tables, not
+//! in mappings: whatever the pattern, there are never more mappings than windows.
+//!
+//! Whoever calls holds the pages that it names (see [`PageStates`]). A window is held by its own bit in
+//! a second table of the same kind, always after pages, and only by a thread that waits for nothing.
+
+use std::ptr::NonNull;
+
+use crate::os::{self, Attributes, OsError};
+use crate::page::{PageRange, PageSize};
+use crate::page_states::PageStates;
+
+#[derive(Debug)]
+pub(crate) enum Backing {
+    Protect,
+    Guard(Windows),
+}
+
+/// Invariants: an open window (its bit in `open` is set) is accessible as a whole but for guard markers
+/// in all pages that are reserved and not held. A window that is not open is inaccessible but for pages
+/// that are committed or held.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    open: PageStates,
+    pages_per_window: usize,
+    /// Pages of the reservation.
+    pages: usize,
+}
+
+/// What an operation on pages works on.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) start: NonNull<u8>,
+    pub(crate) states: &'a PageStates,
+    pub(crate) attributes: &'a Attributes,
+}
+
+impl Ground<'_> {
+    fn address(&self, pages: PageRange) -> NonNull<u8> {
+        // SAFETY: page ranges lie inside the reservation.
+        unsafe { self.start.add(pages.offset()) }
+    }
+
+    /// # Safety
+    /// The pages are held by the caller, or those that are not are committed.
+    unsafe fn make_accessible(&self, pages: PageRange) -> Result<(), OsError> {
+        // SAFETY: the pages lie inside the reservation; the caller's promise.
+        unsafe { os::commit(self.address(pages), pages.len()) }
+    }
+
+    /// # Safety
+    /// The caller holds the pages, and their contents are its to give up.
+    unsafe fn map_over(&self, pages: PageRange) -> Result<(), OsError> {
+        // SAFETY: the pages lie inside the reservation; the caller's promise.
+        unsafe { os::decommit(self.address(pages), pages.len(), self.attributes) }
+    }
+
+    /// Whether reading the pages would not fault.
+    fn is_readable(&self, pages: PageRange) -> bool {
+        // SAFETY: the pages lie inside the reservation, and populating changes no contents.
+        unsafe { os::populate_for_reading(self.address(pages), pages.len()).is_ok() }
+    }
+
+    /// # Safety
+    /// The pages are readable, and no other thread runs.
+    unsafe fn reads_zero(&self, pages: PageRange) -> bool {
+        let start = self.address(pages).as_ptr();
+        // SAFETY: the caller's promise; any bytes are valid.
+        unsafe { std::slice::from_raw_parts(start, pages.len()) }.iter().all(|&byte| byte == 0)
+    }
+}
+
+impl Backing {
+    /// The guard engine for a reservation of so many pages.
+    pub(crate) fn guard(pages: usize, size: PageSize) -> Self {
+        Self::Guard(Windows::new(pages, size))
+    }
+
+    /// Makes held, reserved pages accessible; they read zero. May fail with a prefix done, never with
+    /// more. Async-signal-safe.
+    ///
+    /// # Safety
+    /// The caller holds the pages, and none of them is committed.
+    pub(crate) unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        match self {
+            // SAFETY: the caller's promise.
+            Self::Protect => unsafe { ground.make_accessible(run) },
+            // SAFETY: the caller's promise.
+            Self::Guard(windows) => unsafe { windows.commit(ground, run) },
+        }
+    }
+
+    /// Makes held, committed pages inaccessible, and gives their memory back.
+    ///
+    /// # Safety
+    /// The caller holds the pages, and their contents are its to give up.
+    pub(crate) unsafe fn decommit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        match self {
+            // SAFETY: the caller's promise.
+            Self::Protect => unsafe { ground.map_over(run) },
+            // SAFETY: the caller's promise.
+            Self::Guard(windows) => unsafe { windows.decommit(ground, run) },
+        }
+    }
+
+    /// The pages that must be held together to decommit some of a range: whole windows, so that one
+    /// that becomes empty can be closed.
+    pub(crate) fn decommit_unit(&self, range: PageRange) -> PageRange {
+        match self {
+            Self::Protect => range,
+            Self::Guard(windows) => windows.around(range),
+        }
+    }
+
+    /// In the child of a fork, before its pages are looked at: windows that were held become open, or
+    /// stay closed where that is impossible. Async-signal-safe.
+    pub(crate) fn end_abandoned_windows(&self, ground: Ground, size: PageSize) {
+        if let Self::Guard(windows) = self {
+            windows.open.end_abandoned_changes(size, |window, was_open| {
+                // SAFETY: nobody in this process holds the window.
+                unsafe { windows.reopen(ground, windows.pages_of(window), was_open) }
+            });
+        }
+    }
+
+    /// In the child of a fork, after its windows: whether a page that was being committed is accessible
+    /// already, and holds anything but zeros. May leave it accessible. Async-signal-safe.
+    ///
+    /// # Safety
+    /// No thread of this process holds the page.
+    pub(crate) unsafe fn holds_data(&self, ground: Ground, page: PageRange) -> bool {
+        // SAFETY: the caller's promise. Where the page was inaccessible, it reads zero now; where the
+        // system refuses, it was inaccessible.
+        unsafe {
+            match self {
+                Self::Guard(windows) if windows.open.all_committed(windows.touched(page)) => {
+                    ground.is_readable(page) && !ground.reads_zero(page)
+                }
+                _ => ground.make_accessible(page).is_ok() && !ground.reads_zero(page),
+            }
+        }
+    }
+
+    /// In the child of a fork, after its windows: gives a page that was being changed one state,
+    /// accessible or not. An accessible one keeps what it held. Async-signal-safe.
+    ///
+    /// # Safety
+    /// No thread of this process holds the page; if it is to be inaccessible, nobody wants what it
+    /// holds.
+    pub(crate) unsafe fn settle(&self, ground: Ground, page: PageRange, accessible: bool) -> bool {
+        let open = match self {
+            Self::Protect => false,
+            Self::Guard(windows) => windows.open.all_committed(windows.touched(page)),
+        };
+        let (address, len) = (ground.address(page), page.len());
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (open, accessible) {
+                (true, true) => os::guard_remove(address, len),
+                (true, false) => os::guard_install(address, len),
+                (false, true) => ground.make_accessible(page),
+                (false, false) => ground.map_over(page),
+            }
+        }
+        .is_ok()
+    }
+}
+
+impl Windows {
+    /// So many windows at most: twice as many mappings is what a scattered pattern can make.
+    const MOST: usize = 16 << 10;
+    /// One page of page tables: nothing is gained by smaller windows.
+    const SMALLEST: usize = 2 << 20;
+    /// Opening takes about 20 ns a page: more would be felt.
+    const LARGEST: usize = 64 << 20;
+
+    fn new(pages: usize, size: PageSize) -> Self {
+        let bytes = (pages / Self::MOST * size.bytes()).next_power_of_two();
+        let pages_per_window = size.page_of(bytes.clamp(Self::SMALLEST, Self::LARGEST)).max(1);
+        Self { open: PageStates::new(pages.div_ceil(pages_per_window)), pages_per_window, pages }
+    }
+
+    fn index(&self, page: usize) -> usize {
+        page / self.pages_per_window
+    }
+
+    /// The windows that a range of pages touches, as a range in `open`.
+    fn touched(&self, pages: PageRange) -> PageRange {
+        pages.with(self.index(pages.first()), pages.end().div_ceil(self.pages_per_window))
+    }
+
+    fn pages_of(&self, windows: PageRange) -> PageRange {
+        let end = (windows.end() * self.pages_per_window).min(self.pages);
+        windows.with(windows.first() * self.pages_per_window, end)
+    }
+
+    fn around(&self, pages: PageRange) -> PageRange {
+        self.pages_of(self.touched(pages))
+    }
+
+    /// Splits pages into parts that are a run of whole windows, or lie inside of one window.
+    fn parts(&self, run: PageRange) -> impl Iterator<Item = PageRange> + '_ {
+        let mut rest = run;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let one = self.around(rest.with(rest.first(), rest.first() + 1));
+            let whole_end = if rest.end() == self.pages {
+                rest.end()
+            } else {
+                rest.end() / self.pages_per_window * self.pages_per_window
+            };
+            let end = if one.first() == rest.first() && whole_end >= one.end() {
+                whole_end
+            } else {
+                rest.end().min(one.end())
+            };
+            let part = rest.with(rest.first(), end);
+            rest = rest.with(end, rest.end());
+            Some(part)
+        })
+    }
+
+    /// In the child of a fork: makes a held window open, with markers in all pages that are reserved.
+    /// It may have been anything: closed, being opened or closed, or open and held by somebody who came
+    /// to open it and found that done. Returns whether it is open.
+    ///
+    /// # Safety
+    /// No thread of this process holds the window.
+    unsafe fn reopen(&self, ground: Ground, all: PageRange, was_open: bool) -> bool {
+        // SAFETY: markers go where nothing is lost: pages that nobody has committed, or that were being
+        // committed and hold nothing.
+        unsafe {
+            for index in all.first()..all.end() {
+                let page = all.with(index, index + 1);
+                let keeps = ground.states.is_committed(index)
+                    || ground.states.is_held(index)
+                        && ground.is_readable(page)
+                        && !ground.reads_zero(page);
+                if !keeps && os::guard_install(ground.address(page), page.len()).is_err() {
+                    // Memory that is locked: then the window cannot have been open.
+                    return was_open;
+                }
+            }
+            if ground.make_accessible(all).is_ok() {
+                return true;
+            }
+            // It was not accessible as a whole, so it was closed; such a window has no markers.
+            let _ = os::guard_remove(ground.address(all), all.len());
+            false
+        }
+    }
+
+    unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        for part in self.parts(run) {
+            // SAFETY: the caller's promise.
+            unsafe { self.commit_part(ground, part)? };
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As [`Backing::commit`]; the part is as [`parts`](Self::parts) makes them.
+    unsafe fn commit_part(&self, ground: Ground, part: PageRange) -> Result<(), OsError> {
+        let windows = self.touched(part);
+        if self.open.all_committed(windows) {
+            // While this thread holds pages of an open window, nobody closes it.
+            // SAFETY: the caller's promise; removing markers from held, reserved pages.
+            return unsafe { os::guard_remove(ground.address(part), part.len()) };
+        }
+        self.open.lock(windows)?;
+        // SAFETY: the caller's promise, and the windows are held.
+        match unsafe { self.commit_in_held(ground, part, windows) } {
+            Ok(true) => self.open.unlock_committed(windows),
+            Ok(false) => self.open.unlock(windows),
+            Err(error) => {
+                self.open.unlock(windows);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the windows are open from now on.
+    ///
+    /// # Safety
+    /// As `commit_part`; the caller holds the windows, too.
+    unsafe fn commit_in_held(
+        &self,
+        ground: Ground,
+        part: PageRange,
+        windows: PageRange,
+    ) -> Result<bool, OsError> {
+        let all = self.pages_of(windows);
+        if part == all {
+            // Whole windows, open or not, need no markers: there is nothing left to guard.
+            // SAFETY: all of their pages are held and reserved.
+            return unsafe {
+                if self.open.count_committed(windows) > 0 {
+                    os::guard_remove(ground.address(all), all.len())?;
+                }
+                ground.make_accessible(all)
+            }
+            .map(|()| true);
+        }
+        // SAFETY: the part is held and reserved. Markers may be installed (which drops contents) only
+        // where nothing is committed: pages of a closed window become committed under its bit alone.
+        unsafe {
+            let open = self.open.is_committed(windows.first());
+            let openable =
+                open || ground.states.count_committed(all) == 0 && self.open_window(ground, all)?;
+            if openable {
+                os::guard_remove(ground.address(part), part.len())?;
+            } else {
+                ground.make_accessible(part)?;
+            }
+            Ok(openable)
+        }
+    }
+
+    /// Whether it could be done: where markers are impossible (locked memory), pages are protected
+    /// one run at a time.
+    ///
+    /// # Safety
+    /// The caller holds the window, and nothing in it is committed.
+    unsafe fn open_window(&self, ground: Ground, all: PageRange) -> Result<bool, OsError> {
+        // SAFETY: nothing in the window is worth keeping; with markers in all of its pages, it stays
+        // inaccessible when the access rights change.
+        unsafe {
+            if os::guard_install(ground.address(all), all.len()).is_err() {
+                return Ok(false);
+            }
+            if let Err(error) = ground.make_accessible(all) {
+                // A closed window has no markers.
+                let _ = os::guard_remove(ground.address(all), all.len());
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The caller holds [`around`](Self::around) of what it decommits.
+    unsafe fn decommit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        for part in self.parts(run) {
+            let windows = self.touched(part);
+            let all = self.pages_of(windows);
+            let closes = part == all
+                || ground.states.count_committed(all) == ground.states.count_committed(part);
+            // SAFETY: the caller's promise: all pages of the windows are held. Mapping over the others
+            // of a window that closes takes nothing away: they are reserved.
+            unsafe {
+                if closes {
+                    self.open.lock(windows)?;
+                    let closed = ground.map_over(all);
+                    match closed {
+                        Ok(()) => self.open.unlock_reserved(windows),
+                        Err(_) => self.open.unlock(windows),
+                    }
+                    closed?;
+                } else if self.open.is_committed(windows.first()) {
+                    os::guard_install(ground.address(part), part.len())?;
+                } else {
+                    ground.map_over(part)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_few_and_neither_small_nor_large() {
+        let size = PageSize::of(4096);
+        for (bytes, window) in [
+            (1usize << 20, 2usize << 20),
+            (64 << 30, 4 << 20),
+            (1 << 40, 64 << 20),
+            (64 << 40, 64 << 20),
+        ] {
+            let windows = Windows::new(bytes / 4096, size);
+            assert_eq!(windows.pages_per_window * 4096, window, "{bytes:#x}");
+        }
+    }
+
+    #[test]
+    fn parts_are_whole_windows_or_inside_one() {
+        let size = PageSize::of(4096);
+        let windows = Windows::new(512 * 4 + 100, size);
+        let parts = |first, end| -> Vec<_> {
+            windows.parts(size.pages(first, end)).map(|p| (p.first(), p.end())).collect()
+        };
+        assert_eq!(parts(5, 9), [(5, 9)]);
+        assert_eq!(parts(0, 512), [(0, 512)]);
+        assert_eq!(parts(500, 1600), [(500, 512), (512, 1536), (1536, 1600)]);
+        assert_eq!(parts(1024, 2148), [(1024, 2148)]);
+        assert_eq!(parts(2048, 2100), [(2048, 2100)]);
+        assert_eq!(parts(511, 513), [(511, 512), (512, 513)]);
+    }
+}

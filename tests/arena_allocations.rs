@@ -1,0 +1,181 @@
+//! What an arena hands out is aligned, apart from everything else, and stays until it is taken back.
+
+use std::alloc::Layout;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pagewise::{Arena, Error, page_size};
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 64 }, failure_persistence: None, ..Default::default()
+    })]
+    #[test]
+    fn allocations_are_aligned_and_apart(
+        sizes in prop::collection::vec((0usize..5000, 0u32..14), 1..80)
+    ) {
+        let mut arena = Arena::new(4 << 20).unwrap();
+        for round in 0..2 {
+            let mut taken: Vec<(usize, usize)> = Vec::new();
+            for (n, &(size, shift)) in sizes.iter().enumerate() {
+                let layout = Layout::from_size_align(size, 1 << shift).unwrap();
+                let start = if n % 2 == round {
+                    arena.alloc_layout(layout)
+                } else {
+                    arena.alloc_layout_zeroed(layout)
+                };
+                // SAFETY: the allocation is that long, and no reference to it exists.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), size) };
+                prop_assert!(n % 2 == round || bytes.iter().all(|&byte| byte == 0));
+                bytes.fill(0xFF);
+                let start = bytes.as_ptr() as usize;
+                prop_assert_eq!(start % (1 << shift), 0);
+                prop_assert!(taken.last().is_none_or(|&(_, end)| end <= start));
+                taken.push((start, start + size));
+            }
+            prop_assert!(arena.used() <= arena.committed());
+            arena.reset();
+        }
+    }
+}
+
+#[test]
+fn values_slices_and_strings() {
+    let arena = Arena::new(1 << 20).unwrap();
+    let nested = arena.alloc_with(|| arena.alloc(1u8) as &u8);
+    let copied = arena.alloc_slice_copy(&[1u64, 2, 3]);
+    let cloned = arena.alloc_slice_clone(&[String::from("a"), String::from("b")]);
+    let text = arena.alloc_str("text");
+    let made = arena.alloc_slice_fill_with(3, |index| index * index);
+    copied[0] += 10;
+    text.make_ascii_uppercase();
+    assert_eq!((**nested, &*copied, &*text, &*made), (1, &[11, 2, 3][..], "TEXT", &[0, 1, 4][..]));
+    assert_eq!(cloned, ["a", "b"]);
+    // Destructors do not run; these two have something to free.
+    cloned.iter_mut().for_each(|string| drop(std::mem::take(string)));
+}
+
+#[test]
+fn an_iterator_may_allocate_in_the_same_arena() {
+    let arena = Arena::new(1 << 20).unwrap();
+    let lines = arena.alloc_iter((0..100).map(|n| &*arena.alloc_str(&n.to_string())));
+    assert!(lines.iter().enumerate().all(|(n, line)| *line == n.to_string()));
+    assert_eq!(arena.alloc_iter(std::iter::empty::<u64>()).len(), 0);
+    let before = arena.used().next_multiple_of(4);
+    assert_eq!(arena.alloc_iter(0..1000u32).len(), 1000);
+    assert_eq!(arena.used(), before + 4000, "grown in place");
+}
+
+#[test]
+fn a_limit_hands_the_value_back_and_leaves_the_arena_usable() {
+    let arena = Arena::builder(1 << 30).limit(2 * page_size()).build().unwrap();
+    let small = arena.alloc(7u64);
+    assert!(matches!(arena.try_alloc_slice_uninit::<u64>(usize::MAX), Err(Error::Overflow { .. })));
+    assert!(matches!(arena.try_alloc_slice_uninit::<u8>(1 << 31), Err(Error::OutOfBounds { .. })));
+    arena.alloc_slice_copy(&vec![1u8; 2 * page_size() - 8]);
+    let refused = arena.try_alloc(String::from("too much")).unwrap_err();
+    assert!(matches!(refused.error(), Error::BudgetReached { .. }));
+    assert_eq!((refused.into_value(), *small), (String::from("too much"), 7));
+}
+
+#[test]
+fn rewinding_frees_what_came_after_and_nothing_else() {
+    let mut arena = Arena::new(1 << 20).unwrap();
+    arena.alloc(1u64);
+    let outer = arena.checkpoint();
+    arena.alloc_slice_copy(&[2u8; 100]);
+    let inner = arena.checkpoint();
+    arena.alloc_slice_copy(&[3u8; 1000]);
+    arena.rewind(inner);
+    assert_eq!(arena.used(), 108);
+    arena.rewind(outer);
+    arena.rewind(outer);
+    assert_eq!(arena.used(), 8);
+    assert!(catch_unwind(AssertUnwindSafe(|| arena.rewind(inner))).is_err(), "freed before");
+    assert_eq!(arena.used(), 8);
+}
+
+#[test]
+fn a_checkpoint_of_another_arena_is_refused() {
+    let (mut a, b) = (Arena::new(1 << 20).unwrap(), Arena::new(1 << 20).unwrap());
+    a.alloc(1u64);
+    let theirs = b.checkpoint();
+    assert!(catch_unwind(AssertUnwindSafe(|| a.rewind(theirs))).is_err());
+    assert_eq!(a.used(), 8);
+}
+
+#[cfg(feature = "allocator-api2")]
+mod as_an_allocator {
+    use super::*;
+    use allocator_api2::alloc::Allocator;
+    use allocator_api2::vec::Vec;
+    use std::ptr::NonNull;
+
+    #[test]
+    fn a_vec_grows_in_place() {
+        let arena = Arena::new(64 << 20).unwrap();
+        let mut numbers = Vec::new_in(&arena);
+        numbers.push(0u64);
+        let first = numbers.as_ptr();
+        (1..1 << 20).for_each(|n| numbers.push(n));
+        assert_eq!(numbers.as_ptr(), first);
+        numbers.shrink_to_fit();
+        assert_eq!(arena.used(), 8 << 20);
+        assert!(numbers.iter().copied().eq(0..1 << 20));
+        drop(numbers);
+        assert_eq!(arena.used(), 0, "freeing the last allocation frees it");
+    }
+
+    #[test]
+    fn a_hash_map_lives_in_an_arena() {
+        let mut arena = Arena::new(64 << 20).unwrap();
+        for round in 0..3 {
+            let mut map = hashbrown::HashMap::new_in(&arena);
+            let mut names = Vec::new_in(&arena);
+            for n in 0..1000u64 {
+                map.insert(n, n * round);
+                names.push(n.to_string());
+            }
+            map.retain(|n, _| n % 2 == 0);
+            assert_eq!((map.len(), map.get(&10)), (500, Some(&(10 * round))));
+            assert_eq!(names[999], "999");
+            drop((map, names));
+            arena.reset();
+        }
+    }
+
+    #[test]
+    fn growing_shrinking_and_alignment() {
+        let arena = &Arena::new(1 << 20).unwrap();
+        let layout = |size, align| Layout::from_size_align(size, align).unwrap();
+        let fill = |block: NonNull<[u8]>, byte| {
+            // SAFETY: the block is ours.
+            unsafe { block.cast::<u8>().write_bytes(byte, block.len()) }
+        };
+        let a = arena.allocate(layout(10, 1)).unwrap();
+        fill(a, 1);
+        // SAFETY: every block is passed with the layout that it has, and not used afterwards.
+        unsafe {
+            let b = arena.grow_zeroed(a.cast(), layout(10, 1), layout(20, 1)).unwrap();
+            assert_eq!(b.cast::<u8>(), a.cast(), "the last one grows in place");
+            assert_eq!(b.as_ref()[..10], [1; 10]);
+            assert_eq!(b.as_ref()[10..], [0; 10]);
+            let wall = arena.allocate(layout(1, 1)).unwrap();
+            fill(wall, 9);
+            let c = arena.grow_zeroed(b.cast(), layout(20, 1), layout(40, 64)).unwrap();
+            assert_eq!(c.cast::<u8>().as_ptr() as usize % 64, 0);
+            assert_eq!((c.as_ref()[9], c.as_ref()[10], c.as_ref()[39]), (1, 0, 0));
+            let d = arena.shrink(c.cast(), layout(40, 64), layout(8, 1)).unwrap();
+            assert_eq!((d.cast::<u8>(), arena.used() % 64), (c.cast(), 8));
+            let e = arena.shrink(d.cast(), layout(8, 1), layout(4, 4096)).unwrap();
+            assert_eq!(e.cast::<u8>().as_ptr() as usize % 4096, 0);
+            assert_eq!(e.as_ref(), [1; 4]);
+            assert_eq!(wall.as_ref(), [9]);
+            fill(e, 7);
+            arena.deallocate(e.cast(), layout(4, 4096));
+            let zeroed = arena.allocate_zeroed(layout(4, 1)).unwrap();
+            assert_eq!(zeroed.as_ref(), [0; 4], "what was written before is zeroed");
+        }
+        assert!(arena.allocate(layout(1 << 21, 1)).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! Many threads append, others read: readers always see complete elements, every element is there
+//! once, and every element is dropped once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pagewise::ConcurrentVec;
+
+const WRITERS: usize = 8;
+const EACH: usize = if cfg!(miri) { 50 } else { 20_000 };
+
+#[test]
+fn eight_writers_and_two_readers() {
+    let vec = ConcurrentVec::new(WRITERS * EACH).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (vec, done) = (&vec, &done);
+        for _ in 0..2 {
+            scope.spawn(move || {
+                let (mut seen, mut last) = (0, [None; WRITERS]);
+                while !done.load(Ordering::Relaxed) {
+                    let all: &[[usize; 3]] = vec.as_slice();
+                    for &[writer, n, sum] in &all[seen..] {
+                        assert_eq!(sum, writer ^ n, "an element is complete when it is seen");
+                        assert!(last[writer].is_none_or(|before| before < n), "in order");
+                        last[writer] = Some(n);
+                    }
+                    assert!(seen <= all.len(), "the length only grows");
+                    seen = all.len();
+                }
+            });
+        }
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        let index = vec.push([writer, n, writer ^ n]);
+                        assert_eq!(vec[index], [writer, n, writer ^ n]);
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::Relaxed);
+    });
+    let mut all: Vec<_> = vec.iter().map(|&[writer, n, _]| (writer, n)).collect();
+    all.sort_unstable();
+    let expected = (0..WRITERS).flat_map(|writer| (0..EACH).map(move |n| (writer, n)));
+    assert!(all.into_iter().eq(expected), "every element is there once");
+}
+
+#[test]
+fn slices_are_published_together() {
+    let vec = ConcurrentVec::new(1 << 16).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4u32 {
+            let vec = &vec;
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let first = vec.try_extend_from_slice(&[writer; 7]).unwrap();
+                    assert_eq!(vec.as_slice()[first..first + 7], [writer; 7]);
+                    assert_eq!(vec.len() % 7, 0);
+                }
+            });
+        }
+    });
+    assert_eq!(vec.len(), 4 * 100 * 7);
+}
+
+#[test]
+fn every_element_is_dropped_once() {
+    let counted = Arc::new(());
+    let mut vec = ConcurrentVec::new(10_000).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..100).for_each(|_| drop(vec.push(Arc::clone(&counted)))));
+        }
+    });
+    assert_eq!(Arc::strong_count(&counted), 401);
+    vec.clear();
+    assert_eq!((vec.len(), Arc::strong_count(&counted)), (0, 1));
+    vec.push(Arc::clone(&counted));
+    let mut page_vec = vec.into_page_vec();
+    page_vec.push(Arc::clone(&counted));
+    let vec = ConcurrentVec::from(page_vec);
+    vec.push(Arc::clone(&counted));
+    assert_eq!((vec.len(), Arc::strong_count(&counted)), (3, 4));
+    assert_eq!(vec.into_iter().count(), 3);
+    assert_eq!(Arc::strong_count(&counted), 1);
+}
+
+#[test]
+fn an_iterator_goes_on_with_what_was_pushed_meanwhile() {
+    let vec = ConcurrentVec::new(10).unwrap();
+    vec.push(1);
+    let mut iter = vec.iter();
+    assert_eq!((iter.next(), iter.next()), (Some(&1), None));
+    vec.push(2);
+    assert_eq!(iter.next(), Some(&2));
+}
+
+#[test]
+fn zero_sized_elements_are_counted() {
+    let vec = ConcurrentVec::new(usize::MAX).unwrap();
+    (0..1000).for_each(|_| drop(vec.push(())));
+    assert_eq!((vec.len(), vec.as_slice().len(), vec.committed()), (1000, 1000, 0));
+}

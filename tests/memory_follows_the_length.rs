@@ -1,0 +1,107 @@
+//! Memory comes in steps, goes back when the length falls, and is gone after drop.
+
+use pagewise::{Arena, PageVec, page_size};
+
+const STEP: usize = 64 << 10;
+
+#[test]
+fn at_most_an_eighth_is_committed_ahead() {
+    let mut vec = PageVec::new(1 << 24).unwrap();
+    for n in 0..1u32 << 21 {
+        vec.push(n);
+        let ahead = vec.committed() - vec.len() * 4;
+        assert!(ahead <= STEP.max(vec.committed() / 8) + page_size(), "{ahead} at {}", vec.len());
+    }
+}
+
+#[test]
+fn a_length_that_swings_a_little_commits_nothing() {
+    let mut vec = PageVec::new(1 << 24).unwrap();
+    vec.resize(1 << 20, 7u8);
+    let committed = vec.committed();
+    for _ in 0..10 {
+        vec.truncate((1 << 20) - STEP);
+        assert_eq!(vec.committed(), committed);
+        vec.resize(1 << 20, 7);
+        assert_eq!(vec.committed(), committed);
+    }
+}
+
+#[test]
+fn what_is_far_behind_the_length_goes_back() {
+    let mut vec = PageVec::new(1 << 24).unwrap();
+    vec.resize(8 << 20, 7u8);
+    vec.truncate(1 << 20);
+    assert!(vec.committed() <= (1 << 20) + 2 * STEP.max(1 << 17), "{}", vec.committed());
+    while vec.pop().is_some() {}
+    assert!(vec.committed() <= 2 * STEP + page_size(), "{}", vec.committed());
+    vec.shrink_to_fit();
+    assert_eq!(vec.committed(), 0);
+    vec.resize(1 << 20, 9);
+    assert!(vec.iter().all(|&byte| byte == 9));
+}
+
+#[test]
+fn what_was_reserved_stays_until_it_is_shrunk() {
+    let mut vec = PageVec::<u8>::new(1 << 24).unwrap();
+    vec.reserve_exact(8 << 20);
+    assert_eq!(vec.committed(), 8 << 20);
+    vec.push(1);
+    vec.clear();
+    assert_eq!(vec.committed(), 8 << 20);
+    vec.shrink_to(1 << 20);
+    assert_eq!(vec.committed(), 1 << 20);
+    vec.shrink_to_fit();
+    assert_eq!(vec.committed(), 0);
+}
+
+#[test]
+fn an_array_that_keeps_its_memory_keeps_it() {
+    let mut vec = PageVec::builder(1 << 24).keep_committed(true).build().unwrap();
+    vec.resize(8 << 20, 7u8);
+    let committed = vec.committed();
+    vec.clear();
+    assert_eq!(vec.committed(), committed);
+}
+
+#[test]
+fn every_way_of_removing_gives_memory_back() {
+    type Remove = fn(&mut PageVec<u64>);
+    let ways: [Remove; 7] = [
+        |vec| vec.clear(),
+        |vec| vec.retain(|n| *n == 1),
+        |vec| vec.dedup(),
+        |vec| drop(vec.drain(1..)),
+        |vec| drop(vec.splice(.., [1])),
+        |vec| {
+            let _ = vec.split_off(1);
+        },
+        |vec| {
+            while vec.len() > 1 {
+                vec.swap_remove(0);
+            }
+        },
+    ];
+    for (index, remove) in ways.into_iter().enumerate() {
+        let mut vec = PageVec::new(1 << 20).unwrap();
+        vec.resize(1 << 17, 7);
+        remove(&mut vec);
+        assert!(vec.len() <= 1);
+        assert!(vec.committed() <= 2 * STEP + page_size(), "way {index}: {}", vec.committed());
+    }
+}
+
+#[test]
+fn an_arena_keeps_or_returns_its_memory() {
+    let mut arena = Arena::new(1 << 24).unwrap();
+    arena.alloc_slice_fill_with(1 << 20, |_| 7u8);
+    let committed = arena.committed();
+    arena.reset();
+    assert_eq!((arena.used(), arena.committed()), (0, committed));
+    arena.alloc(1u8);
+    arena.shrink_to_fit().unwrap();
+    assert_eq!(arena.committed(), page_size());
+    arena.reset_and_release().unwrap();
+    assert_eq!(arena.committed(), 0);
+    assert_eq!(*arena.alloc(5), 5);
+}
