@@ -211,13 +211,16 @@ impl Arena {
     /// The heart: room for `layout`, not initialised.
     #[inline]
     fn bump(&self, layout: Layout) -> Result<NonNull<u8>, Error> {
-        let mask = layout.align() - 1;
-        if let Some(start) = self.next.get().checked_add(mask).map(|next| next & !mask)
-            && let Some(end) = start.checked_add(layout.size())
-            && end <= self.ready.get()
-        {
-            self.next.set(end);
-            return Ok(self.pointer(start));
+        let (next, size, mask) = (self.next.get(), layout.size(), layout.align() - 1);
+        // A layout's size, rounded up to its alignment, is at most `isize::MAX`; and no program is
+        // given addresses of the upper half where they have 64 bits: the sums below stay in range.
+        if cfg!(target_pointer_width = "64") || next.checked_add(mask + size).is_some() {
+            let start = (next + mask) & !mask;
+            let end = start + size;
+            if end <= self.ready.get() {
+                self.next.set(end);
+                return Ok(self.pointer(start));
+            }
         }
         self.bump_slowly(layout)
     }

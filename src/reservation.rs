@@ -852,7 +852,7 @@ mod tests {
         let protect = Reservation::builder(2 << 20).limit(1 << 20);
         let mut engines = vec![protect.clone().build().unwrap()];
         if os::guards_work() {
-            engines.push(protect.guard_markers().build().unwrap());
+            engines.push(protect.mechanism(Mechanism::Guard).build().unwrap());
         }
         engines
     }

@@ -24,13 +24,16 @@ pub struct Measured {
 /// A case after its rounds.
 pub struct Finished {
     pub suite: &'static str,
+    pub about: &'static str,
     pub case: Case,
     /// One for each subject of the case, in their order.
     pub measured: Vec<Measured>,
 }
 
-/// A sample that takes longer never ends.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A sample that takes longer is given up.
+fn patience(size: Size) -> Duration {
+    Duration::from_secs(size.pick(120, 15, 15))
+}
 
 /// Runs all cases of some suites.
 pub fn run(suites: &[&'static Suite], size: Size, rounds: Option<usize>) -> Vec<Finished> {
@@ -47,7 +50,7 @@ pub fn run(suites: &[&'static Suite], size: Size, rounds: Option<usize>) -> Vec<
         .into_iter()
         .map(|(suite, index, case)| {
             let measured = take_turns(suite, index, &case, size, rounds_of(&case), &bar);
-            Finished { suite: suite.name, case, measured }
+            Finished { suite: suite.name, about: suite.about, case, measured }
         })
         .collect();
     bar.finish_and_clear();
@@ -118,7 +121,7 @@ fn sample_elsewhere(suite: &str, case: usize, subject: usize, size: Size) -> Sam
         .stderr(Stdio::piped())
         .spawn()
         .expect("this very program can be started again");
-    match child.wait_timeout(PATIENCE) {
+    match child.wait_timeout(patience(size)) {
         Ok(Some(status)) => {
             let (said, cried) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
             serde_json::from_str(&said).unwrap_or_else(|_| Sample::Failed {
@@ -127,7 +130,7 @@ fn sample_elsewhere(suite: &str, case: usize, subject: usize, size: Size) -> Sam
         }
         _ => {
             end(child);
-            Sample::Failed { why: format!("no end within {} s", PATIENCE.as_secs()) }
+            Sample::Failed { why: format!("no end within {} s", patience(size).as_secs()) }
         }
     }
 }

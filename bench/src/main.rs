@@ -5,6 +5,7 @@
 
 mod case;
 mod harness;
+mod plot;
 mod rivals;
 mod row;
 mod stats;
@@ -94,6 +95,10 @@ fn measure(options: &Options) -> Result<(), String> {
     let needs = suites.iter().map(|suite| suite.needs).max().unwrap_or(0);
     warm::up(size.pick(usize::MAX, needs, 0));
     let finished = harness::run(&suites, size, options.rounds);
+    if let Some(directory) = &options.plot {
+        let failed = |error| format!("writing charts to {}: {error}", directory.display());
+        plot::write(directory, &finished).map_err(failed)?;
+    }
     let rows: Vec<_> = finished.iter().flat_map(row::rows).collect();
     if options.json {
         println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?);

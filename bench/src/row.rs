@@ -135,6 +135,7 @@ mod tests {
     fn finished() -> Finished {
         Finished {
             suite: "fill",
+            about: "",
             case: Case::new("case", "ns/page", |_| Sample::of(0.0))
                 .rival("kernel", |_| Sample::of(0.0))
                 .target(0.75, 0.62)

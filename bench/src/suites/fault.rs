@@ -40,7 +40,7 @@ fn populating(len: usize) -> Opened {
 }
 
 fn signals_alone(size: Size) -> Sample {
-    timed(size, |pages| rivals::signals_alone(pages))
+    timed(size, rivals::signals_alone)
 }
 
 fn protect_and_touch(size: Size) -> Sample {

@@ -63,7 +63,7 @@ fn bare(step: usize) -> impl Fn(usize) -> Opened {
 fn by_window() -> Case {
     let mut case = Case::new("steps: adaptive against fixed", "ns/page", store(rivals::ours))
         .ours_is("pagewise, adaptive");
-    for shift in [16, 18, 19, 20, 21, 22, 23] {
+    for shift in [16, 18, 20, 22] {
         let step = 1usize << shift;
         let fixed = move |len| rivals::ours_with(len, |b| b.step(CommitStep::fixed(step)));
         case = case.rival(format!("pagewise, fixed {} KiB", step >> 10), store(fixed));

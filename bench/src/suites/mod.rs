@@ -5,10 +5,14 @@ use std::time::Instant;
 use crate::case::{Case, Sample, Size};
 use crate::work::Opened;
 
+mod append;
+mod arena;
 mod churn;
 mod fault;
 mod fill;
+mod latency;
 mod scale;
+mod shared;
 mod sparse;
 
 /// Cases that belong together.
@@ -22,8 +26,17 @@ pub struct Suite {
 }
 
 /// All suites, in the order of `all`.
-pub const SUITES: &[Suite] =
-    &[fill::SUITE, fault::SUITE, sparse::SUITE, churn::SUITE, scale::SUITE];
+pub const SUITES: &[Suite] = &[
+    fill::SUITE,
+    fault::SUITE,
+    sparse::SUITE,
+    append::SUITE,
+    latency::SUITE,
+    shared::SUITE,
+    arena::SUITE,
+    churn::SUITE,
+    scale::SUITE,
+];
 
 /// The suite of a name; all of them for `all`.
 pub fn named(name: &str) -> Vec<&'static Suite> {

@@ -1,6 +1,6 @@
 //! scale: what does not get dearer with the number of regions, or with their length.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pagewise::{CommitStep, DemandRegion, Reservation};
 
@@ -30,10 +30,15 @@ fn cases() -> Vec<Case> {
             .ours_is(MANY_NAME)
             .rival(ALONE_NAME, |size| create(size, 1))
             .target(1.5, 1.1),
-        Case::new("create and drop a reservation", "ns", |size| reserve(size, 64 << 40))
+        Case::new("reserve", "ns", |size| reserve(size, 64 << 40))
             .ours_is("pagewise, 64 TiB")
             .rival("pagewise, 1 MiB", |size| reserve(size, 1 << 20))
             .target(2.0, 1.2),
+        raw::rivals(
+            Case::new("reserve and release", "ns", |size| reserve_and_release(size, 64 << 40))
+                .ours_is("pagewise, 64 TiB")
+                .rival("pagewise, 1 MiB", |size| reserve_and_release(size, 1 << 20)),
+        ),
         Case::new("create and drop a DemandRegion, by length", "ns", |size| demand(size, 64 << 40))
             .ours_is("pagewise, 64 TiB")
             .rival("pagewise, 1 MiB", |size| demand(size, 1 << 20)),
@@ -49,10 +54,16 @@ fn mixed(index: usize) -> usize {
     4096 << (index % 20)
 }
 
-/// All but the one that is measured.
+/// All but the one that is measured. Each has a page in use: untouched neighbours would be one mapping
+/// for the kernel, and cheaper than a single region.
 fn others(size: Size, count: usize, len: fn(usize) -> usize) -> Result<Vec<DemandRegion>, String> {
     let count = if count == 1 { 1 } else { size.pick(count, count, 20) };
-    (1..count).map(|index| region(len(index))).collect()
+    let live = |index| {
+        let mut region = region(len(index))?;
+        region.as_mut_slice()[0] = 1;
+        Ok(region)
+    };
+    (1..count).map(live).collect()
 }
 
 fn region(len: usize) -> Result<DemandRegion, String> {
@@ -66,16 +77,14 @@ fn or_failed(sample: Result<Sample, String>) -> Sample {
 
 fn fault(size: Size, regions: usize, len: fn(usize) -> usize) -> Sample {
     or_failed((|| {
-        // Half before it and half behind, so that it is one among them in the table as well.
-        let mut others = others(size, regions, len)?;
-        let behind = others.split_off(others.len() / 2);
+        let others = others(size, regions, len)?;
         let bytes = size.pick(256 << 20, 256 << 20, 1 << 20);
         let mut region = region(bytes)?;
         let began = Instant::now();
         // SAFETY: the region is as long.
         unsafe { touch_each_page(region.as_mut_slice().as_mut_ptr(), bytes) };
         let sample = Sample::per(began.elapsed(), bytes / pagewise::page_size());
-        drop((others, behind));
+        drop(others);
         Ok(sample)
     })())
 }
@@ -94,7 +103,22 @@ fn create(size: Size, regions: usize) -> Sample {
     })())
 }
 
+/// The time to reserve alone.
 fn reserve(size: Size, len: usize) -> Sample {
+    let count = size.pick(20_000, 20_000, 20);
+    or_failed((|| {
+        let mut total = Duration::ZERO;
+        for _ in 0..count {
+            let began = Instant::now();
+            let made = Reservation::new(len);
+            total += began.elapsed();
+            drop(made.map_err(|error| error.to_string())?);
+        }
+        Ok(Sample::per(total, count))
+    })())
+}
+
+fn reserve_and_release(size: Size, len: usize) -> Sample {
     repeat(size, || Reservation::new(len))
 }
 
@@ -102,7 +126,7 @@ fn demand(size: Size, len: usize) -> Sample {
     repeat(size, || DemandRegion::new(len))
 }
 
-fn repeat<T>(size: Size, make: impl Fn() -> Result<T, pagewise::Error>) -> Sample {
+fn repeat<T, E: ToString>(size: Size, make: impl Fn() -> Result<T, E>) -> Sample {
     let count = size.pick(20_000, 20_000, 20);
     or_failed((|| {
         drop(make().map_err(|error| error.to_string())?);
@@ -112,4 +136,28 @@ fn repeat<T>(size: Size, make: impl Fn() -> Result<T, pagewise::Error>) -> Sampl
         }
         Ok(Sample::per(began.elapsed(), count))
     })())
+}
+
+#[cfg(target_os = "linux")]
+mod raw {
+    use super::{Case, repeat};
+    use crate::system::Mapping;
+
+    pub(super) fn rivals(case: Case) -> Case {
+        case.rival("mmap and munmap, 64 TiB", |size| {
+            repeat(size, || Mapping::inaccessible_at_any_page(64 << 40))
+        })
+        .rival("mmap and munmap, 1 MiB", |size| {
+            repeat(size, || Mapping::inaccessible_at_any_page(1 << 20))
+        })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod raw {
+    use super::{Case, Sample};
+
+    pub(super) fn rivals(case: Case) -> Case {
+        case.rival("mmap and munmap", |_| Sample::absent("written for Linux only"))
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::ptr;
+use std::time::Duration;
 
 use crate::work::Area;
 
@@ -19,7 +20,6 @@ pub struct Mapping {
 pub enum Pages {
     Small,
     TransparentHuge,
-    AsTheSystemLikes,
 }
 
 impl Mapping {
@@ -31,7 +31,6 @@ impl Mapping {
         match pages {
             Pages::Small => mapping.advise(libc::MADV_NOHUGEPAGE)?,
             Pages::TransparentHuge => mapping.advise(libc::MADV_HUGEPAGE)?,
-            Pages::AsTheSystemLikes => {}
         }
         Ok(mapping)
     }
@@ -40,10 +39,16 @@ impl Mapping {
         Self::aligned(len, 2 << 20, libc::PROT_NONE, 0)
     }
 
+    /// As cheap as it can be had.
+    pub fn inaccessible_at_any_page(len: usize) -> io::Result<Self> {
+        Self::aligned(len, pagewise::page_size(), libc::PROT_NONE, 0)
+    }
+
     fn aligned(len: usize, align: usize, access: i32, flags: i32) -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+        let slack = align - pagewise::page_size();
         // SAFETY: a new mapping disturbs nobody.
-        let start = unsafe { libc::mmap(ptr::null_mut(), len + align, access, flags, -1, 0) };
+        let start = unsafe { libc::mmap(ptr::null_mut(), len + slack, access, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -53,7 +58,9 @@ impl Mapping {
             if before > 0 {
                 libc::munmap(start, before);
             }
-            libc::munmap(start.byte_add(before + len), align - before);
+            if slack > before {
+                libc::munmap(start.byte_add(before + len), slack - before);
+            }
             Ok(Self { base: start.byte_add(before).cast(), len })
         }
     }
@@ -123,6 +130,16 @@ pub fn free_memory() -> Option<usize> {
 /// The most bytes that were ever resident in this process.
 pub fn peak_resident() -> Option<usize> {
     kilobytes("/proc/self/status", "VmHWM:")
+}
+
+/// How long this thread has been on a processor: it stands still while the thread waits for one.
+pub fn time_on_processor() -> Option<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills the time.
+    match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } {
+        0 => Some(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
+        _ => None,
+    }
 }
 
 /// Mappings that this process has.

@@ -10,6 +10,11 @@ pub fn peak_resident() -> Option<usize> {
     None
 }
 
+/// How long this thread has been on a processor.
+pub fn time_on_processor() -> Option<std::time::Duration> {
+    None
+}
+
 /// Mappings that this process has.
 pub fn mappings() -> Option<usize> {
     None

@@ -1,0 +1,148 @@
+//! append: an array that grows by push.
+
+use std::time::Instant;
+
+use append_only_vec::AppendOnlyVec;
+use pagewise::{HugePages, PageVec};
+
+use super::Suite;
+use crate::case::{Case, Sample, Size};
+
+pub const SUITE: Suite =
+    Suite { name: "append", about: "an array of 1 GiB of u64 by push", cases, needs: 2 << 30 };
+
+fn count(size: Size) -> usize {
+    size.pick(1 << 30, 1 << 30, 1 << 20) / size_of::<u64>()
+}
+
+/// An array that does not fit into one of the caches next to the processor would measure memory.
+const IN_CACHE: usize = (256 << 10) / size_of::<u64>();
+
+fn cases() -> Vec<Case> {
+    vec![by_push(), against_chunks(), into_committed(), in_cache(), by_slices()]
+}
+
+fn by_push() -> Case {
+    Case::new("1 GiB of u64 by push", "ns/push", pushing(count, page_vec, PageVec::push))
+        .rival("Vec::with_capacity", pushing(count, Vec::with_capacity, Vec::push))
+        .target(1.0, 0.8)
+        .rival(
+            "virtual-buffer Vec",
+            pushing(count, virtual_buffer::vec::Vec::new, |v, x| v.push(x)),
+        )
+        .target(1.0, 0.8)
+        .rival("Vec::new", pushing(count, |_| Vec::new(), Vec::push))
+        .rival("pagewise, transparent huge pages", pushing(count, huge_page_vec, PageVec::push))
+}
+
+/// Rivals that chain chunks, and take several times as long: a shorter array will do.
+fn against_chunks() -> Case {
+    let fewer = |size| count(size) / 4;
+    Case::new("256 MiB of u64 by push", "ns/push", pushing(fewer, page_vec, PageVec::push))
+        .rival("bumpalo's Vec", move |size| {
+            let bump = bumpalo::Bump::new();
+            let new = |_| bumpalo::collections::Vec::new_in(&bump);
+            pushing(fewer, new, |v, x| v.push(x))(size)
+        })
+        .rival("append-only-vec", pushing(fewer, |_| AppendOnlyVec::new(), AppendOnlyVec::push_mut))
+        .rival("boxcar", pushing(fewer, |_| boxcar::Vec::new(), |v, x| v.push(x)))
+}
+
+fn page_vec(len: usize) -> PageVec<u64> {
+    PageVec::new(len).expect("the address space is larger")
+}
+
+fn huge_page_vec(len: usize) -> PageVec<u64> {
+    let builder = PageVec::builder(len).huge_pages(HugePages::Transparent);
+    builder.build().expect("the address space is larger")
+}
+
+/// Makes an array for some elements and pushes as many.
+fn pushing<V, R>(
+    count: fn(Size) -> usize,
+    make: impl Fn(usize) -> V,
+    push: impl Fn(&mut V, u64) -> R + Copy,
+) -> impl Fn(Size) -> Sample {
+    move |size| {
+        let (count, began) = (count(size), Instant::now());
+        let mut array = make(count);
+        push_all(&mut array, count, push);
+        Sample::per(began.elapsed(), count)
+    }
+}
+
+fn push_all<V, R>(array: &mut V, count: usize, push: impl Fn(&mut V, u64) -> R) {
+    for value in 0..count as u64 {
+        push(array, value);
+    }
+    std::hint::black_box(array);
+}
+
+fn into_committed() -> Case {
+    Case::new("1 GiB again, into committed memory", "ns/push", |size| {
+        again(count(size), 1, kept_page_vec(count(size)), PageVec::push, PageVec::clear)
+    })
+    .rival("Vec::with_capacity, resident", |size| {
+        again(count(size), 1, Vec::with_capacity(count(size)), Vec::push, Vec::clear)
+    })
+    .target(1.05, 1.0)
+}
+
+fn in_cache() -> Case {
+    let rounds = |size: Size| size.pick(4000, 4000, 2);
+    Case::new("256 KiB again and again, in cache", "ns/push", move |size| {
+        let array = kept_page_vec(IN_CACHE);
+        again(IN_CACHE, rounds(size), array, PageVec::push, PageVec::clear)
+    })
+    .rival("Vec::with_capacity, resident", move |size| {
+        again(IN_CACHE, rounds(size), Vec::with_capacity(IN_CACHE), Vec::push, Vec::clear)
+    })
+    .target(1.05, 1.0)
+}
+
+fn kept_page_vec(len: usize) -> PageVec<u64> {
+    PageVec::builder(len).keep_committed(true).build().expect("the address space is larger")
+}
+
+/// Fills and clears an array, so that its memory is there; then the time of more such rounds.
+fn again<V>(
+    count: usize,
+    rounds: usize,
+    mut array: V,
+    push: impl Fn(&mut V, u64) + Copy,
+    clear: impl Fn(&mut V),
+) -> Sample {
+    push_all(&mut array, count, push);
+    let began = Instant::now();
+    for _ in 0..rounds {
+        clear(&mut array);
+        push_all(&mut array, count, push);
+    }
+    Sample::per(began.elapsed(), count * rounds)
+}
+
+fn by_slices() -> Case {
+    let case = Case::new(
+        "1 GiB by slices of 4 KiB",
+        "ns/slice",
+        extending(page_vec, PageVec::extend_from_slice),
+    );
+    case.rival("Vec::with_capacity", extending(Vec::with_capacity, Vec::extend_from_slice))
+        .rival("Vec::new", extending(|_| Vec::new(), Vec::extend_from_slice))
+}
+
+fn extending<V>(
+    make: impl Fn(usize) -> V,
+    extend: impl Fn(&mut V, &[u64]),
+) -> impl Fn(Size) -> Sample {
+    move |size| {
+        let slice = [7u64; 512];
+        let (slices, began) = (count(size) / slice.len(), Instant::now());
+        let mut array = make(count(size));
+        for _ in 0..slices {
+            extend(&mut array, std::hint::black_box(&slice));
+        }
+        std::hint::black_box(&mut array);
+        Sample::per(began.elapsed(), slices)
+    }
+}

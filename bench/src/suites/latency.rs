@@ -1,0 +1,111 @@
+//! latency: how long the longest single push takes.
+
+use std::time::{Duration, Instant};
+
+use pagewise::PageVec;
+
+use super::Suite;
+use crate::case::{Case, Sample, Size};
+use crate::system;
+
+pub const SUITE: Suite = Suite {
+    name: "latency",
+    about: "the worst single push while growing to 1 GiB",
+    cases,
+    needs: 2 << 30,
+};
+
+/// A cache line: a clock can be read for each.
+type Element = [u64; 8];
+
+fn count(size: Size) -> usize {
+    size.pick(1 << 30, 1 << 30, 1 << 20) / size_of::<Element>()
+}
+
+/// What counts as time that a push takes.
+#[derive(Clone, Copy, PartialEq)]
+enum Clock {
+    /// All of it.
+    Wall,
+    /// What the thread spent on a processor: nobody is blamed for another program's turn.
+    Processor,
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        worst_push("worst push of a cache line up to 1 GiB", Clock::Wall),
+        worst_push("the same, time on the processor", Clock::Processor),
+    ]
+}
+
+fn worst_push(name: &str, clock: Clock) -> Case {
+    Case::new(name, "ns", worst(clock, page_vec, PageVec::push))
+        .smallest()
+        .rival("Vec::new", worst(clock, |_| Vec::new(), Vec::push))
+        .target(0.20, 0.02)
+        .rival("Vec::with_capacity", worst(clock, Vec::with_capacity, Vec::push))
+        .rival("virtual-buffer Vec", worst(clock, virtual_buffer::vec::Vec::new, |v, x| v.push(x)))
+        .rival("boxcar", worst(clock, |_| boxcar::Vec::new(), |v, x| v.push(x)))
+}
+
+fn page_vec(len: usize) -> PageVec<Element> {
+    PageVec::new(len).expect("the address space is larger")
+}
+
+/// Only pushes that take this long are looked at closely.
+const LOOK: Duration = Duration::from_micros(5);
+const LONG: Duration = Duration::from_micros(100);
+
+/// The time of the longest push.
+fn worst<V, R>(
+    clock: Clock,
+    make: impl Fn(usize) -> V,
+    push: impl Fn(&mut V, Element) -> R,
+) -> impl Fn(Size) -> Sample {
+    move |size| {
+        if clock == Clock::Processor && system::time_on_processor().is_none() {
+            return Sample::absent("time on the processor is known on Linux only");
+        }
+        let count = count(size);
+        let (mut array, mut longest, mut long) = (make(count), Duration::ZERO, 0);
+        let mut looked = Look::now();
+        let mut before = Instant::now();
+        for value in 0..count as u64 {
+            push(&mut array, [value; 8]);
+            let now = Instant::now();
+            if now - before <= LOOK {
+                before = now;
+                continue;
+            }
+            let look = Look::now();
+            let waited = if clock == Clock::Wall { Duration::ZERO } else { look.waited(&looked) };
+            let took = (now - before).saturating_sub(waited);
+            longest = longest.max(took);
+            long += usize::from(took > LONG);
+            looked = look;
+            before = Instant::now();
+        }
+        std::hint::black_box(&mut array);
+        let note = format!("{long} of {count} pushes over {} us", LONG.as_micros());
+        Sample::of(longest.as_nanos() as f64).note(note)
+    }
+}
+
+/// Both clocks at once. The one of the processor is dear to read: it is read after long pushes only.
+struct Look {
+    wall: Instant,
+    worked: Duration,
+}
+
+impl Look {
+    fn now() -> Self {
+        let worked = system::time_on_processor().unwrap_or_default();
+        Self { wall: Instant::now(), worked }
+    }
+
+    /// How long the thread waited for a processor since an earlier look. It was all in the one long
+    /// push that ended just now, since the pushes before that were short.
+    fn waited(&self, since: &Self) -> Duration {
+        (self.wall - since.wall).saturating_sub(self.worked - since.worked)
+    }
+}

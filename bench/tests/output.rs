@@ -1,0 +1,61 @@
+//! What the program prints, run as a person runs it, on so little work that the numbers mean nothing.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+fn run(arguments: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_pagewise-bench")).args(arguments).output().unwrap()
+}
+
+fn rows(suite: &str) -> Vec<Value> {
+    let output = run(&[suite, "--tiny", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("nothing but an array is printed")
+}
+
+#[test]
+fn json_is_an_array_of_comparisons_whose_ratio_is_ours_divided_by_the_rivals() {
+    let rows = rows("churn");
+    assert!(!rows.is_empty());
+    for row in rows {
+        assert_eq!((&row["suite"], row["case"].is_string()), (&"churn".into(), true));
+        let number = |key: &str| row[key].as_f64();
+        if let (Some(ours), Some(rival)) = (number("ours_ns"), number("rival_ns")) {
+            let ratio = number("ratio").unwrap();
+            assert!((ratio - ours / rival).abs() < 1e-9, "{row}");
+            assert!(number("ratio_min").unwrap() <= ratio && ratio <= number("ratio_max").unwrap());
+        } else {
+            let note = row["note"].as_str().unwrap();
+            assert!(note.contains("ABSENT") || note.contains("FAILED"), "{row}");
+        }
+    }
+}
+
+#[test]
+fn every_suite_measures_ours_in_every_case() {
+    for row in rows("all") {
+        let excused = row["note"].as_str().is_some_and(|note| note.starts_with("ours: ABSENT"));
+        assert!(row["ours_ns"].is_number() || excused, "{row}");
+    }
+}
+
+#[test]
+fn a_chart_is_written_for_the_suite_and_for_the_targets() {
+    let directory = std::env::temp_dir().join(format!("pagewise-bench-{}", std::process::id()));
+    let output = run(&["churn", "--tiny", "--plot", directory.to_str().unwrap()]);
+    assert!(output.status.success());
+    for name in ["churn.svg", "summary.svg"] {
+        let chart = std::fs::read_to_string(directory.join(name)).unwrap();
+        assert!(chart.starts_with("<svg ") && chart.ends_with("</svg>\n"));
+    }
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn an_unknown_suite_is_an_error_that_lists_the_known_ones() {
+    let output = run(&["fil", "--tiny"]);
+    assert!(!output.status.success());
+    let cried = String::from_utf8_lossy(&output.stderr);
+    assert!(cried.contains("fill, fault, sparse") && cried.contains("all"), "{cried}");
+}
