@@ -26,20 +26,9 @@ fn forked(body: impl FnOnce() -> bool) {
     }
 }
 
-/// Each engine that there is here.
-fn engines() -> impl Iterator<Item = Engine> {
-    [Engine::Protect, Engine::Guard].into_iter().filter(|&engine| {
-        let works = DemandRegion::builder(1).engine(engine).build().is_ok();
-        if !works {
-            common::not_here(&format!("{engine:?}"));
-        }
-        works
-    })
-}
-
 #[test]
 fn a_child_faults_on_its_own() {
-    for engine in engines() {
+    for engine in common::engines() {
         let builder = DemandRegion::builder(64 * page_size()).engine(engine);
         let region = builder.step(CommitStep::page()).build().unwrap();
         poke(region.as_ptr(), 1);
@@ -59,7 +48,7 @@ fn a_child_faults_on_its_own() {
 
 #[test]
 fn a_child_has_the_same_limit_with_what_is_left_of_it() {
-    for engine in engines() {
+    for engine in common::engines() {
         let budget = Budget::new(5 * page_size());
         let builder = || {
             DemandRegion::builder(64 * page_size())
@@ -109,7 +98,7 @@ fn a_grandchild_too() {
 fn a_fork_while_other_threads_fault_and_commit_loses_nothing() {
     const NAME: &str = "a_fork_while_other_threads_fault_and_commit_loses_nothing";
     in_a_process(NAME, || {
-        for engine in engines() {
+        for engine in common::engines() {
             fork_under_fire(engine);
         }
     })
