@@ -11,7 +11,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use super::{Attributes, Cause, HugePages, OsError, Residency, unix};
 
 pub(crate) use unix::{
-    commit, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr, yield_now,
+    commit, discard, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr,
+    yield_now,
 };
 
 /// Prefaulting is a system call that needs no access rights of its own.
@@ -58,19 +59,6 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
             Err(rustix::io::Errno::INVAL) => advise(start, len, MADV_DONTNEED_LOCKED),
             other => Ok(other?),
         }
-    }
-}
-
-/// `MADV_FREE`: the kernel takes the pages when it needs them.
-///
-/// # Safety
-/// See the contract of [`os`](super).
-pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    // SAFETY: the caller gives up the contents.
-    match unsafe { advise(start, len, libc::MADV_FREE) } {
-        // Locked memory stays as it is, which is a valid reading of "indeterminate".
-        Err(OsError(libc::EINVAL)) => Ok(()),
-        other => other,
     }
 }
 
@@ -223,7 +211,7 @@ pub(crate) fn userfault_forget() {
 }
 
 fn check(result: i32) -> Result<(), OsError> {
-    if result >= 0 { Ok(()) } else { Err(last_error()) }
+    if result >= 0 { Ok(()) } else { Err(unix::last_error()) }
 }
 
 /// Whether the system promises no more than it has (`vm.overcommit_memory` is 2), asked once.
@@ -240,16 +228,11 @@ unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> Result<(), OsEr
     // SAFETY: the caller's promise.
     match unsafe { libc::madvise(start.as_ptr().cast(), len, advice) } {
         0 => Ok(()),
-        _ => Err(last_error()),
+        _ => Err(unix::last_error()),
     }
 }
 
 /// Not by way of `io::Error`, whose destructor could free memory: the fault handler comes here.
-fn last_error() -> OsError {
-    // SAFETY: errno's place is the thread's own.
-    OsError(unsafe { *libc::__errno_location() })
-}
-
 fn map_flags(attributes: &Attributes) -> MapFlags {
     let huge = match attributes.huge_pages {
         HugePages::Explicit => MapFlags::HUGETLB,
@@ -392,7 +375,7 @@ fn scan(
         // SAFETY: the arguments are as the kernel lays them out, and `regions` outlives the call.
         let found = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN as _, &raw mut arguments) };
         if found < 0 {
-            return Err(last_error());
+            return Err(unix::last_error());
         }
         for region in &regions[..found as usize] {
             let residency = Residency {
