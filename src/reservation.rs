@@ -70,6 +70,10 @@ unsafe impl Send for Reservation {}
 // SAFETY: what methods change through `&self` is atomic, or held in `states` while it changes.
 unsafe impl Sync for Reservation {}
 
+/// A transparent huge page where pages are 4 KiB. (Larger pages have larger huge pages, which come
+/// where they happen to fit.)
+const HUGE_PAGE: usize = 2 << 20;
+
 /// What the fault handler did about a page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Served {
@@ -139,6 +143,12 @@ impl Reservation {
 
     pub(crate) fn page(&self) -> PageSize {
         self.page
+    }
+
+    /// Bytes of the transparent huge pages that were asked for; zero if none were.
+    pub(crate) fn huge_page_size(&self) -> usize {
+        let wanted = self.attributes.huge_pages == HugePages::Transparent && self.len >= HUGE_PAGE;
+        if wanted { HUGE_PAGE } else { 0 }
     }
 
     pub(crate) fn huge_pages(&self) -> HugePages {
@@ -768,8 +778,8 @@ impl ReservationBuilder {
 
     /// Transparent huge pages come only to ranges that are aligned to them.
     fn huge_page_alignment(&self, len: usize) -> usize {
-        const HUGE: usize = 2 << 20;
-        if self.huge_pages == HugePages::Transparent && len >= HUGE { HUGE } else { 1 }
+        let wanted = self.huge_pages == HugePages::Transparent && len >= HUGE_PAGE;
+        if wanted { HUGE_PAGE } else { 1 }
     }
 
     fn attributes(&self) -> Attributes {

@@ -105,11 +105,11 @@ impl Arena {
     /// As [`try_alloc_layout`](Self::try_alloc_layout).
     #[inline]
     pub fn try_alloc_slice_copy<T: Copy>(&self, source: &[T]) -> Result<&mut [T], Error> {
-        let slots = self.try_alloc_slice_uninit(source.len())?;
+        let slots: &mut [MaybeUninit<T>] = self.try_alloc_slice_uninit(source.len())?;
         // SAFETY: as long as the source, new, and initialised by the copy.
         unsafe {
             ptr::copy_nonoverlapping(source.as_ptr(), slots.as_mut_ptr().cast(), source.len());
-            Ok(slots.assume_init_mut())
+            Ok(&mut *(ptr::from_mut(slots) as *mut [T]))
         }
     }
 
@@ -146,7 +146,7 @@ impl Arena {
             slot.write(make(index));
         }
         // SAFETY: all of them were written.
-        Ok(unsafe { slots.assume_init_mut() })
+        Ok(unsafe { &mut *(ptr::from_mut(slots) as *mut [T]) })
     }
 
     /// Allocates a copy of a string.

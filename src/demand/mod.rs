@@ -584,12 +584,13 @@ impl DemandRegionBuilder {
             Engine::Auto => self.reservation,
         }
         .build()?;
+        let block = reservation.page().page_of(reservation.huge_page_size());
         let start = reservation.as_ptr().addr();
         let registered =
             Registered { start, end: start + reservation.len(), owner: ptr::null(), serve, forked };
         let mut core = Box::new(Core {
             reservation,
-            step: StepPolicy::new(self.step),
+            step: StepPolicy::new(self.step, block),
             events: EventRing::new(self.events),
             counters: Counters::default(),
             registered,

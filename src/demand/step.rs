@@ -41,7 +41,8 @@ impl CommitStep {
 
     /// The default: single pages for scattered access, growing windows for a run of neighbours, in
     /// either direction, several runs at once. A run is never more than 64 KiB or an eighth of its
-    /// own length ahead of what was touched, whichever is more.
+    /// own length ahead of what was touched, whichever is more. (Where transparent huge pages are asked
+    /// for, everything is rounded outward to them.)
     pub fn adaptive() -> Self {
         Self(Kind::Adaptive)
     }
@@ -52,6 +53,9 @@ impl CommitStep {
 #[derive(Debug)]
 pub(super) struct StepPolicy {
     step: CommitStep,
+    /// Pages of the aligned blocks in which the adaptive step commits: a huge page's worth where huge
+    /// pages are asked for, since they come to no smaller piece.
+    block: usize,
     streams: [Stream; STREAMS],
     next: AtomicUsize,
 }
@@ -75,12 +79,12 @@ struct Stream {
 const NOWHERE: usize = usize::MAX;
 
 impl StepPolicy {
-    pub(super) fn new(step: CommitStep) -> Self {
+    pub(super) fn new(step: CommitStep, block: usize) -> Self {
         let streams = std::array::from_fn(|_| Stream {
             low: AtomicUsize::new(NOWHERE),
             high: AtomicUsize::new(NOWHERE),
         });
-        Self { step, streams, next: AtomicUsize::new(0) }
+        Self { step, block: block.max(1), streams, next: AtomicUsize::new(0) }
     }
 
     /// The pages to commit for a fault at `page` of a region of `pages` pages.
@@ -92,7 +96,11 @@ impl StepPolicy {
                 let first = page / block * block;
                 size.pages(first, first.saturating_add(block).min(pages))
             }
-            Kind::Adaptive => self.adaptive(page, pages, size),
+            Kind::Adaptive => {
+                let wanted = self.adaptive(page, pages, size);
+                let first = wanted.first() / self.block * self.block;
+                size.pages(first, wanted.end().next_multiple_of(self.block).min(pages))
+            }
         }
     }
 
@@ -170,7 +178,7 @@ mod tests {
     fn runs_in_either_direction_take_few_faults_and_stay_close() {
         for down in [false, true] {
             let (faults, ahead) =
-                run(&StepPolicy::new(CommitStep::adaptive()), 500_000, 262_144, down);
+                run(&StepPolicy::new(CommitStep::adaptive(), 1), 500_000, 262_144, down);
             assert!(faults < 600, "{faults} faults for a gigabyte");
             assert!(ahead <= 16, "{ahead} pages ahead beyond an eighth");
         }
@@ -178,7 +186,7 @@ mod tests {
 
     #[test]
     fn several_runs_at_once_are_told_apart() {
-        let policy = StepPolicy::new(CommitStep::adaptive());
+        let policy = StepPolicy::new(CommitStep::adaptive(), 1);
         let mut at: Vec<usize> = (0..STREAMS).map(|i| i * 1_000_000).collect();
         let mut faults = 0;
         while at[0] < 10_000 {
@@ -192,21 +200,36 @@ mod tests {
 
     #[test]
     fn scattered_pages_stay_single() {
-        let policy = StepPolicy::new(CommitStep::adaptive());
+        let policy = StepPolicy::new(CommitStep::adaptive(), 1);
         for i in 0..10_000 {
             assert_eq!(touch(&policy, i * 7919 % 1_000_003 * 3).count(), 1);
         }
     }
 
     #[test]
+    fn with_huge_pages_every_commit_is_made_of_whole_ones() {
+        let policy = StepPolicy::new(CommitStep::adaptive(), 512);
+        for page in [700, 1024, 5000, 4607] {
+            let wanted = touch(&policy, page);
+            assert!(
+                wanted.first().is_multiple_of(512)
+                    && wanted.end().is_multiple_of(512)
+                    && !wanted.is_empty()
+            );
+        }
+        let size = PageSize::of(4096);
+        assert_eq!(policy.wanted(900, 1000, size), size.pages(512, 1000));
+    }
+
+    #[test]
     fn fixed_blocks_are_aligned_and_clamped_to_the_region() {
-        let policy = StepPolicy::new(CommitStep::fixed(65_536));
+        let policy = StepPolicy::new(CommitStep::fixed(65_536), 1);
         let size = PageSize::of(4096);
         assert_eq!(policy.wanted(17, 100, size), size.pages(16, 32));
         assert_eq!(policy.wanted(98, 100, size), size.pages(96, 100));
-        let odd = StepPolicy::new(CommitStep::fixed(0));
+        let odd = StepPolicy::new(CommitStep::fixed(0), 1);
         assert_eq!(odd.wanted(5, 100, size), size.pages(5, 6));
-        let all = StepPolicy::new(CommitStep::fixed(usize::MAX));
+        let all = StepPolicy::new(CommitStep::fixed(usize::MAX), 1);
         assert_eq!(all.wanted(5, 100, size), size.pages(0, 100));
     }
 }
