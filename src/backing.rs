@@ -8,10 +8,16 @@
 //! whole, and from then on committing a page is removing its marker. Markers live in page tables, not
 //! in mappings: whatever the pattern, there are never more mappings than windows.
 //!
+//! *User fault* (Linux 5.11, on request): the whole reservation is accessible, and pages that are missing
+//! raise a signal; committing a page is giving it one. A fork's child has no such thing: there, missing
+//! pages get guard markers, or are protected, and it goes on with those.
+//!
 //! Whoever calls holds the pages that it names (see [`PageStates`]). A window is held by its own bit in
 //! a second table of the same kind, always after pages, and only by a thread that waits for nothing.
 
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::os::{self, Attributes, OsError};
 use crate::page::{PageRange, PageSize};
@@ -21,6 +27,14 @@ use crate::page_states::PageStates;
 pub(crate) enum Backing {
     Protect,
     Guard(Windows),
+    UserFault(UserFault),
+}
+
+/// Invariant: unless this process was forked from the one that made it, the reservation is accessible
+/// and registered, and its reserved pages that nobody holds are missing.
+#[derive(Debug, Default)]
+pub(crate) struct UserFault {
+    forked: AtomicBool,
 }
 
 /// Invariants: an open window (its bit in `open` is set) is accessible as a whole but for guard markers
@@ -29,7 +43,7 @@ pub(crate) enum Backing {
 #[derive(Debug)]
 pub(crate) struct Windows {
     open: PageStates,
-    pages_per_window: usize,
+    pages_per_window: NonZeroUsize,
     /// Pages of the reservation.
     pages: usize,
 }
@@ -62,6 +76,22 @@ impl Ground<'_> {
         unsafe { os::decommit(self.address(pages), pages.len(), self.attributes) }
     }
 
+    /// Takes all access away from pages that hold nothing.
+    fn forbid(&self, pages: PageRange) {
+        if !pages.is_empty() {
+            // SAFETY: the pages lie inside the reservation, and are reserved.
+            let _ = unsafe { os::protect(self.address(pages), pages.len(), os::Access::None) };
+        }
+    }
+
+    /// The same, by guard markers where they work.
+    fn guard_or_forbid(&self, pages: PageRange) {
+        // SAFETY: the pages lie inside the reservation, and are reserved.
+        if unsafe { os::guard_install(self.address(pages), pages.len()) }.is_err() {
+            self.forbid(pages);
+        }
+    }
+
     /// Whether reading the pages would not fault.
     fn is_readable(&self, pages: PageRange) -> bool {
         // SAFETY: the pages lie inside the reservation, and populating changes no contents.
@@ -78,6 +108,20 @@ impl Ground<'_> {
 }
 
 impl Backing {
+    /// The user fault engine, for an untouched reservation that is not charged.
+    pub(crate) fn user_fault(start: NonNull<u8>, len: usize) -> Result<Self, OsError> {
+        // What a forked child needs to know must be known before.
+        os::guards_work();
+        // SAFETY: the reservation is new.
+        unsafe { os::userfault_register(start, len)? };
+        Ok(Self::UserFault(UserFault::default()))
+    }
+
+    /// Whether pages that were committed are resident already.
+    pub(crate) fn commits_resident(&self) -> bool {
+        matches!(self, Self::UserFault(userfault) if !userfault.is_forked())
+    }
+
     /// The guard engine for a reservation of so many pages.
     pub(crate) fn guard(pages: usize, size: PageSize) -> Self {
         Self::Guard(Windows::new(pages, size))
@@ -94,6 +138,8 @@ impl Backing {
             Self::Protect => unsafe { ground.make_accessible(run) },
             // SAFETY: the caller's promise.
             Self::Guard(windows) => unsafe { windows.commit(ground, run) },
+            // SAFETY: the caller's promise.
+            Self::UserFault(userfault) => unsafe { userfault.commit(ground, run) },
         }
     }
 
@@ -107,6 +153,8 @@ impl Backing {
             Self::Protect => unsafe { ground.map_over(run) },
             // SAFETY: the caller's promise.
             Self::Guard(windows) => unsafe { windows.decommit(ground, run) },
+            // SAFETY: the caller's promise.
+            Self::UserFault(userfault) => unsafe { userfault.decommit(ground, run) },
         }
     }
 
@@ -114,7 +162,7 @@ impl Backing {
     /// that becomes empty can be closed.
     pub(crate) fn decommit_unit(&self, range: PageRange) -> PageRange {
         match self {
-            Self::Protect => range,
+            Self::Protect | Self::UserFault(_) => range,
             Self::Guard(windows) => windows.around(range),
         }
     }
@@ -122,11 +170,13 @@ impl Backing {
     /// In the child of a fork, before its pages are looked at: windows that were held become open, or
     /// stay closed where that is impossible. Async-signal-safe.
     pub(crate) fn end_abandoned_windows(&self, ground: Ground, size: PageSize) {
-        if let Self::Guard(windows) = self {
-            windows.open.end_abandoned_changes(size, |window, was_open| {
+        match self {
+            Self::Protect => {}
+            Self::Guard(windows) => windows.open.end_abandoned_changes(size, |window, was_open| {
                 // SAFETY: nobody in this process holds the window.
                 unsafe { windows.reopen(ground, windows.pages_of(window), was_open) }
-            });
+            }),
+            Self::UserFault(userfault) => userfault.fork(ground, size),
         }
     }
 
@@ -158,6 +208,7 @@ impl Backing {
         let open = match self {
             Self::Protect => false,
             Self::Guard(windows) => windows.open.all_committed(windows.touched(page)),
+            Self::UserFault(_) => os::guards_work(),
         };
         let (address, len) = (ground.address(page), page.len());
         // SAFETY: the caller's promise.
@@ -183,8 +234,20 @@ impl Windows {
 
     fn new(pages: usize, size: PageSize) -> Self {
         let bytes = (pages / Self::MOST * size.bytes()).next_power_of_two();
-        let pages_per_window = size.page_of(bytes.clamp(Self::SMALLEST, Self::LARGEST)).max(1);
-        Self { open: PageStates::new(pages.div_ceil(pages_per_window)), pages_per_window, pages }
+        let pages_per_window = size.page_of(bytes.clamp(Self::SMALLEST, Self::LARGEST));
+        let pages_per_window = NonZeroUsize::new(pages_per_window).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            open: PageStates::new(pages.div_ceil(pages_per_window.get())),
+            pages_per_window,
+            pages,
+        }
+    }
+
+    #[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+    pub(crate) fn lock_all_for_tests(&self) {
+        let size = PageSize::system();
+        let all = self.touched(size.pages(0, self.pages));
+        self.open.lock(all).expect("a small table");
     }
 
     fn index(&self, page: usize) -> usize {
@@ -193,12 +256,13 @@ impl Windows {
 
     /// The windows that a range of pages touches, as a range in `open`.
     fn touched(&self, pages: PageRange) -> PageRange {
-        pages.with(self.index(pages.first()), pages.end().div_ceil(self.pages_per_window))
+        // The last page's window, plus one. (The range is not empty.)
+        pages.with(self.index(pages.first()), self.index(pages.end().wrapping_sub(1)) + 1)
     }
 
     fn pages_of(&self, windows: PageRange) -> PageRange {
-        let end = (windows.end() * self.pages_per_window).min(self.pages);
-        windows.with(windows.first() * self.pages_per_window, end)
+        let end = (windows.end() * self.pages_per_window.get()).min(self.pages);
+        windows.with(windows.first() * self.pages_per_window.get(), end)
     }
 
     fn around(&self, pages: PageRange) -> PageRange {
@@ -216,7 +280,7 @@ impl Windows {
             let whole_end = if rest.end() == self.pages {
                 rest.end()
             } else {
-                rest.end() / self.pages_per_window * self.pages_per_window
+                rest.end() / self.pages_per_window * self.pages_per_window.get()
             };
             let end = if one.first() == rest.first() && whole_end >= one.end() {
                 whole_end
@@ -376,6 +440,62 @@ impl Windows {
     }
 }
 
+impl UserFault {
+    fn is_forked(&self) -> bool {
+        self.forked.load(Ordering::Relaxed)
+    }
+
+    unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        // SAFETY: the run is held and reserved.
+        unsafe {
+            if !self.is_forked() {
+                return os::userfault_commit(ground.address(run), run.len());
+            }
+            // Accessible and marked, or protected: whichever it was.
+            if os::guards_work() {
+                os::guard_remove(ground.address(run), run.len())?;
+            }
+            ground.make_accessible(run)
+        }
+    }
+
+    unsafe fn decommit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        // SAFETY: the run is held, and its contents are the caller's to give up.
+        unsafe {
+            if !self.is_forked() {
+                os::zero(ground.address(run), run.len())
+            } else if os::guards_work() {
+                os::guard_install(ground.address(run), run.len())
+            } else {
+                ground.map_over(run)
+            }
+        }
+    }
+
+    /// In the child of a fork: pages that are missing would come as zeros, past every limit, so they get
+    /// markers, or lose access where there are no markers, or where nothing was ever committed.
+    fn fork(&self, ground: Ground, size: PageSize) {
+        if self.forked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        os::userfault_forget();
+        let mut reached = 0;
+        let all = size.pages(0, ground.states.pages());
+        for part in ground.states.written_parts(all) {
+            ground.forbid(all.with(reached, part.first()));
+            reached = part.end();
+            let _ = ground.states.for_each_run(part, |run, is_committed| {
+                // What was held by another thread is looked at afterwards, page by page.
+                if !is_committed {
+                    ground.states.for_each_free_run(run, |free| ground.guard_or_forbid(free));
+                }
+                Ok(())
+            });
+        }
+        ground.forbid(all.with(reached, all.end()));
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -390,7 +510,7 @@ mod tests {
             (64 << 40, 64 << 20),
         ] {
             let windows = Windows::new(bytes / 4096, size);
-            assert_eq!(windows.pages_per_window * 4096, window, "{bytes:#x}");
+            assert_eq!(windows.pages_per_window.get() * 4096, window, "{bytes:#x}");
         }
     }
 

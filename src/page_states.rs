@@ -183,6 +183,24 @@ impl PageStates {
         (range.with(range.first(), end.min(range.end())), kind)
     }
 
+    /// How many pages there are.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// Calls `each` for every run of pages in the range that nobody holds. Async-signal-safe.
+    pub(crate) fn for_each_free_run(&self, range: PageRange, mut each: impl FnMut(PageRange)) {
+        let mut first = range.first();
+        for page in range.first()..=range.end() {
+            if page == range.end() || self.is_held(page) {
+                if first < page {
+                    each(range.with(first, page));
+                }
+                first = page + 1;
+            }
+        }
+    }
+
     /// Calls `each` for every run of committed pages in a range that the caller holds.
     pub(crate) fn for_each_run(
         &self,

@@ -444,6 +444,9 @@ impl Reservation {
 
     /// Prefaults pages that were committed just now. Async-signal-safe.
     pub(crate) fn prefault_pages(&self, range: PageRange) {
+        if self.backing.commits_resident() {
+            return;
+        }
         // SAFETY: the pages are committed and accessible; populating changes no contents.
         unsafe { os::prefault(self.address(range), range.len()) };
     }
@@ -594,6 +597,14 @@ enum OnRefusal {
     KeepPrefix,
 }
 
+/// How pages become accessible: see [`Backing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    Protect,
+    Guard,
+    UserFault,
+}
+
 /// Options for a [`Reservation`].
 ///
 /// ```
@@ -613,7 +624,7 @@ enum OnRefusal {
 pub struct ReservationBuilder {
     len: usize,
     at_least: usize,
-    guard_markers: bool,
+    mechanism: Mechanism,
     align: usize,
     guard_pages: usize,
     huge_pages: HugePages,
@@ -628,7 +639,7 @@ impl ReservationBuilder {
         Self {
             len,
             at_least: len,
-            guard_markers: false,
+            mechanism: Mechanism::Protect,
             align: 1,
             guard_pages: 0,
             huge_pages: HugePages::System,
@@ -639,10 +650,14 @@ impl ReservationBuilder {
         }
     }
 
-    /// The guard engine, which must work here.
-    pub(crate) fn guard_markers(mut self) -> Self {
-        self.guard_markers = true;
+    /// How pages become accessible; what is not `Protect` must work here.
+    pub(crate) fn mechanism(mut self, mechanism: Mechanism) -> Self {
+        self.mechanism = mechanism;
         self
+    }
+
+    pub(crate) fn wants_explicit_huge_pages(&self) -> bool {
+        self.huge_pages == HugePages::Explicit
     }
 
     /// Whether the guard engine would be the better one, by measured rules: see
@@ -757,23 +772,35 @@ impl ReservationBuilder {
         let attributes = self.attributes();
         let mapping = os::reserve(mapping_len, align.max(os::reserve_granularity()), &attributes)
             .map_err(|error| self.reserve_error(mapping_len, error))?;
+        // SAFETY: `before` lies inside the mapping.
+        let start = unsafe { mapping.add(before) };
+        let backing = self.backing(start, len, page).inspect_err(|_| {
+            // SAFETY: nobody else knows the mapping.
+            let _ = unsafe { os::release(mapping, mapping_len) };
+        })?;
         Ok(Reservation {
             mapping,
             mapping_len,
-            // SAFETY: `before` lies inside the mapping.
-            start: unsafe { mapping.add(before) },
+            start,
             len,
             page,
             states: PageStates::new(page.page_of(len)),
             account: Account::new(page.round_down(self.limit.min(len)), self.budget.clone()),
-            backing: if self.guard_markers {
-                Backing::guard(page.page_of(len), page)
-            } else {
-                Backing::Protect
-            },
+            backing,
             attributes,
             was_protected: AtomicBool::new(false),
         })
+    }
+
+    fn backing(&self, start: NonNull<u8>, len: usize, page: PageSize) -> Result<Backing, Error> {
+        match self.mechanism {
+            Mechanism::Protect => Ok(Backing::Protect),
+            Mechanism::Guard => Ok(Backing::guard(page.page_of(len), page)),
+            Mechanism::UserFault => Backing::user_fault(start, len).map_err(|_| Error::Unsupported {
+                what: "the userfault engine: it needs Linux 5.11, and a system (or container) that \
+                       allows userfaultfd; `Engine::Auto` takes what there is",
+            }),
+        }
     }
 
     /// Transparent huge pages come only to ranges that are aligned to them.
@@ -792,7 +819,8 @@ impl ReservationBuilder {
             let bytes: Vec<u8> = name.bytes().take(79).map(printable).collect();
             CString::new(bytes).expect("printable bytes are not zero")
         });
-        Attributes { huge_pages: self.huge_pages, dump: self.dump, name }
+        let charged = self.mechanism != Mechanism::UserFault;
+        Attributes { huge_pages: self.huge_pages, dump: self.dump, name, charged }
     }
 
     fn reserve_error(&self, requested: usize, error: OsError) -> Error {
@@ -812,5 +840,103 @@ impl ReservationBuilder {
             }
             Cause::Other => Error::System { operation: "reserve", source },
         }
+    }
+}
+
+/// A fork in the middle of a change, played by one thread: what a child must make of each state.
+#[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+
+    fn engines() -> Vec<Reservation> {
+        let protect = Reservation::builder(2 << 20).limit(1 << 20);
+        let mut engines = vec![protect.clone().build().unwrap()];
+        if os::guards_work() {
+            engines.push(protect.mechanism(Mechanism::Guard).build().unwrap());
+        }
+        engines
+    }
+
+    fn byte(memory: &Reservation, page: usize) -> *mut u8 {
+        memory.as_ptr().wrapping_add(page * memory.page_size())
+    }
+
+    /// Claims four pages for a fault, as far as `backing` has made them accessible.
+    fn claim(memory: &Reservation, first: usize, accessible: bool) {
+        let pages = memory.page().pages(first, first + 4);
+        assert_eq!(memory.states.claim(first, pages), Ok(Claim::Claimed(pages)));
+        memory.account.take_exactly(pages.len()).unwrap();
+        if accessible {
+            // SAFETY: the pages are held and reserved.
+            unsafe { memory.backing.commit(memory.ground(), pages).unwrap() };
+        }
+    }
+
+    #[test]
+    fn a_child_keeps_what_was_written_while_the_commit_was_under_way() {
+        for memory in engines() {
+            memory.commit(..memory.page_size()).unwrap();
+            // SAFETY: the page is committed.
+            unsafe { byte(&memory, 0).write(1) };
+            claim(&memory, 8, true);
+            // Another thread writes to a page that it finds accessible.
+            // SAFETY: it is.
+            unsafe { byte(&memory, 9).write(2) };
+            claim(&memory, 16, false);
+            memory.end_abandoned_changes();
+            assert_eq!(memory.committed(), 2 * memory.page_size());
+            assert!(memory.states.is_committed(9) && !memory.states.is_committed(8));
+            // SAFETY: both are committed.
+            assert_eq!(unsafe { (byte(&memory, 0).read(), byte(&memory, 9).read()) }, (1, 2));
+            // Everything can be had, and reads zero where it is new.
+            memory.commit(..64 * memory.page_size()).unwrap();
+            // SAFETY: all of them are committed.
+            unsafe {
+                assert_eq!((byte(&memory, 8).read(), byte(&memory, 16).read()), (0, 0));
+                assert_eq!((byte(&memory, 0).read(), byte(&memory, 9).read()), (1, 2));
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_keeps_committed_pages_that_were_held() {
+        for memory in engines() {
+            memory.commit(..4 * memory.page_size()).unwrap();
+            // SAFETY: the pages are committed.
+            unsafe { byte(&memory, 1).write(1) };
+            memory.states.lock(memory.page().pages(0, 3)).unwrap();
+            // A decommit had given up one of them, down to its charge.
+            let given_up = memory.page().pages(2, 3);
+            // SAFETY: the page is held, and nobody wants what it holds.
+            unsafe { memory.backing.decommit(memory.ground(), given_up).unwrap() };
+            memory.account.give_back(given_up.len());
+            memory.end_abandoned_changes();
+            assert_eq!(memory.committed(), 4 * memory.page_size());
+            // SAFETY: the pages are committed.
+            assert_eq!(unsafe { (byte(&memory, 1).read(), byte(&memory, 2).read()) }, (1, 0));
+            memory.decommit(..).unwrap();
+            assert_eq!(memory.committed(), 0);
+        }
+    }
+
+    #[test]
+    fn a_child_keeps_what_is_in_a_window_that_was_held() {
+        let Some(memory) = engines().into_iter().nth(1) else {
+            return eprintln!("NOT TESTED HERE: the guard engine");
+        };
+        let Backing::Guard(windows) = &memory.backing else { unreachable!() };
+        memory.commit(..memory.page_size()).unwrap();
+        // SAFETY: the page is committed.
+        unsafe { byte(&memory, 0).write(1) };
+        // Somebody came to open the window, and found it open.
+        windows.lock_all_for_tests();
+        claim(&memory, 8, false);
+        memory.end_abandoned_changes();
+        assert_eq!(memory.committed(), memory.page_size());
+        // SAFETY: the page is committed.
+        assert_eq!(unsafe { byte(&memory, 0).read() }, 1);
+        memory.commit(8 * memory.page_size()..9 * memory.page_size()).unwrap();
+        // SAFETY: the page is committed.
+        assert_eq!(unsafe { byte(&memory, 8).read() }, 0);
     }
 }

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+mod common;
+
 use pagewise::{Access, Budget, CommitStep, DemandRegion, Error, Reservation, page_size};
 use proptest::prelude::*;
 
@@ -175,8 +177,10 @@ proptest! {
     fn regions_commit_what_the_reference_does(
         sequence in prop::collection::vec(operations(), 1..40),
         backwards in any::<bool>(),
+        engine in prop::sample::select(common::engines()),
     ) {
         let mut region = DemandRegion::builder(PAGES * page_size())
+            .engine(engine)
             .limit(ALLOWED * page_size())
             .step(CommitStep::page())
             .build()

@@ -73,7 +73,11 @@ fn every_element_is_dropped_once() {
     let mut vec = ConcurrentVec::new(10_000).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..100).for_each(|_| drop(vec.push(Arc::clone(&counted)))));
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    vec.push(Arc::clone(&counted));
+                }
+            });
         }
     });
     assert_eq!(Arc::strong_count(&counted), 401);
@@ -102,6 +106,8 @@ fn an_iterator_goes_on_with_what_was_pushed_meanwhile() {
 #[test]
 fn zero_sized_elements_are_counted() {
     let vec = ConcurrentVec::new(usize::MAX).unwrap();
-    (0..1000).for_each(|_| drop(vec.push(())));
+    for _ in 0..1000 {
+        vec.push(());
+    }
     assert_eq!((vec.len(), vec.as_slice().len(), vec.committed()), (1000, 1000, 0));
 }

@@ -33,11 +33,17 @@ fn removing_behind_an_element_does_not_move_it() {
 #[test]
 fn a_concurrent_slice_stays_good_while_others_push() {
     let vec = pagewise::ConcurrentVec::new(1 << 20).unwrap();
-    (0..100u64).for_each(|n| drop(vec.push(n)));
+    for n in 0..100u64 {
+        vec.push(n);
+    }
     let before = vec.as_slice();
     std::thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(|| (0..10_000).for_each(|_| drop(vec.push(7))));
+            scope.spawn(|| {
+                for _ in 0..10_000 {
+                    vec.push(7);
+                }
+            });
         }
         assert!(before.iter().copied().eq(0..100));
     });

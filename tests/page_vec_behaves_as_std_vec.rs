@@ -64,6 +64,9 @@ fn event(what: char, seed: u8, alive: isize) {
     let panics = RECORD.with_borrow_mut(|record| {
         record.events.push((what, seed));
         record.alive += alive;
+        if std::thread::panicking() {
+            return false; // a panic in a panic ends the process, for `Vec` as well
+        }
         let panics = record.until_panic == Some(0);
         record.until_panic = record.until_panic.and_then(|left| left.checked_sub(1));
         panics

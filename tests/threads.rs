@@ -3,6 +3,8 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+mod common;
+
 use pagewise::{Budget, CommitStep, DemandRegion, RefusedReason, page_size};
 
 const THREADS: usize = 8;
@@ -18,11 +20,12 @@ fn order(thread: usize, pages: usize) -> impl Iterator<Item = usize> {
 fn every_page_is_served_once_whoever_touches_it_first() {
     const PAGES: usize = 64;
     let rounds = if cfg!(any(miri, pagewise_model)) { 10 } else { 1_000 };
+    let engines = common::engines();
     let barrier = Barrier::new(THREADS);
     let region = std::sync::Mutex::new(None);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (barrier, region) = (&barrier, &region);
+            let (barrier, region, engines) = (&barrier, &region, &engines);
             scope.spawn(move || {
                 for round in 0..rounds {
                     if barrier.wait().is_leader() {
@@ -31,7 +34,10 @@ fn every_page_is_served_once_whoever_touches_it_first() {
                         } else {
                             CommitStep::adaptive()
                         };
-                        let fresh = DemandRegion::builder(PAGES * page_size()).step(step).build();
+                        let fresh = DemandRegion::builder(PAGES * page_size())
+                            .engine(engines[round / 2 % engines.len()])
+                            .step(step)
+                            .build();
                         *region.lock().unwrap() = Some(std::sync::Arc::new(fresh.unwrap()));
                     }
                     barrier.wait();
@@ -60,11 +66,13 @@ fn a_limit_that_all_of_them_race_for_is_reached_exactly_and_never_exceeded() {
     const PAGES: usize = 64;
     const ALLOWED: usize = 29;
     let rounds = if cfg!(any(miri, pagewise_model)) { 5 } else { 200 };
+    let engines = common::engines();
     for round in 0..rounds {
         let step = [CommitStep::page(), CommitStep::adaptive(), CommitStep::fixed(5 * page_size())];
         let budget = Budget::new(ALLOWED * page_size());
         let region = DemandRegion::builder(PAGES * page_size())
             .budget(budget.clone())
+            .engine(engines[round / 3 % engines.len()])
             .step(step[round % 3])
             .build()
             .unwrap();
@@ -104,8 +112,10 @@ fn a_limit_that_all_of_them_race_for_is_reached_exactly_and_never_exceeded() {
 #[test]
 fn threads_commit_explicitly_while_others_fault() {
     const PAGES: usize = 256;
-    for _ in 0..if cfg!(any(miri, pagewise_model)) { 2 } else { 50 } {
-        let region = DemandRegion::builder(PAGES * page_size()).build().unwrap();
+    let engines = common::engines();
+    for round in 0..if cfg!(any(miri, pagewise_model)) { 2 } else { 60 } {
+        let engine = engines[round % engines.len()];
+        let region = DemandRegion::builder(PAGES * page_size()).engine(engine).build().unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let region = &region;

@@ -8,6 +8,7 @@ use pagewise::{Arena, ConcurrentVec, PageVec, PushError, page_vec};
 /// Is `$type: $trait`? (An inherent constant shadows that of a trait that all types have.)
 macro_rules! is {
     ($type:ty: $($trait:tt)+) => {{
+        #[allow(dead_code)]
         trait Otherwise { const IS: bool = false; }
         impl<T: ?Sized> Otherwise for T {}
         struct Question<T: ?Sized>(std::marker::PhantomData<T>);

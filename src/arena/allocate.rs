@@ -196,30 +196,37 @@ impl Arena {
         elements: impl IntoIterator<Item = T>,
     ) -> Result<&mut [T], Error> {
         let mut start = self.bump(Layout::array::<T>(0).expect("a layout of nothing"))?.cast::<T>();
-        let mut len = 0;
+        let (mut len, mut room) = (0, 0);
         for element in elements {
-            // SAFETY: one past the last element, inside the arena or at its end.
-            let end = unsafe { start.add(len) };
-            if end.as_ptr().addr() != self.next.get() {
-                start = self.move_to_end(start, len)?;
+            if len == room {
+                (start, room) = self.one_more(start, len)?;
             }
-            // Behind the last element, which is the last allocation: aligned without a gap.
-            let slot = self.bump(Layout::new::<T>())?.cast::<T>();
-            // SAFETY: new memory for one element.
-            unsafe { slot.write(element) };
+            // SAFETY: there is room for one more, which is nobody else's.
+            unsafe { start.add(len).write(element) };
             len += 1;
+        }
+        let behind = |count: usize| start.as_ptr().addr() + count * size_of::<T>();
+        if behind(room) == self.next.get() {
+            self.move_back(behind(len));
         }
         // SAFETY: so many were written, next to one another, and nobody else has them.
         Ok(unsafe { slice::from_raw_parts_mut(start.as_ptr(), len) })
     }
 
-    /// Somebody allocated behind the elements: they go on behind that.
-    #[cold]
-    fn move_to_end<T>(&self, start: NonNull<T>, len: usize) -> Result<NonNull<T>, Error> {
-        let slots = self.try_alloc_slice_uninit::<T>(len)?;
-        // SAFETY: initialised elements, which move to new memory of the same length.
+    /// Makes room behind `len` elements that fill theirs: in place, or where somebody has allocated
+    /// behind them, in another place, twice as large.
+    fn one_more<T>(&self, start: NonNull<T>, len: usize) -> Result<(NonNull<T>, usize), Error> {
+        let end = start.as_ptr().addr() + len * size_of::<T>();
+        if end == self.next.get() {
+            // Aligned already: no gap can come between.
+            self.bump(Layout::new::<T>())?;
+            return Ok((start, len + 1));
+        }
+        let slots = self.try_alloc_slice_uninit::<T>((2 * len).max(4))?;
+        // SAFETY: initialised elements, which move to new, larger memory.
         unsafe { ptr::copy_nonoverlapping(start.as_ptr(), slots.as_mut_ptr().cast(), len) };
-        Ok(NonNull::from(slots).cast())
+        let room = slots.len();
+        Ok((NonNull::from(slots).cast(), room))
     }
 
     /// Allocates bytes of a layout, not initialised.

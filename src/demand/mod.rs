@@ -11,7 +11,7 @@ use crate::error::{Bytes, Error};
 use crate::fault::{self, Fault, Outcome, Refusal, RefusalReason, Registered, Stopped};
 use crate::page::byte_range;
 use crate::page_map::PageMap;
-use crate::reservation::{Reservation, ReservationBuilder, ServeError, Served};
+use crate::reservation::{Mechanism, Reservation, ReservationBuilder, ServeError, Served};
 use crate::{HugePages, os};
 
 #[cfg(feature = "zerocopy")]
@@ -119,6 +119,11 @@ pub enum Engine {
     /// and take no mappings of their own; the system's commit charge counts whole windows, until all
     /// pages of a window are decommitted. (Limits, budgets and `committed` count pages, as always.)
     Guard,
+    /// `userfaultfd` (Linux 5.11, where it is allowed; never chosen by itself). Scattered pages are
+    /// cheapest, and take no mappings. Committed pages are resident at once, and the system's commit
+    /// charge counts none of them. A fork takes time in proportion to what was ever touched; one by a
+    /// bare `clone`, past the C library, leaves the child without limits.
+    UserFault,
 }
 
 impl DemandRegion {
@@ -570,20 +575,24 @@ impl DemandRegionBuilder {
         if !cfg!(any(miri, pagewise_model)) {
             fault::install()?;
         }
-        let reservation = match self.engine {
-            Engine::Protect => self.reservation,
+        let mechanism = match self.engine {
+            Engine::Protect => Mechanism::Protect,
             Engine::Guard if !os::guards_work() => {
                 return Err(Error::Unsupported {
                     what: "the guard engine: it needs Linux 6.13; `Engine::Auto` takes what there is",
                 });
             }
-            Engine::Guard => self.reservation.guard_markers(),
-            Engine::Auto if self.reservation.wants_guard_markers() => {
-                self.reservation.guard_markers()
+            Engine::Guard => Mechanism::Guard,
+            Engine::UserFault if self.reservation.wants_explicit_huge_pages() => {
+                return Err(Error::Unsupported {
+                    what: "explicit huge pages by the userfault engine",
+                });
             }
-            Engine::Auto => self.reservation,
-        }
-        .build()?;
+            Engine::UserFault => Mechanism::UserFault,
+            Engine::Auto if self.reservation.wants_guard_markers() => Mechanism::Guard,
+            Engine::Auto => Mechanism::Protect,
+        };
+        let reservation = self.reservation.mechanism(mechanism).build()?;
         let block = reservation.page().page_of(reservation.huge_page_size());
         let start = reservation.as_ptr().addr();
         let registered =

@@ -4,10 +4,12 @@ use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::{Attributes, Cause, OsError, Residency, unix};
+use super::{Attributes, Cause, OsError, unix};
 
+pub(crate) use unix::residency_by_mincore as residency;
 pub(crate) use unix::{
-    commit, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr, yield_now,
+    commit, discard, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr,
+    yield_now,
 };
 
 /// Prefaulting writes to each page.
@@ -42,18 +44,6 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
     unsafe { unix::map_over(start, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::empty()) }
 }
 
-/// `MADV_FREE`. [`madvise(2)`](https://man.freebsd.org/cgi/man.cgi?query=madvise)
-///
-/// # Safety
-/// See the contract of [`os`](super).
-pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    // SAFETY: the caller gives up the contents.
-    match unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_FREE) } {
-        0 => Ok(()),
-        _ => Err(OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))),
-    }
-}
-
 /// # Safety
 /// See the contract of [`os`](super); the pages are writable.
 pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
@@ -81,12 +71,4 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
         libc::EINVAL | libc::EOPNOTSUPP => Cause::Unsupported,
         _ => Cause::Other,
     }
-}
-
-pub(crate) fn residency(
-    start: NonNull<u8>,
-    len: usize,
-    each: &mut dyn FnMut(usize, usize, Residency),
-) -> Result<(), OsError> {
-    unix::residency_by_mincore(start, len, each)
 }

@@ -3,14 +3,16 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::{Attributes, Cause, HugePages, OsError, Residency, unix};
 
 pub(crate) use unix::{
-    commit, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr, yield_now,
+    commit, discard, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr,
+    yield_now,
 };
 
 /// Prefaulting is a system call that needs no access rights of its own.
@@ -57,19 +59,6 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
             Err(rustix::io::Errno::INVAL) => advise(start, len, MADV_DONTNEED_LOCKED),
             other => Ok(other?),
         }
-    }
-}
-
-/// `MADV_FREE`: the kernel takes the pages when it needs them.
-///
-/// # Safety
-/// See the contract of [`os`](super).
-pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    // SAFETY: the caller gives up the contents.
-    match unsafe { advise(start, len, libc::MADV_FREE) } {
-        // Locked memory stays as it is, which is a valid reading of "indeterminate".
-        Err(OsError(libc::EINVAL)) => Ok(()),
-        other => other,
     }
 }
 
@@ -134,6 +123,97 @@ pub(crate) fn guards_work() -> bool {
     })
 }
 
+/// The process's userfaultfd, opened by the first region that wants one; -1 before, and in the child of
+/// a fork, where the parent's would work on the parent's memory.
+static USERFAULT: AtomicI32 = AtomicI32::new(-1);
+
+/// Makes pages of a range that are missing raise SIGBUS instead of becoming zeros, and the range
+/// accessible: `userfaultfd` with `UFFD_FEATURE_SIGBUS`, for faults of user code only, which needs no
+/// privilege (Linux 5.11). [`userfaultfd(2)`](https://man7.org/linux/man-pages/man2/userfaultfd.2.html)
+///
+/// # Safety
+/// See the contract of [`os`](super); nothing in the range was ever touched.
+pub(crate) unsafe fn userfault_register(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    const REGISTER: u32 = 0xc020_aa00;
+    const MISSING: u64 = 1;
+    let file = userfault()?;
+    let mut arguments = [start.as_ptr().addr() as u64, len as u64, MISSING, 0];
+    // SAFETY: the arguments are start, length, mode and room for an answer, as the kernel has them.
+    unsafe {
+        commit(start, len)?;
+        check(libc::ioctl(file, REGISTER as _, arguments.as_mut_ptr()))
+    }
+}
+
+fn userfault() -> Result<i32, OsError> {
+    const API: u32 = 0xc018_aa3f;
+    const VERSION: u64 = 0xaa;
+    const FEATURE_SIGBUS: u64 = 1 << 7;
+    const USER_MODE_ONLY: i32 = 1;
+    static OPENING: Mutex<()> = Mutex::new(());
+    let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = USERFAULT.load(Ordering::Acquire);
+    if known >= 0 {
+        return Ok(known);
+    }
+    let mut api = [VERSION, FEATURE_SIGBUS, 0];
+    // SAFETY: a new file descriptor, asked for one feature with the structure that the kernel has.
+    unsafe {
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | USER_MODE_ONLY;
+        let file = libc::syscall(libc::SYS_userfaultfd, flags) as i32;
+        check(file.min(0))?;
+        if let Err(error) = check(libc::ioctl(file, API as _, api.as_mut_ptr())) {
+            libc::close(file);
+            return Err(error);
+        }
+        USERFAULT.store(file, Ordering::Release);
+        Ok(file)
+    }
+}
+
+/// Gives missing pages of a registered range to it, as zeros (`UFFDIO_COPY`: pages that are only mapped
+/// to the shared zero page would fault again). A page that is there is left alone. May fail with a
+/// prefix done. Async-signal-safe.
+///
+/// # Safety
+/// See the contract of [`os`](super); the range was [registered](userfault_register).
+pub(crate) unsafe fn userfault_commit(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    const COPY: u32 = 0xc028_aa03;
+    const BATCH: usize = 64 << 10;
+    #[repr(align(65536))]
+    struct Zeros(#[allow(dead_code)] [u8; BATCH]);
+    static ZEROS: Zeros = Zeros([0; BATCH]);
+    let (file, page) = (USERFAULT.load(Ordering::Acquire), page_size());
+    let mut done = 0;
+    while done < len {
+        let to = start.as_ptr().addr() + done;
+        let from = (&raw const ZEROS).addr();
+        let count = (len - done).min(BATCH);
+        let mut arguments = [to as u64, from as u64, count as u64, 0, 0];
+        // SAFETY: target, source, length, mode and room for the number of bytes, as the kernel has them.
+        match check(unsafe { libc::ioctl(file, COPY as _, arguments.as_mut_ptr()) }) {
+            Ok(()) => done += count,
+            Err(OsError(libc::EEXIST)) => done += page,
+            Err(OsError(libc::EAGAIN)) => done += (arguments[4] as i64).max(0) as usize,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// In the child of a fork. Async-signal-safe.
+pub(crate) fn userfault_forget() {
+    let file = USERFAULT.swap(-1, Ordering::AcqRel);
+    if file >= 0 {
+        // SAFETY: the child's copy, which nobody uses any more.
+        unsafe { libc::close(file) };
+    }
+}
+
+fn check(result: i32) -> Result<(), OsError> {
+    if result >= 0 { Ok(()) } else { Err(unix::last_error()) }
+}
+
 /// Whether the system promises no more than it has (`vm.overcommit_memory` is 2), asked once.
 pub(crate) fn commits_strictly() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
@@ -148,19 +228,17 @@ unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> Result<(), OsEr
     // SAFETY: the caller's promise.
     match unsafe { libc::madvise(start.as_ptr().cast(), len, advice) } {
         0 => Ok(()),
-        _ => Err(last_error()),
+        _ => Err(unix::last_error()),
     }
 }
 
-fn last_error() -> OsError {
-    OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
-}
-
+/// Not by way of `io::Error`, whose destructor could free memory: the fault handler comes here.
 fn map_flags(attributes: &Attributes) -> MapFlags {
-    match attributes.huge_pages {
+    let huge = match attributes.huge_pages {
         HugePages::Explicit => MapFlags::HUGETLB,
         HugePages::System | HugePages::Transparent => MapFlags::empty(),
-    }
+    };
+    if attributes.charged { huge } else { huge | MapFlags::NORESERVE }
 }
 
 /// Huge page advice, core dump exclusion and name belong to a mapping: new mappings lack them.
@@ -297,7 +375,7 @@ fn scan(
         // SAFETY: the arguments are as the kernel lays them out, and `regions` outlives the call.
         let found = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN as _, &raw mut arguments) };
         if found < 0 {
-            return Err(last_error());
+            return Err(unix::last_error());
         }
         for region in &regions[..found as usize] {
             let residency = Residency {

@@ -4,10 +4,12 @@ use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::{Attributes, Cause, OsError, Residency, unix};
+use super::{Attributes, Cause, OsError, unix};
 
+pub(crate) use unix::residency_by_mincore as residency;
 pub(crate) use unix::{
-    commit, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr, yield_now,
+    commit, discard, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr,
+    yield_now,
 };
 
 /// Prefaulting writes to each page.
@@ -41,19 +43,6 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
     unsafe { unix::map_over(start, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::empty()) }
 }
 
-/// `MADV_FREE`. (`MADV_FREE_REUSABLE` would lower the footprint at once, but raise it again only
-/// for callers that announce reuse, which a plain write does not.)
-///
-/// # Safety
-/// See the contract of [`os`](super).
-pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    // SAFETY: the caller gives up the contents.
-    match unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_FREE) } {
-        0 => Ok(()),
-        _ => Err(OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))),
-    }
-}
-
 /// `MADV_WILLNEED`, a hint; then one write that changes nothing to each page.
 ///
 /// # Safety
@@ -77,12 +66,4 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
         libc::EINVAL | libc::ENOTSUP => Cause::Unsupported,
         _ => Cause::Other,
     }
-}
-
-pub(crate) fn residency(
-    start: NonNull<u8>,
-    len: usize,
-    each: &mut dyn FnMut(usize, usize, Residency),
-) -> Result<(), OsError> {
-    unix::residency_by_mincore(start, len, each)
 }

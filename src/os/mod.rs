@@ -60,11 +60,11 @@ pub use imp::refuse_commits_after;
 pub(crate) use imp::*;
 
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
-pub(crate) use no_guards::*;
+pub(crate) use linux_only::*;
 
-/// For systems without guard markers.
+/// For systems without guard markers and userfaultfd.
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
-mod no_guards {
+mod linux_only {
     use std::ptr::NonNull;
 
     use super::OsError;
@@ -84,6 +84,20 @@ mod no_guards {
     pub(crate) unsafe fn populate_for_reading(_: NonNull<u8>, _: usize) -> Result<(), OsError> {
         Err(OsError(0))
     }
+
+    /// # Safety
+    /// None.
+    pub(crate) unsafe fn userfault_register(_: NonNull<u8>, _: usize) -> Result<(), OsError> {
+        Err(OsError(0))
+    }
+
+    /// # Safety
+    /// None.
+    pub(crate) unsafe fn userfault_commit(_: NonNull<u8>, _: usize) -> Result<(), OsError> {
+        Err(OsError(0))
+    }
+
+    pub(crate) fn userfault_forget() {}
 
     /// # Safety
     /// None.
@@ -158,10 +172,13 @@ pub(crate) struct Attributes {
     pub(crate) huge_pages: HugePages,
     pub(crate) dump: bool,
     pub(crate) name: Option<CString>,
+    /// Whether accessible pages count against the system's commit limit.
+    pub(crate) charged: bool,
 }
 
 impl Attributes {
-    pub(crate) const PLAIN: Self = Self { huge_pages: HugePages::System, dump: true, name: None };
+    pub(crate) const PLAIN: Self =
+        Self { huge_pages: HugePages::System, dump: true, name: None, charged: true };
 }
 
 /// What is known of one page: see [`PageState`](crate::PageState).

@@ -14,12 +14,14 @@ impl From<rustix::io::Errno> for OsError {
     }
 }
 
-/// `sysconf(_SC_PAGESIZE)`, or the auxiliary vector: asked once.
+/// `sysconf(_SC_PAGESIZE)`, which is async-signal-safe, asked once. (The auxiliary vector knows it, too,
+/// but looking for that may allocate, and the fault handler comes here.)
 pub(crate) fn page_size() -> usize {
     static SIZE: AtomicUsize = AtomicUsize::new(0);
     match SIZE.load(Ordering::Relaxed) {
         0 => {
-            let size = rustix::param::page_size();
+            // SAFETY: has no preconditions; every system knows its page size.
+            let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
             SIZE.store(size, Ordering::Relaxed);
             size
         }
@@ -132,6 +134,26 @@ unsafe fn change_access(
     Ok(())
 }
 
+/// `MADV_FREE`: the kernel takes the pages when it needs them. Locked memory stays as it is, which is a
+/// valid reading of "indeterminate". [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+    // SAFETY: the caller gives up the contents.
+    match unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_FREE) } {
+        0 => Ok(()),
+        _ => match last_error() {
+            OsError(libc::EINVAL) => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+pub(super) fn last_error() -> OsError {
+    OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}
+
 /// `mlock`. [`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html)
 ///
 /// # Safety
@@ -173,7 +195,7 @@ pub(crate) fn write_stderr(text: &[u8]) {
 
 /// Residency by `mincore`, for systems that have nothing better.
 /// [`mincore(2)`](https://man.freebsd.org/cgi/man.cgi?query=mincore)
-pub(super) fn residency_by_mincore(
+pub(crate) fn residency_by_mincore(
     start: NonNull<u8>,
     len: usize,
     each: &mut dyn FnMut(usize, usize, super::Residency),
@@ -188,7 +210,7 @@ pub(super) fn residency_by_mincore(
             libc::mincore(start.as_ptr().byte_add(batch).cast(), bytes, states.as_mut_ptr().cast())
         };
         if result != 0 {
-            return Err(OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)));
+            return Err(last_error());
         }
         for (page_index, &state) in states[..bytes / page].iter().enumerate() {
             if state & 1 != 0 {

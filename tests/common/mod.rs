@@ -127,6 +127,20 @@ fn no_core_dump() {
 #[cfg(not(unix))]
 fn no_core_dump() {}
 
+/// Every engine that works here, for tests of what all of them promise. Says which do not.
+pub fn engines() -> Vec<pagewise::Engine> {
+    use pagewise::Engine;
+    let works = |&engine: &Engine| match pagewise::DemandRegion::builder(1).engine(engine).build() {
+        Ok(_) => true,
+        Err(pagewise::Error::Unsupported { what }) => {
+            not_here(what);
+            false
+        }
+        Err(error) => panic!("{engine:?}: {error}"),
+    };
+    [Engine::Protect, Engine::Guard, Engine::UserFault].into_iter().filter(works).collect()
+}
+
 /// A region in which every fault commits one page.
 pub fn page_by_page(pages: usize) -> pagewise::DemandRegion {
     pagewise::DemandRegion::builder(pages * pagewise::page_size())

@@ -1,0 +1,166 @@
+//! Programs that crash, crash as they would without pagewise; a plain access that is refused says why
+//! in one line first.
+#![cfg(not(pagewise_model))]
+
+mod common;
+
+use common::{Ended, each_in_a_process, page_by_page, peek, poke};
+use pagewise::{DemandRegion, page_size};
+
+/// The death of a program that accesses what it must not.
+#[track_caller]
+fn by_access_violation(ended: &Ended) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::ExitStatusExt;
+        let signal = ended.status.signal().or(ended.status.code().map(|code| code - 128));
+        // macOS has SIGBUS for protected memory.
+        assert!(matches!(signal, Some(libc::SIGSEGV | libc::SIGBUS)), "{ended:#?}");
+        assert!(signal == Some(libc::SIGSEGV) || cfg!(target_vendor = "apple"), "{ended:#?}");
+    }
+    #[cfg(windows)]
+    assert_eq!(ended.status.code(), Some(0xc000_0005_u32 as i32), "{ended:#?}");
+}
+
+fn touch_null() {
+    let null: *const u8 = std::ptr::without_provenance(8);
+    std::hint::black_box(peek(std::hint::black_box(null)));
+}
+
+#[test]
+fn a_null_access_dies_the_same_with_and_without_a_region() {
+    const CASES: &[(&str, fn())] = &[
+        ("no region was ever there", touch_null),
+        ("a region is there", || {
+            let region = page_by_page(2);
+            poke(region.as_ptr(), 1);
+            touch_null();
+        }),
+        ("a region was there", || {
+            drop(page_by_page(2));
+            touch_null();
+        }),
+        ("a write", || {
+            let _region = page_by_page(2);
+            poke(std::hint::black_box(std::ptr::without_provenance_mut(8)), 1);
+        }),
+        ("memory that was released", || {
+            let region = page_by_page(2);
+            let at = region.as_ptr();
+            poke(at, 1);
+            drop(region);
+            poke(at, 1);
+        }),
+        ("behind the end", || {
+            let region = DemandRegion::builder(2 * page_size()).guard_pages(1).build().unwrap();
+            poke(region.as_ptr().wrapping_add(2 * page_size()), 1);
+        }),
+        ("before the start", || {
+            let region = DemandRegion::builder(2 * page_size()).guard_pages(1).build().unwrap();
+            poke(region.as_ptr().wrapping_sub(1), 1);
+        }),
+        ("in a thread", || {
+            let _region = page_by_page(2);
+            std::thread::spawn(touch_null).join().unwrap();
+        }),
+    ];
+    each_in_a_process(
+        "a_null_access_dies_the_same_with_and_without_a_region",
+        CASES,
+        |case, ended| {
+            eprintln!("{case}");
+            by_access_violation(&ended);
+            assert_eq!(ended.diagnostics(), [""; 0]);
+        },
+    );
+}
+
+/// A jump into a region is no reason to commit memory there.
+#[test]
+fn a_jump_into_a_region_dies_at_once() {
+    const CASES: &[(&str, fn())] = &[("a jump", || {
+        let region = page_by_page(2);
+        // SAFETY: no: this is a wild jump, and ends the process.
+        let wild: extern "C" fn() = unsafe { std::mem::transmute(region.as_ptr()) };
+        wild();
+    })];
+    each_in_a_process("a_jump_into_a_region_dies_at_once", CASES, |_, ended| {
+        by_access_violation(&ended);
+        assert_eq!(ended.diagnostics(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_refused_plain_access_says_why_and_dies_of_it() {
+    const CASES: &[(&str, fn())] = &[
+        ("a write past the limit", || {
+            let builder = DemandRegion::builder(8 * page_size()).limit(page_size());
+            let mut region = builder.step(pagewise::CommitStep::page()).build().unwrap();
+            region.as_mut_slice()[0] = 1;
+            region.as_mut_slice()[3 * page_size() + 5] = 1;
+        }),
+        ("a read past the limit", || {
+            let region = DemandRegion::builder(8 * page_size()).limit(0).build().unwrap();
+            std::hint::black_box(region.as_slice()[3 * page_size() + 5]);
+        }),
+        ("a write past a shared limit", || {
+            let budget = pagewise::Budget::new(0);
+            let builder = DemandRegion::builder(8 * page_size()).budget(budget);
+            builder.build().unwrap().as_mut_slice()[3 * page_size() + 5] = 1;
+        }),
+        ("in a thread", || {
+            let region = DemandRegion::builder(8 * page_size()).limit(0).build().unwrap();
+            let touch = move || std::hint::black_box(region.as_slice()[3 * page_size() + 5]);
+            std::thread::spawn(touch).join().unwrap();
+        }),
+    ];
+    each_in_a_process("a_refused_plain_access_says_why_and_dies_of_it", CASES, |case, ended| {
+        eprintln!("{case}: {}", ended.stderr);
+        by_access_violation(&ended);
+        let lines = ended.diagnostics();
+        assert_eq!(lines.len(), 1, "{ended:#?}");
+        assert!(lines[0].contains(&format!("offset {:#x} ", 3 * page_size() + 5)), "{lines:?}");
+        assert!(
+            lines[0].contains("limit of ") && lines[0].contains("read/write/fill"),
+            "{lines:?}"
+        );
+    });
+}
+
+/// The process has something to say while it dies: the line is all that is written.
+#[test]
+#[cfg(unix)]
+fn a_closed_stderr_changes_nothing() {
+    const CASES: &[(&str, fn())] = &[("closed", || {
+        let region = DemandRegion::builder(page_size()).limit(0).build().unwrap();
+        // SAFETY: nobody needs it any more.
+        unsafe { libc::close(2) };
+        poke(region.as_ptr(), 1);
+    })];
+    each_in_a_process("a_closed_stderr_changes_nothing", CASES, |_, ended| {
+        by_access_violation(&ended);
+    });
+}
+
+#[test]
+#[cfg(windows)]
+fn a_stack_overflow_keeps_its_exit_code() {
+    #[inline(never)]
+    fn overflow(depth: usize) -> usize {
+        let frame = std::hint::black_box([depth; 512]);
+        if depth == usize::MAX { 0 } else { overflow(depth + 1) + frame[depth % 512] }
+    }
+    const CASES: &[(&str, fn())] = &[
+        ("without a region", || {
+            std::hint::black_box(overflow(0));
+        }),
+        ("with a region", || {
+            let region = page_by_page(2);
+            poke(region.as_ptr(), 1);
+            std::hint::black_box(overflow(0));
+        }),
+    ];
+    each_in_a_process("a_stack_overflow_keeps_its_exit_code", CASES, |case, ended| {
+        assert_eq!(ended.status.code(), Some(0xc000_00fd_u32 as i32), "{case}: {ended:#?}");
+    });
+}

@@ -1,0 +1,172 @@
+//! What the engines must not differ in, where their mechanisms do: large regions, windows that open and
+//! close, patterns that make many mappings.
+#![cfg(not(any(miri, pagewise_model)))]
+
+use pagewise::{CommitStep, DemandRegion, Engine, Error, HugePages, page_size};
+
+mod common;
+
+fn region(engine: Engine, len: usize) -> DemandRegion {
+    DemandRegion::builder(len).engine(engine).step(CommitStep::page()).build().unwrap()
+}
+
+/// Large enough for many windows.
+const LEN: usize = 64 << 20;
+
+#[test]
+fn decommitted_pages_read_zero_again_and_their_neighbours_keep_what_they_hold() {
+    let page = page_size();
+    for engine in common::engines() {
+        let mut region = region(engine, LEN);
+        let pages = LEN / page;
+        for index in (0..pages).step_by(3) {
+            region.write(index * page + 5, &[index as u8 | 1]).unwrap();
+        }
+        assert_eq!(region.committed(), pages.div_ceil(3) * page, "{engine:?}");
+        // Across several windows, with ragged ends.
+        let (from, to) = (pages / 5, pages / 2 + 7);
+        region.decommit(from * page..to * page).unwrap();
+        let kept = (0..pages).step_by(3).filter(|index| !(from..to).contains(index)).count();
+        assert_eq!(region.committed(), kept * page, "{engine:?}");
+        for index in (0..pages).step_by(3) {
+            let mut byte = [9];
+            region.read(index * page + 5, &mut byte).unwrap();
+            let expected = if (from..to).contains(&index) { 0 } else { index as u8 | 1 };
+            assert_eq!(byte, [expected], "{engine:?}, page {index}");
+        }
+        region.decommit(..).unwrap();
+        assert_eq!((region.committed(), region.page_map().unwrap().committed()), (0, 0));
+        region.fill(.., 3).unwrap();
+        assert!(region.as_slice().iter().all(|&byte| byte == 3), "{engine:?}");
+    }
+}
+
+#[test]
+fn explicit_commits_over_touched_pages_and_windows_keep_everything() {
+    let page = page_size();
+    for engine in common::engines() {
+        let mut region = region(engine, LEN);
+        for index in [0, 1, 511, 512, 513, 2000, 5000] {
+            region.write(index * page, &[7]).unwrap();
+        }
+        let faults = region.stats().faults;
+        region.commit(page..LEN - page).unwrap();
+        region.commit(..).unwrap();
+        assert_eq!(region.committed(), LEN, "{engine:?}");
+        let touched = region.as_slice().iter().step_by(page).filter(|&&byte| byte == 7).count();
+        assert_eq!(touched, 7, "{engine:?}");
+        assert_eq!(region.stats().faults, faults, "{engine:?}: what is committed does not fault");
+    }
+}
+
+#[test]
+fn a_limit_holds_to_the_page_in_every_order() {
+    let page = page_size();
+    for engine in common::engines() {
+        for stride in [1, 7, 1021] {
+            let mut region = DemandRegion::builder(LEN)
+                .engine(engine)
+                .step(CommitStep::page())
+                .limit(100 * page)
+                .build()
+                .unwrap();
+            for step in 0..100 {
+                region.write(step * stride % (LEN / page) * page, &[step as u8 | 1]).unwrap();
+            }
+            let beyond = 100 * stride % (LEN / page) * page;
+            let refused = region.write(beyond, &[1]).unwrap_err();
+            assert_eq!((refused.copied, refused.refused.offset), (0, beyond), "{engine:?}");
+            assert_eq!(region.committed(), 100 * page);
+            region.decommit(..page).unwrap();
+            region.write(beyond, &[1]).unwrap();
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn scattered_pages_take_few_mappings_where_the_engine_says_so() {
+    if common::emulated() {
+        return common::not_here("the mappings are the emulator's");
+    }
+    // Only those that begin inside: other tests map and unmap at the same time.
+    let mappings_of = |region: &DemandRegion| {
+        let inside = region.as_ptr() as usize..region.as_ptr() as usize + region.len();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines()
+            .filter_map(|line| usize::from_str_radix(line.split_once('-')?.0, 16).ok())
+            .filter(|start| inside.contains(start))
+            .count()
+    };
+    let page = page_size();
+    for engine in common::engines() {
+        let mut region = region(engine, 1 << 30);
+        for index in (0..1 << 30).step_by(page * 64) {
+            region.write(index, &[1]).unwrap();
+        }
+        let mappings = mappings_of(&region);
+        match engine {
+            Engine::Protect => assert!(mappings > 1000, "{mappings}: nothing was scattered"),
+            _ => assert!(mappings < 16, "{engine:?} took {mappings} mappings"),
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_region_of_a_terabyte_takes_scattered_pages_or_says_why_not() {
+    if common::address_space_is_dear() {
+        return common::not_here("a terabyte of address space");
+    }
+    let len = 1 << 40;
+    let mut region = DemandRegion::builder(len).step(CommitStep::page()).build().unwrap();
+    let mut state = 1_u64;
+    for _ in 0..2_000 {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let offset = state as usize % len;
+        region.write(offset, &[1]).unwrap();
+        assert_eq!(region.as_slice()[offset], 1);
+    }
+    let before = region.committed();
+    assert!(before >= 1_900 * page_size() && before <= 2_000 * page_size());
+    region.decommit(..).unwrap();
+    assert_eq!(region.committed(), 0);
+}
+
+#[test]
+fn engines_that_cannot_be_are_refused_clearly() {
+    for engine in [Engine::Guard, Engine::UserFault] {
+        match DemandRegion::builder(1).engine(engine).build() {
+            Ok(region) => drop(region),
+            Err(Error::Unsupported { what }) => assert!(what.contains("Engine::Auto"), "{what}"),
+            Err(error) => panic!("{engine:?}: {error}"),
+        }
+    }
+    let both = DemandRegion::builder(1 << 21)
+        .engine(Engine::UserFault)
+        .huge_pages(HugePages::Explicit)
+        .build();
+    assert!(matches!(both, Err(Error::Unsupported { .. })));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn huge_pages_come_when_they_are_asked_for_and_the_page_map_shows_them() {
+    let state = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    if common::emulated() || !state.as_ref().is_ok_and(|state| !state.contains("[never]")) {
+        return common::not_here("transparent huge pages");
+    }
+    let mut region =
+        DemandRegion::builder(64 << 20).huge_pages(HugePages::Transparent).build().unwrap();
+    region.fill(.., 1).unwrap();
+    let map = region.page_map().unwrap();
+    let huge = map.count(|state| state.huge);
+    if huge == 0 {
+        return common::not_here("huge pages in the page map, or free ones");
+    }
+    assert!(huge * 2 > map.pages(), "{huge} of {} pages are huge", map.pages());
+    let plain = DemandRegion::builder(64 << 20).build().unwrap();
+    plain.commit(..).unwrap();
+    assert_eq!(plain.page_map().unwrap().count(|state| state.huge), 0);
+}

@@ -1,0 +1,246 @@
+//! A child of a fork has the same regions: it faults, counts and is limited on its own.
+#![cfg(all(unix, not(pagewise_model)))]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use common::{in_a_process, page_by_page, peek, poke};
+use pagewise::{Budget, CommitStep, DemandRegion, Engine, page_size};
+
+/// Forks; the child runs `body`, which does nothing but async-signal-safe things, and says whether all
+/// was well.
+#[track_caller]
+fn forked(body: impl FnOnce() -> bool) {
+    // SAFETY: the child runs the body, and leaves.
+    match unsafe { libc::fork() } {
+        // SAFETY: leaves without running anything else of the program.
+        0 => unsafe { libc::_exit(i32::from(!body())) },
+        child if child > 0 => {
+            let mut status = 0;
+            // SAFETY: our own child.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0, "the child's status");
+        }
+        _ => panic!("fork: {}", std::io::Error::last_os_error()),
+    }
+}
+
+#[test]
+fn a_child_faults_on_its_own() {
+    for engine in common::engines() {
+        let builder = DemandRegion::builder(64 * page_size()).engine(engine);
+        let region = builder.step(CommitStep::page()).build().unwrap();
+        poke(region.as_ptr(), 1);
+        forked(|| {
+            let own = region.as_ptr().wrapping_add(9 * page_size());
+            poke(own, 2);
+            poke(region.as_ptr(), 3);
+            peek(own) == 2
+                && region.committed() == 2 * page_size()
+                && region.stats().faults == 2
+                && !pagewise::fault::is_displaced()
+        });
+        assert_eq!(peek(region.as_ptr()), 1);
+        assert_eq!((region.committed(), region.stats().faults), (page_size(), 1));
+    }
+}
+
+#[test]
+fn a_child_has_the_same_limit_with_what_is_left_of_it() {
+    for engine in common::engines() {
+        let budget = Budget::new(5 * page_size());
+        let builder = || {
+            DemandRegion::builder(64 * page_size())
+                .limit(4 * page_size())
+                .budget(budget.clone())
+                .step(CommitStep::page())
+                .engine(engine)
+        };
+        let (mut region, mut other) = (builder().build().unwrap(), builder().build().unwrap());
+        region.fill(..2 * page_size(), 1).unwrap();
+        // Reused by the child: each fork starts from here.
+        for _ in 0..3 {
+            forked(|| {
+                let copied = region.fill(.., 2).unwrap_err().copied;
+                let others = other.fill(.., 3).unwrap_err().copied;
+                copied == 4 * page_size()
+                    && others == page_size()
+                    && budget.used() == budget.limit()
+                    && region.decommit(..page_size()).is_ok()
+                    && other.fill(page_size()..2 * page_size(), 3).is_ok()
+            });
+        }
+        assert_eq!(budget.used(), 2 * page_size());
+        assert_eq!(region.fill(.., 2).unwrap_err().copied, 4 * page_size());
+        assert_eq!(other.fill(.., 2).unwrap_err().copied, page_size());
+    }
+}
+
+#[test]
+fn a_grandchild_too() {
+    let region = page_by_page(64);
+    poke(region.as_ptr(), 1);
+    forked(|| {
+        poke(region.as_ptr().wrapping_add(page_size()), 1);
+        forked(|| {
+            poke(region.as_ptr().wrapping_add(2 * page_size()), 1);
+            region.committed() == 3 * page_size()
+        });
+        true
+    });
+}
+
+/// Threads commit and decommit in windows of several pages, and note each word that they wrote where a
+/// child can see it. Whatever was noted before the fork must be there in the child, and the child's
+/// count must be what its pages say.
+#[test]
+fn a_fork_while_other_threads_fault_and_commit_loses_nothing() {
+    const NAME: &str = "a_fork_while_other_threads_fault_and_commit_loses_nothing";
+    in_a_process(NAME, || {
+        for engine in common::engines() {
+            fork_under_fire(engine);
+        }
+    })
+    .well();
+}
+
+const THREADS: usize = 3;
+const PAGES: usize = 4096;
+
+fn fork_under_fire(engine: Engine) {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    STOP.store(false, Relaxed);
+    let budget = Budget::new(usize::MAX);
+    let regions: Vec<DemandRegion> = (0..THREADS)
+        .map(|_| {
+            DemandRegion::builder(PAGES * page_size())
+                .budget(budget.clone())
+                .engine(engine)
+                .step(CommitStep::fixed(8 * page_size()))
+                .build()
+                .unwrap()
+        })
+        .collect();
+    // Two threads share each region: one runs ahead, so that the other writes to pages of a window
+    // which the first is still committing.
+    let noted: Vec<AtomicUsize> = (0..2 * THREADS).map(|_| AtomicUsize::new(0)).collect();
+    let rounds = if common::emulated() { 20 } else { 60 };
+    std::thread::scope(|scope| {
+        for (index, note) in noted.iter().enumerate() {
+            let start = regions[index / 2].as_ptr().addr();
+            scope.spawn(move || {
+                // Odd pages for one thread, even ones for the other.
+                for step in 0.. {
+                    if STOP.load(Relaxed) || step == PAGES / 2 {
+                        break;
+                    }
+                    let page = 2 * step + index % 2;
+                    let at = std::ptr::with_exposed_provenance_mut(start + page * page_size());
+                    poke(at, 0x5a);
+                    note.store(step + 1, Relaxed);
+                    if step % 8 == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        let mut done = 0;
+        while done < rounds {
+            done += 1;
+            let before: Vec<usize> = noted.iter().map(|note| note.load(Relaxed)).collect();
+            forked(|| {
+                let mut pages = 0;
+                for (index, &steps) in before.iter().enumerate() {
+                    let region = &regions[index / 2];
+                    for step in 0..steps {
+                        let page = 2 * step + index % 2;
+                        if peek(region.as_ptr().wrapping_add(page * page_size())) != 0x5a {
+                            return false;
+                        }
+                    }
+                    if index % 2 == 0 {
+                        // Nothing hangs, and the count goes up by what is new.
+                        let last = region.as_ptr().wrapping_add(region.len() - 1);
+                        poke(last, 1);
+                        pages += region.committed();
+                        if !region.committed().is_multiple_of(page_size())
+                            || region.committed() > region.len()
+                        {
+                            return false;
+                        }
+                    }
+                }
+                // What other threads had taken from the budget but not noted may stay taken.
+                let under_way = 2 * THREADS * 8 * page_size();
+                budget.used() >= pages && budget.used() <= pages + under_way
+            });
+        }
+        STOP.store(true, Relaxed);
+    });
+    let total: usize = regions.iter().map(|region| region.committed()).sum();
+    assert_eq!(budget.used(), total);
+}
+
+/// What the child counts as committed is what a map of its pages says.
+#[test]
+fn a_childs_count_is_what_its_pages_say() {
+    in_a_process("a_childs_count_is_what_its_pages_say", || {
+        let region = DemandRegion::builder(512 * page_size())
+            .step(CommitStep::fixed(4 * page_size()))
+            .build()
+            .unwrap();
+        let (start, stop) = (region.as_ptr().addr(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for page in (0..512).step_by(2) {
+                    if stop.load(Relaxed) {
+                        break;
+                    }
+                    poke(std::ptr::with_exposed_provenance_mut(start + page * page_size()), 1);
+                    std::thread::yield_now();
+                }
+            });
+            for _ in 0..20 {
+                // SAFETY: nobody else allocates for long: glibc lets a child allocate.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    let map = region.page_map().unwrap();
+                    let committed = map.runs().iter().filter(|run| run.state.committed);
+                    let counted: usize = committed.map(|run| run.count).sum();
+                    let same = counted * page_size() == region.committed();
+                    // SAFETY: leaves without running anything else.
+                    unsafe { libc::_exit(i32::from(!same)) };
+                }
+                let mut status = 0;
+                // SAFETY: our own child.
+                assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+                assert_eq!(status, 0);
+            }
+            stop.store(true, Relaxed);
+        });
+    })
+    .well();
+}
+
+/// `posix_spawn` and `exec` start from scratch: nothing of ours is left, and nothing waits.
+#[test]
+fn spawned_programs_are_unaffected() {
+    let region = page_by_page(64);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let touched = scope.spawn(|| {
+            let mut page = 0;
+            while !stop.load(Relaxed) && page < 64 {
+                poke(region.as_ptr().wrapping_add(page * page_size()), 1);
+                page += 1;
+            }
+        });
+        for _ in 0..8 {
+            let output = std::process::Command::new("/bin/sh").args(["-c", "echo fine"]).output();
+            assert_eq!(output.unwrap().stdout, b"fine\n");
+        }
+        stop.store(true, Relaxed);
+        touched.join().unwrap();
+    });
+}

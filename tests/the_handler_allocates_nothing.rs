@@ -1,0 +1,128 @@
+//! While a fault is being served, nobody allocates: an allocator that aborts then says so.
+//!
+//! A host's handler around ours marks the time, with the thread's number in a plain atomic: no
+//! thread-local state, which the handler must not touch either.
+#![cfg(all(target_os = "linux", not(pagewise_model)))]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
+
+use common::signals::*;
+use common::{in_a_process, page_by_page, poke};
+use pagewise::{CommitStep, DemandRegion, page_size};
+
+/// The thread that is serving a fault, or 0.
+static SERVING: AtomicI32 = AtomicI32::new(0);
+static SERVED: AtomicUsize = AtomicUsize::new(0);
+
+fn thread() -> i32 {
+    // SAFETY: a plain system call.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+struct Watched;
+
+impl Watched {
+    fn check() {
+        let serving = SERVING.load(SeqCst);
+        if serving != 0 && serving == thread() {
+            say("allocated while serving a fault");
+            // SAFETY: ends the process.
+            unsafe { libc::abort() };
+        }
+    }
+}
+
+// SAFETY: the system's allocator, watched.
+unsafe impl GlobalAlloc for Watched {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::check();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        Self::check();
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watched = Watched;
+
+extern "C" fn wraps(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    SERVING.store(thread(), SeqCst);
+    // SAFETY: the handler's own arguments.
+    let ours = unsafe { pagewise::fault::try_handle(signal, info, context) };
+    if MUST_ALLOCATE.load(SeqCst) != 0 {
+        drop(std::hint::black_box(Box::new(signal)));
+    }
+    SERVING.store(0, SeqCst);
+    SERVED.fetch_add(1, SeqCst);
+    if !ours {
+        // SAFETY: leaves at once.
+        unsafe { libc::_exit(77) };
+    }
+}
+
+static MUST_ALLOCATE: AtomicUsize = AtomicUsize::new(0);
+
+fn wrap() {
+    set_three(libc::SIGSEGV, wraps, libc::SA_ONSTACK, &[]);
+    set_three(libc::SIGBUS, wraps, libc::SA_ONSTACK, &[]);
+}
+
+#[test]
+fn no_way_through_the_handler_allocates() {
+    let ended = in_a_process("no_way_through_the_handler_allocates", || {
+        let region = |step| DemandRegion::builder(1 << 30).step(step).events(64).build().unwrap();
+        let steps = [CommitStep::page(), CommitStep::fixed(1 << 20), CommitStep::adaptive()];
+        let regions = steps.map(region);
+        // A page table of its own, made by its first fault.
+        let huge_len = if common::emulated() { 4 << 30 } else { 1 << 40 };
+        let huge = DemandRegion::new(huge_len).unwrap();
+        let mut none = DemandRegion::builder(1 << 20).limit(0).build().unwrap();
+        let mut expected = 0;
+        wrap();
+        for region in regions.iter().chain([&huge]) {
+            for page in 0..100 {
+                poke(
+                    region.as_ptr().wrapping_add(region.len() / 2 + page * 7 % 50 * page_size()),
+                    1,
+                );
+            }
+            expected += region.stats().faults as usize;
+        }
+        assert!(none.write(5, b"abc").is_err());
+        assert_eq!(SERVED.load(SeqCst), expected + 1);
+        // What the system refuses takes the way through the smaller batches.
+        let full = region(CommitStep::fixed(1 << 20));
+        let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a plain call with a valid limit.
+        unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) };
+        let mut byte = [0];
+        let refused = full.read(0, &mut byte).is_err();
+        assert!(refused || common::emulated());
+        // And the line about a plain access.
+        poke(none.as_ptr(), 1);
+    });
+    assert_eq!(ended.status.code(), Some(77), "{ended:#?}");
+    assert_eq!(ended.diagnostics().len(), 1);
+}
+
+/// The alarm works: a handler that allocates is caught.
+#[test]
+fn an_allocation_would_be_noticed() {
+    let ended = in_a_process("an_allocation_would_be_noticed", || {
+        let region = page_by_page(2);
+        wrap();
+        MUST_ALLOCATE.store(1, SeqCst);
+        poke(region.as_ptr(), 1);
+    });
+    ended.by_signal(libc::SIGABRT);
+    assert!(ended.stdout.contains("allocated while serving a fault"));
+}
