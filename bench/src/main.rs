@@ -6,6 +6,7 @@
 mod case;
 mod harness;
 mod plot;
+mod report;
 mod rivals;
 mod row;
 mod stats;
@@ -44,6 +45,9 @@ struct Options {
     /// Write charts (SVG) into this directory
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
+    /// Write tables between the marks of this Markdown file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Rounds of each case
     #[arg(long)]
     rounds: Option<usize>,
@@ -100,6 +104,10 @@ fn measure(options: &Options) -> Result<(), String> {
         plot::write(directory, &finished).map_err(failed)?;
     }
     let rows: Vec<_> = finished.iter().flat_map(row::rows).collect();
+    if let Some(document) = &options.report {
+        let failed = |error| format!("writing tables to {}: {error}", document.display());
+        report::update(document, &rows).map_err(failed)?;
+    }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?);
     } else {

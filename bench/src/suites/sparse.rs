@@ -28,7 +28,7 @@ fn cases() -> Vec<Case> {
             .rival("kernel demand paging, no reserve", scattered(1 << 40, 1, rivals::kernel)),
     );
     cases.push(
-        Case::new("mappings after 1,000,000 touches over 1 TiB", "mappings", mappings)
+        Case::new("mappings after the touches over 1 TiB", "mappings", mappings)
             .counted()
             .rival("40,000 mappings", |_| Sample::of(MOST_MAPPINGS as f64))
             .target(1.0, 1.0),
@@ -87,7 +87,7 @@ fn scatter(
 }
 
 fn mappings(size: Size) -> Sample {
-    let count = size.pick(1_000_000, 1_000_000, 2_000);
+    let count = touches(size);
     match scatter(1 << 40, count, 1, rivals::ours) {
         Ok(Scattered { mappings: Some(mappings), remark, .. }) => {
             Sample::of(mappings as f64).note(remark.unwrap_or_default())
