@@ -23,9 +23,11 @@ fn every_page_is_served_once_whoever_touches_it_first() {
     let engines = common::engines();
     let barrier = Barrier::new(THREADS);
     let region = std::sync::Mutex::new(None);
+    // Collected, since a thread that panics would leave the others waiting for it.
+    let wrong = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (barrier, region, engines) = (&barrier, &region, &engines);
+            let (barrier, region, engines, wrong) = (&barrier, &region, &engines, &wrong);
             scope.spawn(move || {
                 for round in 0..rounds {
                     if barrier.wait().is_leader() {
@@ -44,21 +46,25 @@ fn every_page_is_served_once_whoever_touches_it_first() {
                     let shared = region.lock().unwrap().clone().unwrap();
                     for page in order(thread, PAGES) {
                         let mut byte = [1];
-                        shared.read(page * page_size() + thread, &mut byte).unwrap();
-                        assert_eq!(byte, [0]);
+                        let result = shared.read(page * page_size() + thread, &mut byte);
+                        if result.is_err() || byte != [0] {
+                            wrong.lock().unwrap().push(format!("{page}: {byte:?}, {result:?}"));
+                        }
                     }
                     if barrier.wait().is_leader() {
                         let stats = shared.stats();
-                        assert_eq!(stats.committed, PAGES * page_size());
-                        assert_eq!(stats.refused, 0);
-                        if round % 2 == 0 {
-                            assert_eq!(stats.faults, PAGES as u64, "one fault a page");
+                        // With single pages, one fault for each.
+                        let exact = round % 2 == 1 || stats.faults == PAGES as u64;
+                        if !exact || stats.committed != PAGES * page_size() || stats.refused != 0 {
+                            wrong.lock().unwrap().push(format!("round {round}: {stats:?}"));
                         }
                     }
                 }
             });
         }
     });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
