@@ -1,5 +1,7 @@
 //! How much one fault commits.
 
+use std::num::NonZeroUsize;
+
 use crate::page::{PageRange, PageSize};
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -55,7 +57,7 @@ pub(super) struct StepPolicy {
     step: CommitStep,
     /// Pages of the aligned blocks in which the adaptive step commits: a huge page's worth where huge
     /// pages are asked for, since they come to no smaller piece.
-    block: usize,
+    block: NonZeroUsize,
     streams: [Stream; STREAMS],
     next: AtomicUsize,
 }
@@ -84,7 +86,12 @@ impl StepPolicy {
             low: AtomicUsize::new(NOWHERE),
             high: AtomicUsize::new(NOWHERE),
         });
-        Self { step, block: block.max(1), streams, next: AtomicUsize::new(0) }
+        Self {
+            step,
+            block: NonZeroUsize::new(block).unwrap_or(NonZeroUsize::MIN),
+            streams,
+            next: AtomicUsize::new(0),
+        }
     }
 
     /// The pages to commit for a fault at `page` of a region of `pages` pages.
@@ -98,8 +105,8 @@ impl StepPolicy {
             }
             Kind::Adaptive => {
                 let wanted = self.adaptive(page, pages, size);
-                let first = wanted.first() / self.block * self.block;
-                size.pages(first, wanted.end().next_multiple_of(self.block).min(pages))
+                let first = wanted.first() / self.block * self.block.get();
+                size.pages(first, wanted.end().next_multiple_of(self.block.get()).min(pages))
             }
         }
     }

@@ -104,23 +104,30 @@ pub(crate) unsafe fn populate_for_reading(start: NonNull<u8>, len: usize) -> Res
 }
 
 /// Whether guard markers work, tried once. By their effect, since an emulator may say yes to advice
-/// that it does not know.
+/// that it does not know. Async-signal-safe: threads that ask at once may both try, and none waits.
 pub(crate) fn guards_work() -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| {
-        let page = page_size();
-        let Ok(start) = reserve(page, page, &Attributes::PLAIN) else { return false };
-        // SAFETY: the page is our own, and committed before it is touched.
-        unsafe {
-            let works = commit(start, page).is_ok() && {
-                start.write(1);
-                guard_install(start, page).is_ok()
-                    && guard_remove(start, page).is_ok()
-                    && start.read() == 0
-            };
-            release(start, page).is_ok() && works
-        }
-    })
+    const YES: i32 = 1;
+    const NO: i32 = 2;
+    static ANSWER: AtomicI32 = AtomicI32::new(0);
+    if ANSWER.load(Ordering::Relaxed) == 0 {
+        ANSWER.store(if try_guards() { YES } else { NO }, Ordering::Relaxed);
+    }
+    ANSWER.load(Ordering::Relaxed) == YES
+}
+
+fn try_guards() -> bool {
+    let page = page_size();
+    let Ok(start) = reserve(page, page, &Attributes::PLAIN) else { return false };
+    // SAFETY: the page is our own, and committed before it is touched.
+    unsafe {
+        let works = commit(start, page).is_ok() && {
+            start.write(1);
+            guard_install(start, page).is_ok()
+                && guard_remove(start, page).is_ok()
+                && start.read() == 0
+        };
+        release(start, page).is_ok() && works
+    }
 }
 
 /// The process's userfaultfd, opened by the first region that wants one; -1 before, and in the child of

@@ -39,7 +39,11 @@ pub fn emulator() -> Option<String> {
 /// Whether qemu or Wine runs this test. Their address space is not free: they pay for every page that
 /// is reserved, so that tests reserve gigabytes there instead of terabytes.
 pub fn address_space_is_dear() -> bool {
-    emulator().is_some() || std::env::var_os("WINEPREFIX").is_some()
+    #[cfg(windows)]
+    if under_wine() {
+        return true;
+    }
+    emulator().is_some()
 }
 
 /// What a child that did all its work exits with: a child that ran nothing says 0.
@@ -110,6 +114,17 @@ fn start(test: &str, case: &str) -> Ended {
 /// Whether another machine's kernel is being imitated: signals are delivered by the emulator then.
 pub fn emulated() -> bool {
     emulator().is_some_and(|runner| runner.contains("qemu"))
+}
+
+/// Whether Wine stands in for Windows.
+#[cfg(windows)]
+pub fn under_wine() -> bool {
+    use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
+    // SAFETY: both names end with a zero, and ntdll is always loaded.
+    unsafe {
+        let ntdll = GetModuleHandleA(c"ntdll.dll".as_ptr().cast());
+        GetProcAddress(ntdll, c"wine_get_version".as_ptr().cast()).is_some()
+    }
 }
 
 /// Says aloud that something is not shown here.
