@@ -170,3 +170,30 @@ fn a_displacement_by_the_default_is_seen_and_undone() {
     })
     .well();
 }
+
+/// As CPython's faulthandler: says something, puts back what it saved, and sends the signal again.
+extern "C" fn reports_and_gives_up(signal: c_int) {
+    say("reported");
+    // SAFETY: stored before this handler was installed; a plain call with it.
+    unsafe {
+        let before = SAVED.0.lock().unwrap().assume_init();
+        libc::sigaction(signal, &before, ptr::null_mut());
+    }
+    send(signal);
+}
+
+#[test]
+fn a_host_that_gives_up_by_sending_the_signal_again_is_not_asked_again() {
+    let name = "a_host_that_gives_up_by_sending_the_signal_again_is_not_asked_again";
+    let ended = in_a_process(name, || {
+        let region = page_by_page(8);
+        SAVED.0.lock().unwrap().write(get(libc::SIGSEGV));
+        set_one(libc::SIGSEGV, reports_and_gives_up, libc::SA_NODEFER, &[]);
+        assert!(fault::is_displaced());
+        fault::reinstall().unwrap();
+        poke(region.as_ptr(), 1);
+        std::hint::black_box(peek(ptr::without_provenance(8)));
+    });
+    ended.by_signal(libc::SIGSEGV);
+    assert_eq!(ended.stdout.matches("reported").count(), 1, "{ended:#?}");
+}

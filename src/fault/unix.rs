@@ -307,11 +307,23 @@ struct Predecessor {
     /// Set when an `SA_RESETHAND` handler had its one call, or the predecessor itself went back to
     /// the default while it was called.
     is_default: AtomicBool,
+    /// The thread (as `pthread_self` names it) that it was called on last and has not returned from,
+    /// or 0; and where that thread's stack was.
+    called_on: AtomicUsize,
+    called_at: AtomicUsize,
+    /// It has sent itself the signal again, and is asked no more.
+    gave_up: AtomicBool,
 }
 
 impl Predecessor {
     const fn new() -> Self {
-        Self { action: UnsafeCell::new(MaybeUninit::uninit()), is_default: AtomicBool::new(false) }
+        Self {
+            action: UnsafeCell::new(MaybeUninit::uninit()),
+            is_default: AtomicBool::new(false),
+            called_on: AtomicUsize::new(0),
+            called_at: AtomicUsize::new(0),
+            gave_up: AtomicBool::new(false),
+        }
     }
 }
 
@@ -332,9 +344,11 @@ impl Predecessors {
     /// For the holder of [`changing`].
     fn push(&self, action: sigaction) -> Result<(), Error> {
         let count = self.count.load(Ordering::Relaxed);
-        if let Some((_, last)) = count.checked_sub(1).and_then(|last| self.get(last)) {
+        if let Some((entry, last)) = count.checked_sub(1).and_then(|last| self.get(last)) {
             // The same handler again: it has our place in its chain already.
             if last.sa_sigaction == action.sa_sigaction && action.sa_sigaction > libc::SIG_IGN {
+                entry.is_default.store(false, Ordering::Relaxed);
+                entry.gave_up.store(false, Ordering::Relaxed);
                 return Ok(());
             }
         }
@@ -369,28 +383,49 @@ unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let count = predecessors.count.load(Ordering::Acquire);
     // SAFETY: `info` is valid.
     let rounds = unsafe { Rounds::of(info, count) };
-    let predecessor = count.checked_sub(1 + rounds.done).and_then(|index| predecessors.get(index));
-    let Some((entry, action)) = predecessor else {
-        // Only possible before `install`: somebody calls our handler by hand.
-        return take_default(signal, info);
+    // SAFETY: has no preconditions.
+    let this_thread = unsafe { libc::pthread_self() } as usize;
+    // SAFETY: `info` is valid.
+    let was_sent = !unsafe { is_synchronous(&*info) };
+    let mut left = count.saturating_sub(rounds.done);
+    let (entry, action) = loop {
+        let Some((entry, action)) = left.checked_sub(1).and_then(|last| predecessors.get(last))
+        else {
+            // There is nobody (left) before us.
+            return take_default(signal, info);
+        };
+        // A handler may end by putting back what it saved, which is us where it once displaced us,
+        // and sending itself the signal again (CPython's faulthandler does): it means the one before.
+        // (One that left by a jump is not under way any more: the stack is above it again.)
+        let under_way = entry.called_on.load(Ordering::Relaxed) == this_thread
+            && context.addr() < entry.called_at.load(Ordering::Relaxed);
+        if was_sent && count > 1 && under_way {
+            entry.gave_up.store(true, Ordering::Relaxed);
+        }
+        if entry.gave_up.load(Ordering::Relaxed) {
+            left -= 1;
+            continue;
+        }
+        break (entry, action);
     };
     match action.sa_sigaction {
         libc::SIG_DFL => take_default(signal, info),
         _ if entry.is_default.load(Ordering::Relaxed) => take_default(signal, info),
         // The kernel lets nobody ignore a fault: the instruction would fault for ever.
-        // SAFETY: `info` is valid.
-        libc::SIG_IGN if unsafe { is_synchronous(&*info) } => take_default(signal, info),
+        libc::SIG_IGN if !was_sent => take_default(signal, info),
         libc::SIG_IGN => {}
         _ => {
             if action.sa_flags & libc::SA_RESETHAND != 0 {
                 entry.is_default.store(true, Ordering::Relaxed);
             }
             rounds.next();
+            entry.called_at.store(context.addr(), Ordering::Relaxed);
+            entry.called_on.store(this_thread, Ordering::Relaxed);
             // SAFETY: the action is a handler, with the signature that its flags say.
             unsafe { call(action, signal, info, context) };
+            entry.called_on.store(0, Ordering::Relaxed);
             rounds.back();
-            // SAFETY: `info` is valid.
-            if !unsafe { is_synchronous(&*info) } {
+            if was_sent {
                 keep_our_place(signal, entry);
             }
         }
