@@ -589,3 +589,98 @@ mod tests {
         assert!(!states.is_committed(0));
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::budget::{Account, Budget};
+    use loom::sync::Arc;
+
+    const PAGE: usize = 4096;
+
+    /// What a fault does: claim, take the account, publish.
+    fn serve(states: &PageStates, account: &Account, page: usize, size: PageSize) {
+        let wanted = size.pages(page, page + 1);
+        let Ok(Claim::Claimed(run)) = states.claim(page, wanted) else { return };
+        match account.take_exactly(run.len()) {
+            Ok(()) => states.unlock_committed(run),
+            Err(_) => states.unlock_reserved(run),
+        }
+    }
+
+    /// What an explicit decommit does: hold, publish, give back.
+    fn decommit(states: &PageStates, account: &Account, range: PageRange) {
+        states.lock(range).unwrap();
+        let bytes = states.count_committed(range) * PAGE;
+        states.mark_reserved(range);
+        account.give_back(bytes);
+        states.unlock(range);
+    }
+
+    fn check(
+        states: &PageStates,
+        account: &Account,
+        budget: &Budget,
+        size: PageSize,
+        pages: usize,
+    ) {
+        let committed = states.count_committed(size.pages(0, pages)) * PAGE;
+        assert_eq!((account.own().used(), budget.used()), (committed, committed));
+        assert!(budget.peak() <= budget.limit());
+        assert!((0..pages).all(|page| !states.is_held(page)));
+    }
+
+    /// Two faults for two pages, of which the budget has one: exactly one is granted.
+    #[test]
+    fn loom_a_limit_that_is_raced_for_is_exact() {
+        loom::model(|| {
+            let size = PageSize::of(PAGE);
+            let budget = Budget::new(PAGE);
+            let all = Arc::new((PageStates::new(2), Account::new(2 * PAGE, Some(budget.clone()))));
+            let other = loom::thread::spawn({
+                let all = all.clone();
+                move || serve(&all.0, &all.1, 1, size)
+            });
+            serve(&all.0, &all.1, 0, size);
+            other.join().unwrap();
+            check(&all.0, &all.1, &budget, size, 2);
+            assert_eq!(budget.used(), PAGE);
+        });
+    }
+
+    /// Two faults for one page count once.
+    #[test]
+    fn loom_two_faults_on_one_page_count_once() {
+        loom::model(|| {
+            let size = PageSize::of(PAGE);
+            let budget = Budget::new(8 * PAGE);
+            let all = Arc::new((PageStates::new(1), Account::new(8 * PAGE, Some(budget.clone()))));
+            let other = loom::thread::spawn({
+                let all = all.clone();
+                move || serve(&all.0, &all.1, 0, size)
+            });
+            serve(&all.0, &all.1, 0, size);
+            other.join().unwrap();
+            check(&all.0, &all.1, &budget, size, 1);
+            assert_eq!(budget.used(), PAGE);
+        });
+    }
+
+    /// A fault against a decommit of the same page: either order, never a page half in each.
+    #[test]
+    fn loom_a_fault_against_a_decommit_leaves_an_exact_account() {
+        loom::model(|| {
+            let size = PageSize::of(PAGE);
+            let budget = Budget::new(2 * PAGE);
+            let all = Arc::new((PageStates::new(2), Account::new(2 * PAGE, Some(budget.clone()))));
+            serve(&all.0, &all.1, 0, size);
+            let other = loom::thread::spawn({
+                let all = all.clone();
+                move || decommit(&all.0, &all.1, size.pages(0, 2))
+            });
+            serve(&all.0, &all.1, 1, size);
+            other.join().unwrap();
+            check(&all.0, &all.1, &budget, size, 2);
+        });
+    }
+}
