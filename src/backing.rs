@@ -445,6 +445,7 @@ impl UserFault {
         self.forked.load(Ordering::Relaxed)
     }
 
+    #[inline(never)] // what it takes of the handler's stack is not for the other engines to pay
     unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
         // SAFETY: the run is held and reserved.
         unsafe {

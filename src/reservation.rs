@@ -298,6 +298,8 @@ impl Reservation {
     }
 
     /// After the system refused a batch: the prefix that it grants, then the one page by itself.
+    #[cold]
+    #[inline(never)]
     fn serve_less(
         &self,
         page: usize,

@@ -401,6 +401,8 @@ impl Core {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn refused(&self, offset: usize, write: Option<bool>, error: ServeError) -> Outcome {
         self.counters.refused.fetch_add(1, Ordering::Relaxed);
         self.events.push(FaultEvent { offset, write, outcome: FaultOutcome::Refused });

@@ -150,8 +150,15 @@ pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsErr
     }
 }
 
+/// errno, read where it is: the fault handler comes here, too, and `std::io::Error` has a destructor.
 pub(super) fn last_error() -> OsError {
-    OsError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    // SAFETY: errno's place is the thread's own.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        return OsError(*libc::__errno_location());
+        #[cfg(not(target_os = "linux"))]
+        return OsError(*libc::__error());
+    }
 }
 
 /// `mlock`. [`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html)
