@@ -340,6 +340,9 @@ macro_rules! differential {
 }
 
 fn config(cases: u32) -> ProptestConfig {
+    // An emulator takes a hundred times as long.
+    let emulated = std::env::var_os("PAGEWISE_TEST_RUNNER").is_some();
+    let cases = if emulated { cases.div_ceil(16) } else { cases };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
