@@ -156,6 +156,7 @@ extern "C" fn touches(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
 #[test]
 fn inside_another_signals_handler() {
     in_a_process("inside_another_signals_handler", || {
+        use_a_roomy_stack();
         let region = page_by_page(4);
         for (page, flags) in [(0, 0), (1, libc::SA_ONSTACK), (2, libc::SA_NODEFER)] {
             IN_HANDLER.store(region.as_ptr().wrapping_add(page * pagewise::page_size()), Relaxed);

@@ -116,6 +116,7 @@ fn a_host_that_chains_keeps_us_working_and_putting_us_back_makes_no_circle() {
         }),
         ("another fault", || {
             let _region = page_by_page(8);
+            use_a_roomy_stack();
             SAVED.0.lock().unwrap().write(get(libc::SIGSEGV));
             own_both(chains, libc::SA_ONSTACK | libc::SA_NODEFER);
             fault::reinstall().unwrap();
@@ -186,6 +187,7 @@ extern "C" fn reports_and_gives_up(signal: c_int) {
 fn a_host_that_gives_up_by_sending_the_signal_again_is_not_asked_again() {
     let name = "a_host_that_gives_up_by_sending_the_signal_again_is_not_asked_again";
     let ended = in_a_process(name, || {
+        use_a_roomy_stack();
         let region = page_by_page(8);
         SAVED.0.lock().unwrap().write(get(libc::SIGSEGV));
         set_one(libc::SIGSEGV, reports_and_gives_up, libc::SA_NODEFER, &[]);

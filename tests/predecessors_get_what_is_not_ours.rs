@@ -142,6 +142,7 @@ extern "C" fn touches_ours(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
 #[test]
 fn a_predecessor_that_touches_a_region_is_served_in_turn() {
     in_a_process("a_predecessor_that_touches_a_region_is_served_in_turn", || {
+        use_a_roomy_stack();
         // Without SA_NODEFER its own signal would be blocked, and a fault while it is blocked kills.
         set_three(libc::SIGSEGV, touches_ours, libc::SA_NODEFER, &[]);
         set_three(libc::SIGBUS, touches_ours, libc::SA_NODEFER, &[]);

@@ -240,6 +240,16 @@ pub mod signals {
         unsafe { assert_eq!(libc::raise(signal), 0) };
     }
 
+    /// Gives this thread a stack for signals that has room for several deliveries, one inside the other:
+    /// std's own is made for one, and each takes kilobytes where the processor has large registers.
+    pub fn use_a_roomy_stack() {
+        const ROOM: usize = 1 << 17;
+        let memory = Vec::leak(vec![0u8; ROOM]);
+        let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: ROOM };
+        // SAFETY: the memory is there for ever.
+        assert_eq!(unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) }, 0);
+    }
+
     /// Whatever a handler prints must be async-signal-safe.
     pub fn say(text: &str) {
         // SAFETY: a valid buffer.
