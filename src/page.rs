@@ -40,7 +40,7 @@ impl PageSize {
         Self::of(os::page_size())
     }
 
-    pub(crate) fn of(bytes: usize) -> Self {
+    pub(crate) const fn of(bytes: usize) -> Self {
         assert!(bytes.is_power_of_two(), "a page size is a power of two");
         Self { shift: bytes.trailing_zeros() }
     }

@@ -684,3 +684,172 @@ mod loom_models {
         });
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models_of_holding {
+    use super::*;
+    use crate::budget::{Account, Budget};
+    use crate::sync::AtomicUsize;
+    use loom::sync::Arc;
+
+    /// Any page size will do: there is no memory behind these pages.
+    const PAGE: PageSize = PageSize::of(1 << 12);
+
+    /// The pages, who holds each of them (never two at once), and what is counted as committed.
+    struct Subject {
+        states: PageStates,
+        holders: [AtomicUsize; 4],
+        account: Account,
+    }
+
+    impl Subject {
+        fn new(limit_pages: usize, shared: Option<Budget>) -> Arc<Self> {
+            Arc::new(Self {
+                states: PageStates::new(4),
+                holders: std::array::from_fn(|_| AtomicUsize::new(0)),
+                account: Account::new(limit_pages << 12, shared),
+            })
+        }
+
+        /// What a thread does with pages that it holds, which nobody else may hold.
+        fn alone(&self, range: PageRange) {
+            for page in range.first()..range.end() {
+                assert_eq!(self.holders[page].fetch_add(1, Ordering::Relaxed), 0, "held twice");
+            }
+            for page in range.first()..range.end() {
+                self.holders[page].fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+
+        /// As `Reservation::serve`, without a system: whether the page is committed now.
+        fn fault(&self, page: usize, wanted: PageRange) -> bool {
+            loop {
+                match self.states.claim(page, wanted).unwrap() {
+                    Claim::Committed => return true,
+                    Claim::Busy => relax(0),
+                    Claim::Claimed(claimed) => {
+                        self.alone(claimed);
+                        let Ok(bytes) = self.account.take_up_to(claimed.len(), 1 << 12) else {
+                            self.states.unlock(claimed);
+                            return false;
+                        };
+                        let first = claimed.first().max((page + 1).saturating_sub(bytes >> 12));
+                        let granted = claimed.with(first, first + (bytes >> 12));
+                        self.states.unlock(claimed.with(claimed.first(), granted.first()));
+                        self.states.unlock(claimed.with(granted.end(), claimed.end()));
+                        self.alone(granted);
+                        self.states.unlock_committed(granted);
+                        return true;
+                    }
+                }
+            }
+        }
+
+        /// As `Reservation::commit`.
+        fn commit(&self, range: PageRange) -> bool {
+            self.states.lock(range).unwrap();
+            self.alone(range);
+            let missing = (range.count() - self.states.count_committed(range)) << 12;
+            if self.account.take_exactly(missing).is_err() {
+                self.states.unlock(range);
+                return false;
+            }
+            self.states.unlock_committed(range);
+            true
+        }
+
+        /// As `Reservation::decommit`.
+        fn decommit(&self, range: PageRange) {
+            self.states.lock(range).unwrap();
+            self.alone(range);
+            let committed = self.states.count_committed(range);
+            self.states.mark_reserved(range);
+            self.account.give_back(committed << 12);
+            self.states.unlock(range);
+        }
+
+        /// When all is quiet, the account is what the pages say.
+        fn settled(&self) {
+            let committed = self.states.count_all_committed();
+            assert_eq!(self.account.own().used(), committed << 12);
+            assert!(self.account.own().used() <= self.account.own().limit());
+            let all = PAGE.pages(0, 4);
+            self.states.lock(all).unwrap();
+            self.states.unlock(all);
+        }
+    }
+
+    fn race<const THREADS: usize>(
+        subject: &Arc<Subject>,
+        work: [fn(&Subject) -> bool; THREADS],
+    ) -> [bool; THREADS] {
+        let threads = work.map(|work| {
+            let subject = subject.clone();
+            loom::thread::spawn(move || work(&subject))
+        });
+        threads.map(|thread| thread.join().unwrap())
+    }
+
+    #[test]
+    fn loom_overlapping_windows_never_share_a_page() {
+        loom::model(|| {
+            let subject = Subject::new(4, None);
+            let both = race(
+                &subject,
+                [|s| s.fault(0, PAGE.pages(0, 3)), |s| s.fault(3, PAGE.pages(1, 4))],
+            );
+            assert_eq!(both, [true, true]);
+            subject.settled();
+        });
+    }
+
+    #[test]
+    fn loom_a_shared_budget_is_never_exceeded() {
+        loom::model(|| {
+            let budget = Budget::new(1 << 12);
+            let subjects = [(); 2].map(|()| Subject::new(2, Some(budget.clone())));
+            let threads = subjects.each_ref().map(|subject| {
+                let (subject, budget) = (subject.clone(), budget.clone());
+                loom::thread::spawn(move || {
+                    let granted = subject.fault(1, PAGE.pages(0, 2));
+                    assert!(budget.used() <= budget.limit());
+                    granted
+                })
+            });
+            let granted = threads.map(|thread| thread.join().unwrap());
+            assert!(granted[0] != granted[1], "{granted:?}");
+            assert_eq!((budget.used(), budget.peak()), (1 << 12, 1 << 12));
+            subjects.iter().for_each(|subject| subject.settled());
+        });
+    }
+
+    #[test]
+    fn loom_a_commit_against_a_decommit_and_the_limit() {
+        loom::model(|| {
+            let subject = Subject::new(2, None);
+            assert!(subject.commit(PAGE.pages(0, 1)));
+            race(
+                &subject,
+                [
+                    |s| s.commit(PAGE.pages(0, 3)),
+                    |s| {
+                        s.decommit(PAGE.pages(0, 1));
+                        true
+                    },
+                ],
+            );
+            subject.settled();
+        });
+    }
+
+    #[test]
+    fn loom_a_commit_against_a_fault() {
+        loom::model(|| {
+            let subject = Subject::new(3, None);
+            let both =
+                race(&subject, [|s| s.commit(PAGE.pages(0, 2)), |s| s.fault(1, PAGE.pages(1, 3))]);
+            assert_eq!(both, [true, true]);
+            subject.settled();
+        });
+    }
+}
