@@ -12,7 +12,6 @@
 //! calls the system in between: this file is the only one where the three meet.
 
 use std::ffi::CString;
-use std::mem::ManuallyDrop;
 use std::ops::RangeBounds;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,6 +62,8 @@ pub struct Reservation {
     backing: Backing,
     attributes: Attributes,
     was_protected: AtomicBool,
+    /// The mapping is gone, and not to be released again.
+    is_released: bool,
 }
 
 // SAFETY: the addresses belong to this value alone, whichever thread uses it.
@@ -516,12 +517,13 @@ impl Reservation {
     ///
     /// # Errors
     /// What the system says (for instance about memory that somebody sealed).
-    pub fn release(self) -> Result<(), Error> {
-        // Whatever happens, the value is gone: releasing twice could hit somebody else's memory.
-        ManuallyDrop::new(self).release_now()
+    pub fn release(mut self) -> Result<(), Error> {
+        self.release_now()
     }
 
     fn release_now(&mut self) -> Result<(), Error> {
+        // Whatever happens, the value is gone: releasing twice could hit somebody else's memory.
+        self.is_released = true;
         self.account.give_back(self.account.own().used());
         // SAFETY: the mapping belongs to this value, which is not used afterwards.
         let result = unsafe { os::release(self.mapping, self.mapping_len) };
@@ -587,8 +589,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let released = self.release_now();
-        debug_assert!(released.is_ok(), "releasing a reservation: {released:?}");
+        if !self.is_released {
+            let released = self.release_now();
+            debug_assert!(released.is_ok(), "releasing a reservation: {released:?}");
+        }
     }
 }
 
@@ -791,6 +795,7 @@ impl ReservationBuilder {
             backing,
             attributes,
             was_protected: AtomicBool::new(false),
+            is_released: false,
         })
     }
 
