@@ -26,6 +26,9 @@ fn the_error_code_is_preserved() {
 #[test]
 #[cfg(target_os = "linux")]
 fn the_error_code_is_preserved_when_the_system_refuses() {
+    if common::sanitized() {
+        return common::not_here("what the system refuses (the sanitizer needs memory)");
+    }
     common::in_a_process("the_error_code_is_preserved_when_the_system_refuses", || {
         let mut region = page_by_page(1 << 14);
         region.commit(..pagewise::page_size()).unwrap();

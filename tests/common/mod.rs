@@ -27,6 +27,11 @@ pub fn child(name: &str, role: &str) -> Command {
         }
         None => Command::new(program),
     };
+    if let Ok(options) = std::env::var("ASAN_OPTIONS") {
+        // Children leave early, and take their own memory away: the sanitizer's search for leaks
+        // would fail for want of it. Their parents are searched.
+        command.env("ASAN_OPTIONS", options + ":detect_leaks=0");
+    }
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ROLE, role);
     command
 }
@@ -125,6 +130,11 @@ pub fn under_wine() -> bool {
         let ntdll = GetModuleHandleA(c"ntdll.dll".as_ptr().cast());
         GetProcAddress(ntdll, c"wine_get_version".as_ptr().cast()).is_some()
     }
+}
+
+/// Whether a sanitizer is in the process, which needs memory of its own at any time.
+pub fn sanitized() -> bool {
+    std::env::var_os("ASAN_OPTIONS").is_some()
 }
 
 /// Says aloud that something is not shown here.
