@@ -128,6 +128,9 @@ fn a_name_and_the_exclusion_from_dumps_survive_a_decommit() {
 
 #[test]
 fn a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working() {
+    if common::sanitized() {
+        return common::not_here("what the system refuses (the sanitizer needs memory)");
+    }
     if !common::is_child("a_commit_that_the_system_refuses") {
         let child = common::run_child(
             "a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working",
@@ -174,6 +177,9 @@ fn limit_data_to(bytes: u64) -> bool {
 
 #[test]
 fn running_out_of_mappings_is_told_apart_from_running_out_of_memory() {
+    if common::sanitized() {
+        return common::not_here("what the system refuses (the sanitizer needs memory)");
+    }
     if common::emulated() {
         return common::not_here(
             "the mappings that run out are the emulator's, not this process's",
