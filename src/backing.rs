@@ -46,6 +46,10 @@ pub(crate) struct Windows {
     pages_per_window: NonZeroUsize,
     /// Pages of the reservation.
     pages: usize,
+    /// Set once markers could not be installed, and never cleared. From then on no closed window is
+    /// opened: another thread may be committing a page there without them, and installing markers
+    /// would drop it. Read and written by the holder of a window, so that the next holder sees it.
+    no_markers: AtomicBool,
 }
 
 /// What an operation on pages works on.
@@ -74,6 +78,21 @@ impl Ground<'_> {
     unsafe fn map_over(&self, pages: PageRange) -> Result<(), OsError> {
         // SAFETY: the pages lie inside the reservation; the caller's promise.
         unsafe { os::decommit(self.address(pages), pages.len(), self.attributes) }
+    }
+
+    /// Installs guard markers, also where the memory is locked: giving it up ends that.
+    ///
+    /// # Safety
+    /// The caller holds the pages, and their contents are its to give up.
+    unsafe fn mark(&self, pages: PageRange) -> Result<(), OsError> {
+        let (address, len) = (self.address(pages), pages.len());
+        // SAFETY: the pages lie inside the reservation; the caller's promise.
+        unsafe {
+            os::guard_install(address, len).or_else(|error| {
+                os::unlock(address, len)?;
+                os::guard_install(address, len).map_err(|_| error)
+            })
+        }
     }
 
     /// Takes all access away from pages that hold nothing.
@@ -143,19 +162,35 @@ impl Backing {
         }
     }
 
-    /// Makes held, committed pages inaccessible, and gives their memory back.
+    /// Makes all committed pages of a part inaccessible, and gives their memory back. Tells `done` of
+    /// each range in which no page is accessible any more; where the system refuses, the rest is as it
+    /// was.
     ///
     /// # Safety
-    /// The caller holds the pages, and their contents are its to give up.
-    pub(crate) unsafe fn decommit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
-        match self {
+    /// The caller holds the part's [unit](Self::decommit_unit), and its contents are its to give up.
+    pub(crate) unsafe fn decommit(
+        &self,
+        ground: Ground,
+        part: PageRange,
+        done: &mut dyn FnMut(PageRange),
+    ) -> Result<(), OsError> {
+        if let Self::Guard(windows) = self {
             // SAFETY: the caller's promise.
-            Self::Protect => unsafe { ground.map_over(run) },
-            // SAFETY: the caller's promise.
-            Self::Guard(windows) => unsafe { windows.decommit(ground, run) },
-            // SAFETY: the caller's promise.
-            Self::UserFault(userfault) => unsafe { userfault.decommit(ground, run) },
+            return unsafe { windows.decommit(ground, part, done) };
         }
+        ground.states.for_each_run(part, |run, is_committed| {
+            if is_committed {
+                // SAFETY: the run is held and committed.
+                unsafe {
+                    match self {
+                        Self::UserFault(userfault) => userfault.decommit(ground, run)?,
+                        _ => ground.map_over(run)?,
+                    }
+                }
+                done(run);
+            }
+            Ok(())
+        })
     }
 
     /// The pages that must be held together to decommit some of a range: whole windows, so that one
@@ -198,12 +233,12 @@ impl Backing {
         }
     }
 
-    /// In the child of a fork, after its windows: gives a page that was being changed one state,
-    /// accessible or not. An accessible one keeps what it held. Async-signal-safe.
+    /// Gives pages one state, accessible or not, whatever they were: what a commit was refused, or a
+    /// forked child found being changed. Accessible ones keep what they held. Async-signal-safe.
     ///
     /// # Safety
-    /// No thread of this process holds the page; if it is to be inaccessible, nobody wants what it
-    /// holds.
+    /// No other thread of this process holds the pages; if they are to be inaccessible, nobody wants
+    /// what they hold.
     pub(crate) unsafe fn settle(&self, ground: Ground, page: PageRange, accessible: bool) -> bool {
         let open = match self {
             Self::Protect => false,
@@ -240,6 +275,7 @@ impl Windows {
             open: PageStates::new(pages.div_ceil(pages_per_window.get())),
             pages_per_window,
             pages,
+            no_markers: AtomicBool::new(false),
         }
     }
 
@@ -399,7 +435,10 @@ impl Windows {
         // SAFETY: nothing in the window is worth keeping; with markers in all of its pages, it stays
         // inaccessible when the access rights change.
         unsafe {
-            if os::guard_install(ground.address(all), all.len()).is_err() {
+            if self.no_markers.load(Ordering::Relaxed)
+                || os::guard_install(ground.address(all), all.len()).is_err()
+            {
+                self.no_markers.store(true, Ordering::Relaxed);
                 return Ok(false);
             }
             if let Err(error) = ground.make_accessible(all) {
@@ -411,32 +450,53 @@ impl Windows {
         Ok(true)
     }
 
-    /// The caller holds [`around`](Self::around) of what it decommits.
-    unsafe fn decommit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
-        for part in self.parts(run) {
-            let windows = self.touched(part);
+    /// # Safety
+    /// As [`Backing::decommit`].
+    unsafe fn decommit(
+        &self,
+        ground: Ground,
+        part: PageRange,
+        done: &mut dyn FnMut(PageRange),
+    ) -> Result<(), OsError> {
+        for piece in self.parts(part) {
+            let windows = self.touched(piece);
             let all = self.pages_of(windows);
-            let closes = part == all
-                || ground.states.count_committed(all) == ground.states.count_committed(part);
-            // SAFETY: the caller's promise: all pages of the windows are held. Mapping over the others
-            // of a window that closes takes nothing away: they are reserved.
-            unsafe {
-                if closes {
-                    self.open.lock(windows)?;
-                    let closed = ground.map_over(all);
-                    match closed {
-                        Ok(()) => self.open.unlock_reserved(windows),
-                        Err(_) => self.open.unlock(windows),
-                    }
-                    closed?;
-                } else if self.open.is_committed(windows.first()) {
-                    os::guard_install(ground.address(part), part.len())?;
-                } else {
-                    ground.map_over(part)?;
-                }
+            let committed = ground.states.count_committed(piece);
+            if committed == 0 {
+                continue;
             }
+            if committed == ground.states.count_committed(all) {
+                // SAFETY: all pages of the windows are held, and nothing else in them is committed.
+                unsafe { self.close(ground, windows)? };
+                done(piece);
+                continue;
+            }
+            let open = self.open.is_committed(windows.first());
+            ground.states.for_each_run(piece, |run, is_committed| {
+                if is_committed {
+                    // SAFETY: the run is held and committed.
+                    unsafe { if open { ground.mark(run)? } else { ground.map_over(run)? } }
+                    done(run);
+                }
+                Ok(())
+            })?;
         }
         Ok(())
+    }
+
+    /// Maps over windows, which gives their charge back.
+    ///
+    /// # Safety
+    /// The caller holds all of their pages, and their contents are its to give up.
+    unsafe fn close(&self, ground: Ground, windows: PageRange) -> Result<(), OsError> {
+        self.open.lock(windows)?;
+        // SAFETY: the caller's promise.
+        let closed = unsafe { ground.map_over(self.pages_of(windows)) };
+        match closed {
+            Ok(()) => self.open.unlock_reserved(windows),
+            Err(_) => self.open.unlock(windows),
+        }
+        closed
     }
 }
 

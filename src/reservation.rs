@@ -234,7 +234,7 @@ impl Reservation {
                 // Where even this is refused, the pages are accessible but count as reserved: no
                 // data is lost, and the next commit finds them as it expects.
                 // SAFETY: the run is held, was reserved, and nobody was told that it is committed.
-                let _ = unsafe { self.backing.decommit(self.ground(), run) };
+                let _ = unsafe { self.backing.settle(self.ground(), run, false) };
             }
             Ok(())
         });
@@ -352,15 +352,13 @@ impl Reservation {
     fn decommit_part(&self, part: PageRange) -> Result<(), Error> {
         let held = self.backing.decommit_unit(part);
         self.hold(held, "decommit")?;
-        let result = self.states.for_each_run(part, |run, is_committed| {
-            if is_committed {
-                // SAFETY: the run is held and committed; its contents are the caller's to give up.
-                unsafe { self.backing.decommit(self.ground(), run)? };
-                self.states.mark_reserved(run);
-                self.account.give_back(run.len());
-            }
-            Ok(())
-        });
+        let mut done = |pages| {
+            let bytes = self.states.count_committed(pages) * self.page.bytes();
+            self.states.mark_reserved(pages);
+            self.account.give_back(bytes);
+        };
+        // SAFETY: all that belongs together is held; the contents are the caller's to give up.
+        let result = unsafe { self.backing.decommit(self.ground(), part, &mut done) };
         self.states.unlock(held);
         result.map_err(|error| self.operation_error("decommit", part, error))
     }
@@ -915,7 +913,7 @@ mod tests {
             // A decommit had given up one of them, down to its charge.
             let given_up = memory.page().pages(2, 3);
             // SAFETY: the page is held, and nobody wants what it holds.
-            unsafe { memory.backing.decommit(memory.ground(), given_up).unwrap() };
+            unsafe { memory.backing.decommit(memory.ground(), given_up, &mut |_| ()).unwrap() };
             memory.account.give_back(given_up.len());
             memory.end_abandoned_changes();
             assert_eq!(memory.committed(), 4 * memory.page_size());

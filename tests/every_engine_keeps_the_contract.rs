@@ -170,3 +170,32 @@ fn huge_pages_come_when_they_are_asked_for_and_the_page_map_shows_them() {
     plain.commit(..).unwrap();
     assert_eq!(plain.page_map().unwrap().count(|state| state.huge), 0);
 }
+
+/// Locked memory takes no guard markers: such regions protect pages instead, and lose nothing.
+#[test]
+#[cfg(target_os = "linux")]
+fn locked_memory_takes_no_markers_and_works_all_the_same() {
+    const NAME: &str = "locked_memory_takes_no_markers_and_works_all_the_same";
+    if common::emulated() || !common::engines().contains(&Engine::Guard) {
+        return common::not_here("guard markers in locked memory");
+    }
+    let ended = common::in_a_process(NAME, || {
+        let page = page_size();
+        let mut region = region(Engine::Guard, 8 << 20);
+        region.write(0, &[1]).unwrap();
+        // SAFETY: plain calls. What is mapped from here on is locked, as far as the limit goes.
+        let locked = unsafe { libc::mlock(region.as_ptr().cast(), 8 << 20) == 0 };
+        // The first window is open and has markers; the others cannot be opened any more.
+        for index in (0..2048).step_by(3) {
+            region.write(index * page, &[index as u8 | 1]).unwrap();
+        }
+        for index in (0..2048).step_by(3) {
+            assert_eq!(region.as_slice()[index * page], index as u8 | 1, "locked: {locked}");
+        }
+        assert_eq!(region.committed(), 683 * page);
+        region.decommit(..).unwrap();
+        region.fill(.., 5).unwrap();
+        assert!(region.as_slice().iter().all(|&byte| byte == 5));
+    });
+    ended.well();
+}
