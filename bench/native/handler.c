@@ -1,26 +1,34 @@
 /* The fault handler that one would write by hand: no registry, no chaining, no accounting, no errno. */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
+#endif
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
 #endif
 
 static uintptr_t area, area_end, step;
 static int populate;
 
-static int install(void (*action)(int, siginfo_t *, void *)) {
+static int install(int signal_number, void (*action)(int, siginfo_t *, void *)) {
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);
     sa.sa_sigaction = action;
     sa.sa_flags = SA_SIGINFO | SA_NODEFER;
     sigemptyset(&sa.sa_mask);
-    return sigaction(SIGSEGV, &sa, NULL);
+    return sigaction(signal_number, &sa, NULL);
 }
 
 static void on_fault(int signal_number, siginfo_t *info, void *context) {
@@ -46,7 +54,35 @@ int pagewise_bench_handle_faults(void *start, size_t len, size_t step_bytes, int
     area_end = area + len;
     step = step_bytes;
     populate = and_populate;
-    return install(on_fault);
+    return install(SIGSEGV, on_fault);
+}
+
+static int userfault = -1;
+static void *zeros;
+
+static void on_missing(int signal_number, siginfo_t *info, void *context) {
+    (void)context;
+    uintptr_t at = (uintptr_t)info->si_addr;
+    struct uffdio_copy copy = {.dst = at & ~(step - 1), .src = (uintptr_t)zeros, .len = step};
+    if (at < area || at >= area_end || ioctl(userfault, UFFDIO_COPY, &copy) != 0)
+        signal(signal_number, SIG_DFL);
+}
+
+/* Each page of the accessible area that is missing raises SIGBUS, and is given a page of zeros by one
+   call of the kernel's. */
+int pagewise_bench_handle_missing(void *start, size_t len, size_t page_bytes) {
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_SIGBUS};
+    struct uffdio_register range = {.range = {(uintptr_t)start, len},
+                                    .mode = UFFDIO_REGISTER_MODE_MISSING};
+    area = (uintptr_t)start;
+    area_end = area + len;
+    step = page_bytes;
+    zeros = mmap(NULL, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    userfault = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+    if (zeros == MAP_FAILED || userfault < 0 || ioctl(userfault, UFFDIO_API, &api) != 0 ||
+        ioctl(userfault, UFFDIO_REGISTER, &range) != 0)
+        return -1;
+    return install(SIGBUS, on_missing);
 }
 
 #if defined __x86_64__ || defined __aarch64__
@@ -64,7 +100,7 @@ static void step_over(int signal_number, siginfo_t *info, void *context) {
 /* Stores to the inaccessible page at address, count times; each time the handler does nothing but
    step over the store: what a signal costs by itself. */
 int pagewise_bench_signals_alone(void *address, size_t count) {
-    if (install(step_over) != 0)
+    if (install(SIGSEGV, step_over) != 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
 #if defined __x86_64__

@@ -35,6 +35,8 @@ unsafe extern "C" {
         populate: c_int,
     ) -> c_int;
 
+    fn pagewise_bench_handle_missing(start: *mut u8, len: usize, page: usize) -> c_int;
+
     #[cfg(libsigsegv)]
     fn pagewise_bench_sigsegv_area(start: *mut u8, len: usize, page: usize) -> c_int;
 }
@@ -53,6 +55,17 @@ pub fn bare_handler_by(len: usize, step: usize, populate: bool) -> Opened {
     match unsafe { pagewise_bench_handle_faults(mapping.as_ptr(), len, step, populate.into()) } {
         0 => Ok(Box::new(mapping)),
         _ => Err(std::io::Error::last_os_error().to_string()),
+    }
+}
+
+/// A handler in C that gives the missing page to `userfaultfd` and returns: the least that catching
+/// every first touch in a signal handler can cost.
+pub fn bare_userfault(len: usize) -> Opened {
+    let mapping = Mapping::writable(len, Pages::Small).map_err(|error| error.to_string())?;
+    // SAFETY: the handler serves the mapping as long as the process touches it.
+    match unsafe { pagewise_bench_handle_missing(mapping.as_ptr(), len, pagewise::page_size()) } {
+        0 => Ok(Box::new(mapping)),
+        _ => Err(format!("userfaultfd: {}", std::io::Error::last_os_error())),
     }
 }
 

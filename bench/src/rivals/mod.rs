@@ -1,6 +1,6 @@
 //! Ranges of memory that can be touched: ours, the kernel's, and those of other fault handlers.
 
-use pagewise::{CommitStep, DemandRegion, DemandRegionBuilder};
+use pagewise::{CommitStep, DemandRegion, DemandRegionBuilder, Engine};
 
 use crate::work::{Area, Opened};
 
@@ -35,6 +35,11 @@ pub fn ours(len: usize) -> Opened {
 /// Our region, one page for each fault.
 pub fn ours_by_page(len: usize) -> Opened {
     ours_with(len, |builder| builder.step(CommitStep::page()))
+}
+
+/// Our region, with faults that `userfaultfd` tells of.
+pub fn ours_by_userfault(len: usize) -> Opened {
+    ours_with(len, |builder| builder.engine(Engine::UserFault))
 }
 
 pub fn ours_with(

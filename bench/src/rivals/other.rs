@@ -28,6 +28,11 @@ pub fn bare_handler_by(len: usize, _step: usize, _populate: bool) -> Opened {
     bare_handler(len)
 }
 
+/// A handler in C that gives the missing page to `userfaultfd`.
+pub fn bare_userfault(len: usize) -> Opened {
+    bare_handler(len)
+}
+
 /// Signals that are delivered, and return, and do nothing else.
 pub fn signals_alone(_count: usize) -> Result<(), String> {
     Err("written for Linux only".into())

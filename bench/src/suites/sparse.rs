@@ -23,6 +23,7 @@ const MOST_MAPPINGS: usize = 40_000;
 
 fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [1, 2].map(over_64_gib).into();
+    cases.extend([1, 2].map(over_64_gib_by_userfault));
     cases.push(
         Case::new("over 1 TiB, 1 thread", "ns/touch", scattered(1 << 40, 1, rivals::ours))
             .rival("kernel demand paging, no reserve", scattered(1 << 40, 1, rivals::kernel)),
@@ -36,17 +37,35 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// With default settings.
 fn over_64_gib(threads: usize) -> Case {
-    let plural = if threads == 1 { "thread" } else { "threads" };
-    let run = move |open: fn(usize) -> Opened| scattered(64 << 30, threads, open);
-    let case = Case::new(format!("over 64 GiB, {threads} {plural}"), "ns/touch", run(rivals::ours))
-        .rival("kernel demand paging, no reserve", run(rivals::kernel))
-        .target(2.0, 1.3);
+    let case = against_kernel(threads, "", rivals::ours);
     if threads > 1 {
         return case;
     }
-    case.rival("memmap2, no reserve", run(rivals::memmap2))
-        .rival("bare C handler, 1 page", run(rivals::bare_handler))
+    case.rival("memmap2, no reserve", touches_over_64_gib(threads, rivals::memmap2))
+        .rival("bare C handler, 1 page", touches_over_64_gib(threads, rivals::bare_handler))
+}
+
+/// With the engine for scattered touches, and what is the least for anybody who gets a signal for each.
+fn over_64_gib_by_userfault(threads: usize) -> Case {
+    against_kernel(threads, ", Engine::UserFault", rivals::ours_by_userfault)
+        .rival("bare C userfaultfd handler", touches_over_64_gib(threads, rivals::bare_userfault))
+}
+
+fn against_kernel(threads: usize, settings: &str, ours: fn(usize) -> Opened) -> Case {
+    let plural = if threads == 1 { "thread" } else { "threads" };
+    let name = format!("over 64 GiB, {threads} {plural}{settings}");
+    Case::new(name, "ns/touch", touches_over_64_gib(threads, ours))
+        .rival("kernel demand paging, no reserve", touches_over_64_gib(threads, rivals::kernel))
+        .target(2.0, 1.3)
+}
+
+fn touches_over_64_gib(
+    threads: usize,
+    open: fn(usize) -> Opened,
+) -> impl Fn(Size) -> Sample + 'static {
+    scattered(64 << 30, threads, open)
 }
 
 fn scattered(
