@@ -81,7 +81,7 @@ fn main() {
     }
     // The first region brings the handler; what there is afterwards is the baseline.
     drop(DemandRegion::new(1).expect("a region"));
-    let mappings_before = mappings();
+    let (mappings_before, resident_before) = (mappings(), resident());
     let budget = Budget::new((threads as usize * 48) << 20);
     let (totals, start) = (Mutex::new(Totals::default()), Instant::now());
     let end = start + Duration::from_secs(seconds);
@@ -104,6 +104,10 @@ fn main() {
         println!("mappings: {before} before, {after} after");
         // The stacks and heaps of threads stay for the next ones. Regions came by the thousand.
         assert!(after <= before + 64 * threads as usize, "mappings are left over");
+    }
+    if let (Some(before), Some(after)) = (resident_before, resident()) {
+        println!("resident: {} KiB before, {} KiB after", before >> 10, after >> 10);
+        assert!(after <= before + (8 << 20) * threads as usize, "memory is left over");
     }
     assert_eq!(budget.used(), 0, "everything was released");
     assert!(budget.peak() <= budget.limit());
@@ -275,4 +279,10 @@ fn fork(_: &DemandRegion, _: &[bool], _: &mut Totals) {}
 
 fn mappings() -> Option<usize> {
     Some(std::fs::read_to_string("/proc/self/maps").ok()?.lines().count())
+}
+
+/// Bytes of memory that this process has at the moment.
+fn resident() -> Option<usize> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(pages.split(' ').nth(1)?.parse::<usize>().ok()? * page_size())
 }

@@ -131,12 +131,46 @@ fn a_refused_plain_access_says_why_and_dies_of_it() {
 #[test]
 #[cfg(unix)]
 fn a_closed_stderr_changes_nothing() {
-    const CASES: &[(&str, fn())] = &[("closed", || {
-        let region = DemandRegion::builder(page_size()).limit(0).build().unwrap();
-        // SAFETY: nobody needs it any more.
-        unsafe { libc::close(2) };
-        poke(region.as_ptr(), 1);
-    })];
+    const CASES: &[(&str, fn())] = &[
+        ("closed", || {
+            let region = DemandRegion::builder(page_size()).limit(0).build().unwrap();
+            // SAFETY: nobody needs it any more.
+            unsafe { libc::close(2) };
+            poke(region.as_ptr(), 1);
+        }),
+        ("a pipe that nobody reads", || {
+            let region = DemandRegion::builder(page_size()).limit(0).build().unwrap();
+            into_a_pipe(|read| {
+                // SAFETY: our own end.
+                unsafe { libc::close(read) };
+            });
+            poke(region.as_ptr(), 1);
+        }),
+        ("a pipe that is full", || {
+            let region = DemandRegion::builder(page_size()).limit(0).build().unwrap();
+            into_a_pipe(|_| {
+                // SAFETY: fills the pipe until it would wait.
+                unsafe {
+                    libc::fcntl(2, libc::F_SETFL, libc::O_NONBLOCK);
+                    while libc::write(2, [0u8; 4096].as_ptr().cast(), 4096) > 0 {}
+                    libc::fcntl(2, libc::F_SETFL, 0);
+                }
+            });
+            poke(region.as_ptr(), 1);
+        }),
+    ];
+
+    /// Makes stderr a pipe, with SIGPIPE as C programs have it.
+    fn into_a_pipe(then: impl FnOnce(i32)) {
+        let mut ends = [0; 2];
+        // SAFETY: plain calls on descriptors of our own.
+        unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+            libc::dup2(ends[1], 2);
+        }
+        then(ends[0]);
+    }
     each_in_a_process("a_closed_stderr_changes_nothing", CASES, |_, ended| {
         by_access_violation(&ended);
     });

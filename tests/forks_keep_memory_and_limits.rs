@@ -244,3 +244,50 @@ fn spawned_programs_are_unaffected() {
         touched.join().unwrap();
     });
 }
+
+/// A program that locks around its regions, and takes that lock before it forks, as allocators do. It
+/// asked to be told of forks before pagewise did, so that it is told after.
+#[test]
+fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
+    static LOCK: AtomicBool = AtomicBool::new(false);
+    extern "C" fn lock() {
+        while LOCK.swap(true, std::sync::atomic::Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+    extern "C" fn unlock() {
+        LOCK.store(false, std::sync::atomic::Ordering::Release);
+    }
+    fn one_region() -> bool {
+        lock();
+        let region = page_by_page(3);
+        poke(region.as_ptr().wrapping_add(page_size()), 1);
+        let well = region.committed() == page_size();
+        drop(region);
+        unlock();
+        well
+    }
+    in_a_process("a_program_may_hold_its_own_lock_around_regions_and_forks", || {
+        // Where they wait for each other, the process ends by this.
+        // SAFETY: plain calls; the functions are as `pthread_atfork` wants them.
+        unsafe {
+            libc::alarm(120);
+            assert_eq!(libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)), 0);
+        }
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        assert!(one_region());
+                    }
+                });
+            }
+            for _ in 0..if common::emulated() { 20 } else { 200 } {
+                forked(one_region);
+            }
+            stop.store(true, Relaxed);
+        });
+    })
+    .well();
+}

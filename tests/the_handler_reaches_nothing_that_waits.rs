@@ -16,7 +16,7 @@ const ROOTS: [&str; 2] = ["pagewise::fault::handler::handler", "pagewise::demand
 
 /// Every function outside of this program that the handler may call. All of them are
 /// async-signal-safe by POSIX, or touch nothing but their arguments and the thread's own errno.
-const ALLOWED: [&str; 23] = [
+const ALLOWED: [&str; 24] = [
     "__errno_location",
     "close",
     "ioctl", // no word in POSIX, but nothing more than the system call (userfaultfd)
@@ -28,6 +28,7 @@ const ALLOWED: [&str; 23] = [
     "mmap",
     "mprotect",
     "munmap",
+    "poll", // before a line to stderr, and for a moment only
     "prctl",
     "pthread_self",
     "pthread_sigmask",

@@ -121,6 +121,29 @@ impl EventRing {
         slot.turn.store(number.wrapping_add(1), Ordering::Release);
     }
 
+    /// In the child of a fork, whose only thread this is: events that other threads of the parent were
+    /// putting down are lost, the rest moves up, and all other slots are free. Async-signal-safe.
+    pub(super) fn end_abandoned_changes(&self) {
+        let (head, tail) = (self.head.load(Ordering::Relaxed), self.tail.load(Ordering::Relaxed));
+        let mut kept = head;
+        for number in (0..tail.wrapping_sub(head)).map(|index| head.wrapping_add(index)) {
+            let (Some(from), Some(to)) = (self.slot(number), self.slot(kept)) else { return };
+            if from.turn.load(Ordering::Acquire) == number.wrapping_add(1) {
+                to.copy(from);
+                to.turn.store(kept.wrapping_add(1), Ordering::Relaxed);
+                kept = kept.wrapping_add(1);
+            } else {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        for index in kept.wrapping_sub(head)..self.slots.len() {
+            let number = head.wrapping_add(index);
+            let Some(slot) = self.slot(number) else { return };
+            slot.turn.store(number, Ordering::Relaxed);
+        }
+        self.tail.store(kept, Ordering::Relaxed);
+    }
+
     /// The oldest event.
     pub(super) fn pop(&self) -> Option<FaultEvent> {
         let mut number = self.head.load(Ordering::Relaxed);
@@ -153,6 +176,15 @@ impl EventRing {
                 Err(now) => number = now,
             }
         }
+    }
+}
+
+impl Slot {
+    /// All but the turn.
+    fn copy(&self, from: &Self) {
+        self.offset.store(from.offset.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.start.store(from.start.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.len_and_kind.store(from.len_and_kind.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -189,6 +221,28 @@ mod tests {
         ring.push(FaultEvent { offset: 9, write: None, outcome: FaultOutcome::Refused });
         assert_eq!(ring.pop().unwrap().outcome, FaultOutcome::Refused);
         assert_eq!(ring.pop(), None);
+    }
+
+    #[test]
+    fn a_forked_child_loses_what_others_were_putting_down_and_nothing_else() {
+        let ring = EventRing::new(8);
+        (0..6).for_each(|i| ring.push(event(i)));
+        assert_eq!((ring.pop(), ring.pop()), (Some(event(0)), Some(event(1))));
+        // One is taken by a reader, one half put down, one full one follows.
+        ring.head.store(3, Ordering::Relaxed);
+        ring.slot(4).unwrap().turn.store(4, Ordering::Relaxed);
+        // (Twice: a region may be found twice.)
+        ring.end_abandoned_changes();
+        ring.end_abandoned_changes();
+        assert_eq!(ring.lost(), 1);
+        (6..13).for_each(|i| ring.push(event(i)));
+        assert_eq!(ring.lost(), 2, "there is room for six more");
+        let seen: Vec<_> = std::iter::from_fn(|| ring.pop()).map(|event| event.offset).collect();
+        assert_eq!(seen, [3, 5, 6, 7, 8, 9, 10, 11]);
+        (0..100).for_each(|i| {
+            ring.push(event(i));
+            assert_eq!(ring.pop(), Some(event(i)));
+        });
     }
 
     #[test]

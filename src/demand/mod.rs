@@ -476,7 +476,9 @@ unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
 /// `owner` is a living core.
 unsafe fn forked(owner: *const ()) {
     // SAFETY: the caller's promise.
-    unsafe { &*owner.cast::<Core>() }.reservation.end_abandoned_changes();
+    let core = unsafe { &*owner.cast::<Core>() };
+    core.reservation.end_abandoned_changes();
+    core.events.end_abandoned_changes();
 }
 
 /// Options for a [`DemandRegion`].

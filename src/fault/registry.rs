@@ -124,6 +124,41 @@ impl Table {
         change(&self.per_class[entry.class() as usize], -1);
     }
 
+    /// Every slot that holds a range, with it.
+    fn entries(&self) -> impl Iterator<Item = (&AtomicPtr<Registered>, &Registered)> {
+        self.slots.iter().filter_map(|slot| {
+            let entry = slot.load(Ordering::Relaxed);
+            // SAFETY: by the registry's invariant, what is in the table is alive.
+            (!is_vacant(entry)).then(|| (slot, unsafe { &*entry }))
+        })
+    }
+
+    /// Whether a slot is where a range is found under the first of its blocks.
+    fn is_first(&self, slot: &AtomicPtr<Registered>, entry: &Registered) -> bool {
+        let mut first = entry.blocks().take(1).flat_map(|block| self.probe(entry.class(), block));
+        first
+            .find(|slot| ptr::eq(slot.load(Ordering::Relaxed), entry))
+            .is_some_and(|found| ptr::eq(found, slot))
+    }
+
+    /// Counts anew, and returns the classes in use. Whether a range counts that is entered under one of
+    /// its two blocks only makes no difference: a thread was adding or removing it when the process
+    /// forked, and is gone.
+    #[cfg(unix)]
+    fn recount(&self) -> u64 {
+        let is_null = |slot: &&AtomicPtr<Registered>| slot.load(Ordering::Relaxed).is_null();
+        self.used.set(self.slots.len() - self.slots.iter().filter(is_null).count());
+        self.live.set(0);
+        self.per_class.iter().for_each(|count| count.set(0));
+        let mut classes = 0;
+        for (_, entry) in self.entries().filter(|(slot, entry)| self.is_first(slot, entry)) {
+            change(&self.live, 1);
+            change(&self.per_class[entry.class() as usize], 1);
+            classes |= 1 << entry.class();
+        }
+        classes
+    }
+
     /// Where nothing follows a removed slot, nobody has to probe past it: it is empty again, and so
     /// are the removed slots before it.
     fn clear_chain_end(&self, mut index: usize) {
@@ -252,16 +287,10 @@ impl Registry {
         }
         let table = Box::new(Table::with_slots(((live + 1) * 8).next_power_of_two().max(16)));
         // SAFETY: as above.
-        for slot in unsafe { old.as_ref() }.iter().flat_map(|table| &table.slots) {
-            let entry = slot.load(Ordering::Relaxed);
-            // SAFETY: entries of the table are alive until they are removed.
-            if let Some(entry) = (!is_vacant(entry)).then(|| unsafe { &*entry }) {
-                // A range with two blocks is met twice.
-                let first = entry.blocks().next().expect("a range has a block");
-                let known = table.probe(entry.class(), first).map(|s| s.load(Ordering::Relaxed));
-                if !known.take_while(|s| !s.is_null()).any(|s| ptr::eq(s, entry)) {
-                    table.add(entry);
-                }
+        if let Some(old) = unsafe { old.as_ref() } {
+            // A range with two blocks is met twice.
+            for (_, entry) in old.entries().filter(|(slot, entry)| old.is_first(slot, entry)) {
+                table.add(entry);
             }
         }
         self.table.store(Box::into_raw(table), Ordering::Release);
@@ -286,7 +315,7 @@ impl Registry {
         }
     }
 
-    /// A spin lock, not a mutex: it can be held across a fork by `before_fork`.
+    /// A spin lock, not a mutex: the child of a fork frees it, whoever held it.
     fn write(&self) -> Writing<'_> {
         let mut round = 0;
         while self
@@ -300,36 +329,25 @@ impl Registry {
         Writing(self)
     }
 
-    /// Keeps writers away while the process forks, so that the child gets a whole table.
-    #[cfg(unix)]
-    pub(super) fn before_fork(&self) {
-        std::mem::forget(self.write());
-    }
-
-    #[cfg(unix)]
-    pub(super) fn after_fork_in_parent(&self) {
-        self.writing.store(0, Ordering::Release);
-    }
-
-    /// The readers and workers of the parent do not exist in the child.
+    /// In the child of a fork, whose only thread this is: repairs the owners, and ends what other
+    /// threads of the parent were in the middle of. (Nobody is kept away from the registry before a
+    /// fork: a program may have locks of its own around ours there.)
     #[cfg(unix)]
     pub(super) fn after_fork_in_child(&self) {
         for counter in &self.readers {
             counter.store(0, Ordering::Relaxed);
         }
-        // SAFETY: this is the child's only thread, and the table is whole.
-        for slot in unsafe { self.table.load(Ordering::Relaxed).as_ref() }
-            .iter()
-            .flat_map(|table| &table.slots)
-        {
-            let entry = slot.load(Ordering::Relaxed);
-            if !is_vacant(entry) {
+        // SAFETY: a table that is replaced is freed only after that, and never by another thread of
+        // this process.
+        if let Some(table) = unsafe { self.table.load(Ordering::Relaxed).as_ref() } {
+            for (_, entry) in table.entries() {
                 // SAFETY: entries of the table are alive. (One with two blocks is repaired twice:
                 // the second time there is nothing left to do.)
-                unsafe { ((*entry).forked)((*entry).owner) };
+                unsafe { (entry.forked)(entry.owner) };
             }
+            self.classes.store(table.recount(), Ordering::Relaxed);
         }
-        self.after_fork_in_parent();
+        self.writing.store(0, Ordering::Release);
     }
 }
 
@@ -397,6 +415,37 @@ mod tests {
             registry.remove(entry);
         }
         assert_eq!(registry.classes.load(Ordering::Relaxed), 0);
+    }
+
+    /// Whatever another thread was in the middle of when the process forked, the child's registry works.
+    #[cfg(unix)]
+    #[test]
+    fn a_forked_child_ends_what_others_were_doing() {
+        let registry = Registry::new();
+        // Two blocks each: they lie across a multiple of their lengths.
+        let ranges: Vec<_> =
+            (1..=20usize).map(|i| test_entry((i << 20) - 0x800, (i << 20) + 0x800)).collect();
+        for entry in &ranges {
+            // SAFETY: the entries are removed before they go, or the registry is.
+            unsafe { registry.add(entry) };
+        }
+        let (torn, whole) = ranges.split_first().unwrap();
+        // SAFETY: nobody else uses the registry.
+        let table = unsafe { &*registry.table.load(Ordering::Relaxed) };
+        let (slot, _) =
+            table.entries().find(|(slot, e)| table.is_first(slot, e) && ptr::eq(*e, torn)).unwrap();
+        // Half-way through `remove`, with a reader under way.
+        slot.store(REMOVED, Ordering::Relaxed);
+        table.live.set(77);
+        registry.writing.store(1, Ordering::Relaxed);
+        registry.readers[1].store(3, Ordering::Relaxed);
+        registry.after_fork_in_child();
+        assert!((whole.len()..=ranges.len()).contains(&table.live.get()));
+        for entry in whole {
+            assert_eq!(found(&registry, entry.start), Some(entry.start));
+            registry.remove(entry);
+            assert_eq!(found(&registry, entry.start), None);
+        }
     }
 
     #[test]

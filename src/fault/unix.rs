@@ -38,10 +38,8 @@ pub(super) fn install() -> Result<(), Error> {
     // could not be installed the first time, they would wait for themselves.
     static FORKS: AtomicBool = AtomicBool::new(false);
     if !FORKS.load(Ordering::Relaxed) {
-        // SAFETY: the functions are as `pthread_atfork` wants them, and live as long as the program.
-        let result = unsafe {
-            libc::pthread_atfork(Some(before_fork), Some(after_fork_parent), Some(after_fork_child))
-        };
+        // SAFETY: the function is as `pthread_atfork` wants it, and lives as long as the program.
+        let result = unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
         if result != 0 {
             let source = std::io::Error::from_raw_os_error(result);
             return Err(Error::System { operation: "pthread_atfork", source });
@@ -59,15 +57,7 @@ fn changing() -> MutexGuard<'static, ()> {
     CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-unsafe extern "C" fn before_fork() {
-    REGISTRY.before_fork();
-}
-
-unsafe extern "C" fn after_fork_parent() {
-    REGISTRY.after_fork_in_parent();
-}
-
-unsafe extern "C" fn after_fork_child() {
+unsafe extern "C" fn after_fork() {
     REGISTRY.after_fork_in_child();
 }
 

@@ -194,10 +194,18 @@ pub(crate) fn yield_now() {
     rustix::thread::sched_yield();
 }
 
-/// `write(2, text)`: as much as goes, errors are nobody's to hear.
+/// `write(2, text)`: as much as goes, errors are nobody's to hear. Not to a pipe that nobody reads any
+/// more, which would raise SIGPIPE, nor to one that stays full.
 pub(crate) fn write_stderr(text: &[u8]) {
-    // SAFETY: the buffer is valid for its length.
-    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+    const PATIENCE_MS: i32 = 200;
+    let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one record, and a buffer that is valid for its length.
+    unsafe {
+        let is_ready = libc::poll(&mut stderr, 1, PATIENCE_MS) != 0;
+        if is_ready && stderr.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
+            libc::write(2, text.as_ptr().cast(), text.len());
+        }
+    }
 }
 
 /// Residency by `mincore`, for systems that have nothing better.
