@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use pagewise::{CommitStep, DemandRegion, Error, RefusedReason};
+use pagewise::{AccessError, CommitStep, DemandRegion, Error, RefusedReason};
 
 /// How a call ended.
 #[repr(C)]
@@ -54,7 +54,7 @@ fn status_of(error: &Error) -> Status {
     }
 }
 
-fn refused(error: pagewise::AccessError) -> Status {
+fn refused(error: AccessError) -> Status {
     let status = match error.refused.reason {
         RefusedReason::Limit { .. } => Status::Limit,
         RefusedReason::NotReserved => Status::Argument,
@@ -77,13 +77,6 @@ fn guarded(work: impl FnOnce() -> Result<(), Status>) -> Status {
 unsafe fn region<'a>(pointer: *const DemandRegion) -> Result<&'a DemandRegion, Status> {
     // SAFETY: the caller's promise.
     unsafe { pointer.as_ref() }.ok_or_else(|| fail(Status::Argument, &"the region is NULL"))
-}
-
-/// # Safety
-/// As [`region`]; and nobody else uses the pages that are changed.
-unsafe fn region_mut<'a>(pointer: *mut DemandRegion) -> Result<&'a mut DemandRegion, Status> {
-    // SAFETY: the caller's promise.
-    unsafe { pointer.as_mut() }.ok_or_else(|| fail(Status::Argument, &"the region is NULL"))
 }
 
 fn end_of(offset: usize, len: usize) -> Result<usize, Status> {
@@ -151,30 +144,30 @@ pub unsafe extern "C" fn pagewise_region_faults(region: *const DemandRegion) -> 
     unsafe { region.as_ref() }.map_or(0, |region| region.stats().faults as usize)
 }
 
-/// Copies out of a region.
+/// What the two copies have in common. `buffer` is the C program's.
 ///
 /// # Safety
-/// The region is null or alive; `into` has room for `len` bytes, `copied` for one number, or is null.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagewise_region_read(
-    from: *const DemandRegion,
-    offset: usize,
-    into: *mut c_void,
+/// The region is null or alive; `copied` has room for a number, or is null.
+unsafe fn copy(
+    pointer: *const DemandRegion,
+    buffer: *const c_void,
     len: usize,
     copied: *mut usize,
+    copy: impl FnOnce(&DemandRegion) -> Result<(), AccessError>,
 ) -> Status {
     let mut done = 0;
     let status = guarded(|| {
         // SAFETY: the caller's promise.
-        let from = unsafe { region(from)? };
+        let region = unsafe { region(pointer)? };
         if len > 0 {
-            if into.is_null() {
+            if buffer.is_null() {
                 return Err(fail(Status::Argument, &"the buffer is NULL"));
             }
-            // What a C program hands over may hold anything, even nothing yet.
-            // SAFETY: the caller's promise.
-            let into = unsafe { std::slice::from_raw_parts_mut(into.cast::<u8>(), len) };
-            if let Err(error) = from.read(offset, into) {
+            // No slice may be as long as C can say.
+            if len > region.len() {
+                return Err(fail(Status::Argument, &"the range is longer than the region"));
+            }
+            if let Err(error) = copy(region) {
                 done = error.copied;
                 return Err(refused(error));
             }
@@ -187,6 +180,26 @@ pub unsafe extern "C" fn pagewise_region_read(
         *copied = done;
     }
     status
+}
+
+/// Copies out of a region.
+///
+/// # Safety
+/// The region is null or alive; `into` has room for `len` bytes, `copied` for one number, or is null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagewise_region_read(
+    from: *const DemandRegion,
+    offset: usize,
+    into: *mut c_void,
+    len: usize,
+    copied: *mut usize,
+) -> Status {
+    // SAFETY: the caller's promise. (What a C program hands over may hold anything, even nothing yet.)
+    unsafe {
+        copy(from, into, len, copied, |from| {
+            from.read(offset, std::slice::from_raw_parts_mut(into.cast(), len))
+        })
+    }
 }
 
 /// Copies into a region.
@@ -202,29 +215,12 @@ pub unsafe extern "C" fn pagewise_region_write(
     len: usize,
     copied: *mut usize,
 ) -> Status {
-    let mut done = 0;
-    let status = guarded(|| {
-        // SAFETY: the caller's promise.
-        let to = unsafe { region_mut(to)? };
-        if len > 0 {
-            if from.is_null() {
-                return Err(fail(Status::Argument, &"the buffer is NULL"));
-            }
-            // SAFETY: the caller's promise.
-            let from = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), len) };
-            if let Err(error) = to.write(offset, from) {
-                done = error.copied;
-                return Err(refused(error));
-            }
-        }
-        done = len;
-        Ok(())
-    });
     // SAFETY: the caller's promise.
-    if let Some(copied) = unsafe { copied.as_mut() } {
-        *copied = done;
+    unsafe {
+        copy(to, from, len, copied, |to| {
+            to.write_shared(offset, std::slice::from_raw_parts(from.cast(), len))
+        })
     }
-    status
 }
 
 /// Commits a range.
@@ -257,9 +253,10 @@ pub unsafe extern "C" fn pagewise_region_decommit(
 ) -> Status {
     guarded(|| {
         // SAFETY: the caller's promise.
-        let of = unsafe { region_mut(of)? };
+        let of = unsafe { region(of)? };
         let end = end_of(offset, len)?;
-        of.decommit(offset..end).map_err(|error| fail(status_of(&error), &error))
+        // SAFETY: the caller's promise.
+        unsafe { of.decommit_shared(offset..end) }.map_err(|error| fail(status_of(&error), &error))
     })
 }
 

@@ -29,6 +29,9 @@ fn the_functions_do_what_the_header_says() {
         );
         assert_eq!((status, copied), (Status::Limit, 60));
         assert!(CStr::from_ptr(pagewise_last_error()).to_str().unwrap().contains("refused"));
+        let status =
+            pagewise_region_write(region, 0, text.as_ptr().cast(), usize::MAX, &mut copied);
+        assert_eq!((status, copied), (Status::Argument, 0));
         assert_eq!(pagewise_region_commit(region, 0, usize::MAX), Status::Argument);
         assert_eq!(pagewise_region_commit(std::ptr::null_mut(), 0, 1), Status::Argument);
         assert_eq!(pagewise_region_decommit(region, 0, 8 * page), Status::Ok);

@@ -202,9 +202,34 @@ impl DemandRegion {
     /// [`AccessError`] with how much was copied, where a page was refused. A range that is out of
     /// bounds is refused as a whole, with nothing copied.
     pub fn write(&mut self, offset: usize, from: &[u8]) -> Result<(), AccessError> {
+        // SAFETY: the region is borrowed exclusively.
+        unsafe { self.write_shared(offset, from) }
+    }
+
+    /// [`write`](Self::write), for regions that several threads or raw pointers share.
+    ///
+    /// ```
+    /// let region = pagewise::DemandRegion::new(1 << 20)?;
+    /// std::thread::scope(|threads| {
+    ///     for part in 0..4 {
+    ///         let region = &region;
+    ///         // SAFETY: each thread has bytes of its own.
+    ///         threads.spawn(move || unsafe { region.write_shared(part << 18, &[7]) });
+    ///     }
+    /// });
+    /// assert_eq!(region.as_slice().iter().filter(|&&byte| byte == 7).count(), 4);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Safety
+    /// Nobody else accesses the same bytes at the same time, and no slice of them is borrowed.
+    pub unsafe fn write_shared(&self, offset: usize, from: &[u8]) -> Result<(), AccessError> {
         let to = self.core.check(offset, from.len())?;
         let ready = self.core.touch_without_faults(offset, from.len());
-        // SAFETY: the target lies inside the region, which is borrowed exclusively.
+        // SAFETY: the target lies inside the region, and is the caller's for now.
         let copied =
             unsafe { fault::copy(to, from.as_ptr(), ready.map_or(from.len(), |r| r.done)) };
         self.core.result(copied, ready)
@@ -244,6 +269,18 @@ impl DemandRegion {
     /// # Errors
     /// As [`Reservation::decommit`].
     pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        // SAFETY: the region is borrowed exclusively.
+        unsafe { self.decommit_shared(range) }
+    }
+
+    /// [`decommit`](Self::decommit), for regions that several threads or raw pointers share.
+    ///
+    /// # Errors
+    /// As [`Reservation::decommit`].
+    ///
+    /// # Safety
+    /// Nobody else accesses the pages of the range at the same time, and no slice of them is borrowed.
+    pub unsafe fn decommit_shared(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         // From here on, pages can be committed anew, and threads can race for them anew.
         self.core.counters.again.store(0, Ordering::Relaxed);
         fault::uninterrupted(|| self.core.reservation.decommit(range))
