@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use wait_timeout::ChildExt;
@@ -35,6 +35,27 @@ fn patience(size: Size) -> Duration {
     Duration::from_secs(size.pick(120, 15, 15))
 }
 
+/// How many rounds a case takes: short samples vary more, so that quick cases take more of them.
+struct Rounds {
+    least: usize,
+    most: usize,
+}
+
+impl Rounds {
+    /// From here on, the least are enough.
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn of(case: &Case, size: Size, wanted: Option<usize>) -> Self {
+        let least = if case.counted { 1 } else { wanted.unwrap_or(size.rounds()) };
+        let may_be_more = !case.counted && wanted.is_none() && size == Size::Full;
+        Self { least, most: if may_be_more { 3 * least } else { least } }
+    }
+
+    fn are_enough(&self, done: usize, took: Duration) -> bool {
+        done >= self.most || done >= self.least && took >= Self::LONG
+    }
+}
+
 /// Runs all cases of some suites.
 pub fn run(suites: &[&'static Suite], size: Size, rounds: Option<usize>) -> Vec<Finished> {
     let cases: Vec<_> = suites
@@ -43,13 +64,14 @@ pub fn run(suites: &[&'static Suite], size: Size, rounds: Option<usize>) -> Vec<
             (suite.cases)().into_iter().enumerate().map(|(i, case)| (*suite, i, case))
         })
         .collect();
-    let rounds_of = |case: &Case| if case.counted { 1 } else { rounds.unwrap_or(size.rounds()) };
-    let samples = cases.iter().map(|(_, _, case)| rounds_of(case) * case.subjects.len()).sum();
+    let rounds_of = |case: &Case| Rounds::of(case, size, rounds);
+    let samples =
+        cases.iter().map(|(_, _, case)| rounds_of(case).least * case.subjects.len()).sum();
     let bar = progress(samples, "{elapsed_precise} {wide_bar} {pos}/{len} {msg}");
     let finished = cases
         .into_iter()
         .map(|(suite, index, case)| {
-            let measured = take_turns(suite, index, &case, size, rounds_of(&case), &bar);
+            let measured = take_turns(suite, index, &case, size, &rounds_of(&case), &bar);
             Finished { suite: suite.name, about: suite.about, case, measured }
         })
         .collect();
@@ -68,7 +90,7 @@ fn take_turns(
     index: usize,
     case: &Case,
     size: Size,
-    rounds: usize,
+    rounds: &Rounds,
     bar: &ProgressBar,
 ) -> Vec<Measured> {
     let mut measured: Vec<Measured> = case
@@ -81,7 +103,12 @@ fn take_turns(
             missing: None,
         })
         .collect();
-    for _ in 0..rounds {
+    let (mut done, began) = (0, Instant::now());
+    while !rounds.are_enough(done, began.elapsed()) {
+        if done >= rounds.least {
+            bar.inc_length(measured.len() as u64);
+        }
+        done += 1;
         for (number, subject) in measured.iter_mut().enumerate() {
             bar.set_message(format!("{}: {}: {}", suite.name, case.name, subject.name));
             bar.inc(1);

@@ -68,8 +68,9 @@ const STREAMS: usize = 8;
 /// A run may be ahead by this much, however short it is.
 const SMALL_WINDOW: usize = 64 << 10;
 
-/// No window is larger. What is prefaulted should still be in the cache when it is touched.
-const LARGEST_WINDOW: usize = 2 << 20;
+/// No window is larger. What is prefaulted should still be in the processor's own cache when it is
+/// written: 2 MiB take a tenth longer where every byte is.
+const LARGEST_WINDOW: usize = 512 << 10;
 
 /// The committed run `low + 1 .. high`: the next fault of the stream is expected at one of its edges.
 #[derive(Debug)]
@@ -186,7 +187,7 @@ mod tests {
         for down in [false, true] {
             let (faults, ahead) =
                 run(&StepPolicy::new(CommitStep::adaptive(), 1), 500_000, 262_144, down);
-            assert!(faults < 600, "{faults} faults for a gigabyte");
+            assert!(faults < 2200, "{faults} faults for a gigabyte");
             assert!(ahead <= 16, "{ahead} pages ahead beyond an eighth");
         }
     }
@@ -202,7 +203,7 @@ mod tests {
                 faults += 1;
             }
         }
-        assert!(faults / STREAMS < 100, "{faults} faults");
+        assert!(faults / STREAMS < 120, "{faults} faults");
     }
 
     #[test]
