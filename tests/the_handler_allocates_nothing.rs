@@ -118,6 +118,37 @@ fn no_way_through_the_handler_allocates() {
     assert_eq!(ended.diagnostics().len(), 1);
 }
 
+/// Explicit operations hold pages while they ask the system, which an allocator of the program may live
+/// in: they allocate nothing either, not even to find out why they were refused.
+#[test]
+fn no_explicit_operation_allocates() {
+    in_a_process("no_explicit_operation_allocates", || {
+        let quietly = |work: &mut dyn FnMut() -> bool| {
+            SERVING.store(thread(), SeqCst);
+            let well = work();
+            SERVING.store(0, SeqCst);
+            assert!(well);
+        };
+        for engine in common::engines() {
+            let builder = DemandRegion::builder(64 * page_size()).engine(engine);
+            let mut region = builder.limit(32 * page_size()).build().unwrap();
+            quietly(&mut || region.commit(..9 * page_size()).is_ok());
+            quietly(&mut || region.decommit(3 * page_size()..5 * page_size()).is_ok());
+            quietly(&mut || region.commit(..33 * page_size()).is_err());
+            quietly(&mut || region.commit(..65 * page_size()).is_err());
+        }
+        if common::sanitized() || common::emulated() {
+            return common::not_here("what the system refuses (it has to be the kernel, and alone)");
+        }
+        let full = pagewise::Reservation::new(1 << 20).unwrap();
+        let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a plain call with a valid limit.
+        unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) };
+        quietly(&mut || matches!(full.commit(..), Err(pagewise::Error::CommitRefused { .. })));
+    })
+    .well();
+}
+
 /// The alarm works: a handler that allocates is caught.
 #[test]
 fn an_allocation_would_be_noticed() {

@@ -1,6 +1,7 @@
 //! Linux.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -293,7 +294,7 @@ fn overcommit_huge_pages() -> usize {
 }
 
 /// Linux says ENOMEM for "no addresses", "no charge" and "too many mappings" alike: count them.
-/// Cold path; it reads `/proc`.
+/// Cold path; it reads `/proc`, without allocating.
 pub(crate) fn diagnose(error: OsError) -> Cause {
     match error.0 {
         libc::ENOMEM => match mappings() {
@@ -307,10 +308,19 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
+/// How many mappings the process has, and may have. Allocates nothing: whoever asks holds pages, and the
+/// program's allocator may live in them.
 fn mappings() -> Option<(usize, usize)> {
-    let max = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()?;
-    let maps = std::fs::read("/proc/self/maps").ok()?;
-    Some((maps.iter().filter(|&&byte| byte == b'\n').count(), max))
+    let mut text = [0; 4096];
+    let len = File::open("/proc/sys/vm/max_map_count").ok()?.read(&mut text).ok()?;
+    let max = str::from_utf8(text.get(..len)?).ok()?.trim().parse().ok()?;
+    let (mut maps, mut count) = (File::open("/proc/self/maps").ok()?, 0);
+    loop {
+        match maps.read(&mut text).ok()? {
+            0 => return Some((count, max)),
+            len => count += text.iter().take(len).filter(|&&byte| byte == b'\n').count(),
+        }
+    }
 }
 
 /// `PAGEMAP_SCAN` (Linux 6.7), else `mincore`, which tells less.
