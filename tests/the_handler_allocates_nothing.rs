@@ -138,7 +138,9 @@ fn no_explicit_operation_allocates() {
             quietly(&mut || region.commit(..65 * page_size()).is_err());
         }
         if common::sanitized() || common::emulated() {
-            return common::not_here("what the system refuses (it has to be the kernel, and alone)");
+            return common::not_here(
+                "what the system refuses (it has to be the kernel, and alone)",
+            );
         }
         let full = pagewise::Reservation::new(1 << 20).unwrap();
         let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
