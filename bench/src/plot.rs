@@ -9,6 +9,7 @@ use std::{fs, io};
 use crate::harness::{Finished, Measured};
 use crate::row::{self, Row};
 use crate::stats::Summary;
+use crate::suites::SUITES;
 
 const WIDTH: f64 = 900.0;
 const MARGIN: f64 = 24.0;
@@ -26,7 +27,7 @@ const WHISKER: &str = "#52606d";
 const GOOD: &str = "#1f9d61";
 const BAD: &str = "#d64545";
 
-/// Writes `SUITE.svg` for every suite among the results, and `summary.svg`.
+/// Writes `SUITE.svg` for every suite among the results, and `summary.svg` if these are all suites.
 pub fn write(directory: &Path, finished: &[Finished]) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     for cases in finished.chunk_by(|a, b| a.suite == b.suite) {
@@ -34,7 +35,8 @@ pub fn write(directory: &Path, finished: &[Finished]) -> io::Result<()> {
     }
     let rows: Vec<Row> = finished.iter().flat_map(row::rows).collect();
     let aimed: Vec<&Row> = rows.iter().filter(|row| row.target.is_some()).collect();
-    if !aimed.is_empty() {
+    let suites = finished.chunk_by(|a, b| a.suite == b.suite).count();
+    if suites == SUITES.len() {
         fs::write(directory.join("summary.svg"), summary(&aimed))?;
     }
     Ok(())

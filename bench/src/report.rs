@@ -9,7 +9,7 @@ use crate::row::{Row, number};
 const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
 
-/// Puts the tables between the two marks of a document, in place of what was there.
+/// Puts the tables between the two marks of a document, in place of those of the same suites.
 pub fn update(document: &Path, rows: &[Row]) -> io::Result<()> {
     let text = fs::read_to_string(document)?;
     let updated = replaced(&text, &tables(rows)).ok_or_else(|| {
@@ -18,25 +18,40 @@ pub fn update(document: &Path, rows: &[Row]) -> io::Result<()> {
     fs::write(document, updated)
 }
 
-fn replaced(text: &str, measured: &str) -> Option<String> {
+/// What stands under a heading of its own.
+const HEADING: &str = "\n### ";
+
+fn replaced(text: &str, new: &[(&str, String)]) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{measured}\n{END}{after}"))
+    let (measured, after) = rest.split_once(END)?;
+    let mut sections: Vec<_> = measured
+        .split(HEADING)
+        .skip(1)
+        .filter_map(|section| section.split_once('\n'))
+        .map(|(name, table)| (name, table.trim_end()))
+        .collect();
+    for (name, table) in new {
+        match sections.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = table.trim_end(),
+            None => sections.push((name, table.trim_end())),
+        }
+    }
+    let sections = sections.iter().map(|(name, table)| format!("{HEADING}{name}\n{table}\n"));
+    Some(format!("{before}{BEGIN}\n{}\n{END}{after}", sections.collect::<String>()))
 }
 
-/// A heading and a table for each suite.
-fn tables(rows: &[Row]) -> String {
-    let mut text = String::new();
-    for suite in rows.chunk_by(|a, b| a.suite == b.suite) {
-        let name = suite[0].suite;
-        let _ = write!(text, "\n### {name}\n\n![{name}](plots/{name}.svg)\n\n");
-        text.push_str(
-            "| case | rival | ours | rival's | unit | ratio | rounds | at most (aim) |\n",
-        );
-        text.push_str("|---|---|--:|--:|---|--:|---|---|\n");
-        for row in suite {
-            let _ = writeln!(text, "{}", line(row));
-        }
+/// A chart and a table for each suite, with its name.
+fn tables(rows: &[Row]) -> Vec<(&str, String)> {
+    let suites = rows.chunk_by(|a, b| a.suite == b.suite);
+    suites.map(|suite| (suite[0].suite, table(suite[0].suite, suite))).collect()
+}
+
+fn table(suite: &str, rows: &[Row]) -> String {
+    let mut text = format!("\n![{suite}](plots/{suite}.svg)\n\n");
+    text.push_str("| case | rival | ours | rival's | unit | ratio | rounds | at most (aim) |\n");
+    text.push_str("|---|---|--:|--:|---|--:|---|---|\n");
+    for row in rows {
+        let _ = writeln!(text, "{}", line(row));
     }
     text
 }
@@ -69,11 +84,15 @@ mod tests {
     use crate::case::Target;
 
     #[test]
-    fn what_people_wrote_around_the_tables_stays() {
-        let document = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let updated = replaced(&document, "new").unwrap();
-        assert_eq!(updated, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
-        assert_eq!(replaced("no marks", "new"), None);
+    fn other_suites_and_what_people_wrote_around_the_tables_stay() {
+        let old = "\n### fill\n\nfilled\n\n### scale\n\nscaled\n";
+        let document = format!("before\n{BEGIN}\n{old}\n{END}\nafter\n");
+        let new = [("fill", "\nnew\n".to_string()), ("churn", "\nchurned\n".to_string())];
+        let expected = "\n### fill\n\nnew\n\n### scale\n\nscaled\n\n### churn\n\nchurned\n";
+        let updated = replaced(&document, &new).unwrap();
+        assert_eq!(updated, format!("before\n{BEGIN}\n{expected}\n{END}\nafter\n"));
+        assert_eq!(replaced(&document, &[]).unwrap(), document);
+        assert_eq!(replaced("no marks", &new), None);
     }
 
     #[test]
@@ -91,7 +110,9 @@ mod tests {
             note: "rival: ABSENT: gone".into(),
             target: Some(Target { bound: 1.0, aim: 0.5 }),
         };
-        let text = tables(&[row(Some(0.5)), row(Some(2.0)), row(None)]);
+        let rows = [row(Some(0.5)), row(Some(2.0)), row(None)];
+        let (name, text) = &tables(&rows)[0];
+        assert_eq!(*name, "fill");
         let lines: Vec<&str> =
             text.lines().filter(|line| line.contains("| case | rival | 1")).collect();
         assert!(lines[0].contains("**0.50**") && lines[0].contains("✓ 1 (0.5)"), "{text}");

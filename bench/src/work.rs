@@ -42,24 +42,23 @@ pub unsafe fn write_every_byte(base: *mut u8, len: usize) {
     std::hint::black_box(base);
 }
 
-/// Stores one word into each of the first `count` pages of a scattered order of the `2^bits` pages
-/// at `base`. `threads` threads share the work; the time is from when all are ready until all are done.
-///
-/// # Safety
-/// As [`touch_each_page`], for `2^bits` pages and from any thread.
-pub unsafe fn touch_scattered(base: *mut u8, bits: u32, count: usize, threads: usize) -> Duration {
-    let (base, page) = (base.expose_provenance(), pagewise::page_size());
+/// Visits the first `count` of `2^bits` pages in a scattered order: calls `visit` with the byte at which
+/// each begins. `threads` threads share the work; the time is from when all are ready until all are done.
+pub fn scattered(
+    bits: u32,
+    count: usize,
+    threads: usize,
+    visit: impl Fn(usize) + Sync,
+) -> Duration {
+    let page = pagewise::page_size();
     let (start, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let (start, end) = (&start, &end);
+            let (start, end, visit) = (&start, &end, &visit);
             scope.spawn(move || {
-                let base = std::ptr::with_exposed_provenance_mut::<u8>(base);
                 start.wait();
                 for index in (thread..count).step_by(threads) {
-                    let offset = scatter(index as u64, bits) as usize * page;
-                    // SAFETY: the number of a page is below `2^bits`, and every one comes up once.
-                    unsafe { base.add(offset).cast::<u64>().write_volatile(index as u64 | 1) };
+                    visit(scatter(index as u64, bits) as usize * page);
                 }
                 end.wait();
             });
@@ -69,6 +68,16 @@ pub unsafe fn touch_scattered(base: *mut u8, bits: u32, count: usize, threads: u
         end.wait();
         began.elapsed()
     })
+}
+
+/// Stores a word, which is not zero.
+///
+/// # Safety
+/// The eight bytes at `base + offset` can be written, by way of a page fault if need be.
+pub unsafe fn store(base: usize, offset: usize) {
+    let at = std::ptr::with_exposed_provenance_mut::<u64>(base + offset);
+    // SAFETY: the caller's promise.
+    unsafe { at.write_volatile(offset as u64 | 1) };
 }
 
 /// A shuffle of the numbers below `2^bits`: every step can be undone, so that no number comes twice.

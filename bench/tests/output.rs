@@ -41,15 +41,23 @@ fn every_suite_measures_ours_in_every_case() {
 }
 
 #[test]
-fn a_chart_is_written_for_the_suite_and_for_the_targets() {
+fn a_chart_is_written_for_each_suite_and_one_for_all_of_them() {
     let directory = std::env::temp_dir().join(format!("pagewise-bench-{}", std::process::id()));
-    let output = run(&["churn", "--tiny", "--plot", directory.to_str().unwrap()]);
-    assert!(output.status.success());
-    for name in ["churn.svg", "summary.svg"] {
-        let chart = std::fs::read_to_string(directory.join(name)).unwrap();
-        assert!(chart.starts_with("<svg ") && chart.ends_with("</svg>\n"));
-    }
-    std::fs::remove_dir_all(directory).unwrap();
+    let charts = |suite| {
+        let output = run(&[suite, "--tiny", "--plot", directory.to_str().unwrap()]);
+        assert!(output.status.success());
+        let mut names = Vec::new();
+        for file in std::fs::read_dir(&directory).unwrap().map(Result::unwrap) {
+            let chart = std::fs::read_to_string(file.path()).unwrap();
+            assert!(chart.starts_with("<svg ") && chart.ends_with("</svg>\n"));
+            names.push(file.file_name().into_string().unwrap());
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+        names
+    };
+    assert_eq!(charts("churn"), ["churn.svg"]);
+    let all = charts("all");
+    assert!(all.len() == 10 && all.contains(&"summary.svg".into()), "{all:?}");
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use pagewise::{DemandRegion, Engine};
+
 use super::Suite;
 use crate::case::{Case, Sample, Size};
 use crate::rivals;
 use crate::system;
-use crate::work::{Opened, touch_scattered};
+use crate::work::{self, Opened, store};
 
 pub const SUITE: Suite = Suite {
     name: "sparse",
@@ -24,6 +26,7 @@ const MOST_MAPPINGS: usize = 40_000;
 fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [1, 2].map(over_64_gib).into();
     cases.extend([1, 2].map(over_64_gib_by_userfault));
+    cases.extend([1, 2].map(over_64_gib_by_calls));
     cases.push(
         Case::new("over 1 TiB, 1 thread", "ns/touch", scattered(1 << 40, 1, rivals::ours))
             .rival("kernel demand paging, no reserve", scattered(1 << 40, 1, rivals::kernel)),
@@ -53,10 +56,42 @@ fn over_64_gib_by_userfault(threads: usize) -> Case {
         .rival("bare C userfaultfd handler", touches_over_64_gib(threads, rivals::bare_userfault))
 }
 
-fn against_kernel(threads: usize, settings: &str, ours: fn(usize) -> Opened) -> Case {
+/// The same for a program that knows what it is about to touch, and says so: no signal at all.
+fn over_64_gib_by_calls(threads: usize) -> Case {
+    let commits = move |size| match commit_and_store(64 << 30, touches(size), threads) {
+        Ok(done) => Sample::per(done.time, touches(size)).note(done.note()),
+        Err(why) => Sample::absent(why),
+    };
+    Case::new(name(threads, ", Engine::UserFault, commit before the touch"), "ns/touch", commits)
+        .rival("kernel demand paging, no reserve", touches_over_64_gib(threads, rivals::kernel))
+        .target(2.0, 1.3)
+}
+
+fn commit_and_store(len: usize, count: usize, threads: usize) -> Result<Scattered, String> {
+    let builder = DemandRegion::builder(len).engine(Engine::UserFault);
+    let region = builder.build().map_err(|error| error.to_string())?;
+    let base = region.as_ptr().expose_provenance();
+    let time = work::scattered(pages(len).ilog2(), count, threads, |offset| {
+        region.commit(offset..offset + 8).expect("there is no limit");
+        // SAFETY: inside the region.
+        unsafe { store(base, offset) };
+    });
+    let stats = region.stats();
+    let remark = format!("{} faults, {} KiB committed", stats.faults, stats.committed >> 10);
+    Ok(Scattered { time, mappings: system::mappings(), remark: Some(remark) })
+}
+
+fn pages(len: usize) -> usize {
+    len / pagewise::page_size()
+}
+
+fn name(threads: usize, settings: &str) -> String {
     let plural = if threads == 1 { "thread" } else { "threads" };
-    let name = format!("over 64 GiB, {threads} {plural}{settings}");
-    Case::new(name, "ns/touch", touches_over_64_gib(threads, ours))
+    format!("over 64 GiB, {threads} {plural}{settings}")
+}
+
+fn against_kernel(threads: usize, settings: &str, ours: fn(usize) -> Opened) -> Case {
+    Case::new(name(threads, settings), "ns/touch", touches_over_64_gib(threads, ours))
         .rival("kernel demand paging, no reserve", touches_over_64_gib(threads, rivals::kernel))
         .target(2.0, 1.3)
 }
@@ -99,9 +134,11 @@ fn scatter(
     open: fn(usize) -> Opened,
 ) -> Result<Scattered, String> {
     let mut area = open(len)?;
-    let bits = (len / pagewise::page_size()).ilog2();
+    let base = area.base().expose_provenance();
     // SAFETY: whatever was opened can be touched over its length, from any thread.
-    let time = unsafe { touch_scattered(area.base(), bits, count, threads) };
+    let time = work::scattered(pages(len).ilog2(), count, threads, |offset| unsafe {
+        store(base, offset)
+    });
     Ok(Scattered { time, mappings: system::mappings(), remark: area.note() })
 }
 
