@@ -148,6 +148,10 @@ fn a_closed_stderr_changes_nothing() {
         }),
         ("a pipe that is full", || {
             let region = DemandRegion::builder(page_size()).limit(0).build().unwrap();
+            if common::emulated() {
+                common::not_here("a full pipe (the emulator has something to say there, too)");
+                return poke(region.as_ptr(), 1);
+            }
             into_a_pipe(|_| {
                 // SAFETY: fills the pipe until it would wait.
                 unsafe {
