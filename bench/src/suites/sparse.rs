@@ -18,7 +18,7 @@ pub const SUITE: Suite = Suite {
 };
 
 fn touches(size: Size) -> usize {
-    size.pick(1_000_000, 400_000, 2_000)
+    size.pick(1_000_000, 100_000, 2_000)
 }
 
 const MOST_MAPPINGS: usize = 40_000;
