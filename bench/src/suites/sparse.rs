@@ -17,9 +17,12 @@ pub const SUITE: Suite = Suite {
     needs: 4500 << 20,
 };
 
-fn touches(size: Size) -> usize {
-    size.pick(1_000_000, 100_000, 2_000)
+/// Fewer over a longer range for `--quick`: each of the first ones opens a window.
+fn touches(len: usize, size: Size) -> usize {
+    size.pick(1_000_000, if len > OVER { 8_000 } else { 50_000 }, 2_000)
 }
+
+const OVER: usize = 64 << 30;
 
 const MOST_MAPPINGS: usize = 40_000;
 
@@ -58,8 +61,8 @@ fn over_64_gib_by_userfault(threads: usize) -> Case {
 
 /// The same for a program that knows what it is about to touch, and says so: no signal at all.
 fn over_64_gib_by_calls(threads: usize) -> Case {
-    let commits = move |size| match commit_and_store(64 << 30, touches(size), threads) {
-        Ok(done) => Sample::per(done.time, touches(size)).note(done.note()),
+    let commits = move |size| match commit_and_store(OVER, touches(OVER, size), threads) {
+        Ok(done) => Sample::per(done.time, touches(OVER, size)).note(done.note()),
         Err(why) => Sample::absent(why),
     };
     Case::new(name(threads, ", Engine::UserFault, commit before the touch"), "ns/touch", commits)
@@ -100,7 +103,7 @@ fn touches_over_64_gib(
     threads: usize,
     open: fn(usize) -> Opened,
 ) -> impl Fn(Size) -> Sample + 'static {
-    scattered(64 << 30, threads, open)
+    scattered(OVER, threads, open)
 }
 
 fn scattered(
@@ -108,8 +111,8 @@ fn scattered(
     threads: usize,
     open: fn(usize) -> Opened,
 ) -> impl Fn(Size) -> Sample + 'static {
-    move |size| match scatter(len, touches(size), threads, open) {
-        Ok(done) => Sample::per(done.time, touches(size)).note(done.note()),
+    move |size| match scatter(len, touches(len, size), threads, open) {
+        Ok(done) => Sample::per(done.time, touches(len, size)).note(done.note()),
         Err(why) => Sample::absent(why),
     }
 }
@@ -143,8 +146,7 @@ fn scatter(
 }
 
 fn mappings(size: Size) -> Sample {
-    let count = touches(size);
-    match scatter(1 << 40, count, 1, rivals::ours) {
+    match scatter(1 << 40, touches(1 << 40, size), 1, rivals::ours) {
         Ok(Scattered { mappings: Some(mappings), remark, .. }) => {
             Sample::of(mappings as f64).note(remark.unwrap_or_default())
         }
