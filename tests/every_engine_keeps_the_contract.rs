@@ -181,10 +181,10 @@ fn locked_memory_takes_no_markers_and_works_all_the_same() {
     }
     let ended = common::in_a_process(NAME, || {
         let page = page_size();
-        let mut region = region(Engine::Guard, 8 << 20);
+        let mut region = region(Engine::Guard, 2048 * page);
         region.write(0, &[1]).unwrap();
         // SAFETY: plain calls. What is mapped from here on is locked, as far as the limit goes.
-        let locked = unsafe { libc::mlock(region.as_ptr().cast(), 8 << 20) == 0 };
+        let locked = unsafe { libc::mlock(region.as_ptr().cast(), region.len()) == 0 };
         // The first window is open and has markers; the others cannot be opened any more.
         for index in (0..2048).step_by(3) {
             region.write(index * page, &[index as u8 | 1]).unwrap();

@@ -34,8 +34,8 @@ pub(super) fn install() -> Result<(), Error> {
     if DONE.load(Ordering::Relaxed) {
         return Ok(());
     }
-    // First: a fork must never happen between a region and this. Registered twice, where a handler
-    // could not be installed the first time, they would wait for themselves.
+    // First: a fork must never happen between a region and this. And once only, also where a handler
+    // could not be installed the first time.
     static FORKS: AtomicBool = AtomicBool::new(false);
     if !FORKS.load(Ordering::Relaxed) {
         // SAFETY: the function is as `pthread_atfork` wants it, and lives as long as the program.

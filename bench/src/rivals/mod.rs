@@ -22,9 +22,14 @@ impl Area for Ours {
     }
 
     fn note(&self) -> Option<String> {
-        let stats = self.0.stats();
-        Some(format!("{} faults, {} KiB committed", stats.faults, stats.committed >> 10))
+        Some(remark(&self.0))
     }
+}
+
+/// What a region of ours has to say after the work.
+pub fn remark(region: &DemandRegion) -> String {
+    let stats = region.stats();
+    format!("{} faults, {} KiB committed", stats.faults, stats.committed >> 10)
 }
 
 /// Our region, with default settings.

@@ -79,9 +79,7 @@ fn commit_and_store(len: usize, count: usize, threads: usize) -> Result<Scattere
         // SAFETY: inside the region.
         unsafe { store(base, offset) };
     });
-    let stats = region.stats();
-    let remark = format!("{} faults, {} KiB committed", stats.faults, stats.committed >> 10);
-    Ok(Scattered { time, mappings: system::mappings(), remark: Some(remark) })
+    Ok(Scattered { time, mappings: system::mappings(), remark: Some(rivals::remark(&region)) })
 }
 
 fn pages(len: usize) -> usize {
