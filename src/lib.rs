@@ -53,7 +53,6 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod arena;
-mod backing;
 mod budget;
 pub mod concurrent_vec;
 mod demand;

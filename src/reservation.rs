@@ -16,13 +16,15 @@ use std::ops::RangeBounds;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backing::{Backing, Ground};
 use crate::budget::{Account, Budget, Shortage};
 use crate::error::Error;
 use crate::os::{self, Access, Attributes, Cause, HugePages, OsError};
 use crate::page::{PageRange, PageSize};
 use crate::page_map::PageMap;
 use crate::page_states::{Claim, PageStates};
+use engines::{Backing, Ground};
+
+mod engines;
 
 /// A range of addresses whose pages are committed and decommitted explicitly.
 ///
