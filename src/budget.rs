@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, relax};
 
 /// A commit limit, in bytes, that any number of reservations share.
 ///
@@ -55,17 +55,41 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// `used <= limit` at every moment (but see [`Account::recount`]); `peak` is the highest `used` that ever was.
+/// One number and its limit. Bytes are *taken* before the system is asked for them, and *used* once they
+/// are committed.
+///
+/// Invariants: `used <= taken <= limit` whenever no thread is between two of its steps (but see
+/// [`Account::recount`]); `taken <= limit` always. `peak` is the highest `used` that ever was.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     limit: usize,
+    /// Bytes in the lower bits. In the upper ones, how many takes are *tentative*: another limit may still
+    /// refuse them, and then they come back. One word, so that a shortage and the reason to wait for the
+    /// end of it are seen together.
+    taken: AtomicU64,
     used: AtomicUsize,
     peak: AtomicUsize,
 }
 
+/// One tentative take. No address space has more than 2^56 bytes.
+const TENTATIVE: u64 = 1 << 56;
+
+fn bytes_of(taken: u64) -> usize {
+    (taken & (TENTATIVE - 1)) as usize
+}
+
+/// How long a thread waits for another one's tentative take: it may have been interrupted by this very
+/// thread's signal handler, and never come to an end.
+const MOST_ROUNDS: u32 = 1024;
+
 impl Ledger {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
+        Self {
+            limit,
+            taken: AtomicU64::new(0),
+            used: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -80,43 +104,87 @@ impl Ledger {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// Takes as much of `want` as is left, in multiples of `unit`, but at least `least`. The caller
-    /// reports what it keeps to [`Ledger::reached`].
-    fn take(&self, least: usize, want: usize, unit: usize) -> Result<Taken, Shortage> {
-        let mut used = self.used.load(Ordering::Relaxed);
+    /// Takes as much of `want` as is left, in multiples of `unit`, but at least `least`. Where `tentative`
+    /// is [`TENTATIVE`], the take is to be ended by [`settle`](Self::settle); otherwise it is zero.
+    ///
+    /// A shortage is only reported where no tentative take is part of it: what another limit refuses was
+    /// never gone.
+    fn take(
+        &self,
+        least: usize,
+        want: usize,
+        unit: usize,
+        tentative: u64,
+    ) -> Result<usize, Shortage> {
+        let mut round = 0;
+        let mut seen = self.taken.load(Ordering::Relaxed);
         loop {
-            // More than the limit is in use only in a forked child: see `Account::recount`.
-            let left = self.limit.saturating_sub(used) / unit * unit;
-            let taken = want.min(left);
-            if taken < least {
-                return Err(Shortage { used, limit: self.limit });
+            let taken = bytes_of(seen);
+            // More than the limit is taken only in a forked child: see `Account::recount`.
+            let left = self.limit.saturating_sub(taken) / unit * unit;
+            let bytes = want.min(left);
+            let others = seen / TENTATIVE;
+            if bytes < least && (others == 0 || round == MOST_ROUNDS) {
+                return Err(Shortage { used: taken, limit: self.limit });
             }
-            match self.used.compare_exchange_weak(
-                used,
-                used + taken,
+            if bytes < least || (tentative > 0 && others == u64::MAX / TENTATIVE) {
+                relax(round);
+                round += 1;
+                seen = self.taken.load(Ordering::Relaxed);
+                continue;
+            }
+            match self.taken.compare_exchange_weak(
+                seen,
+                seen + bytes as u64 + tentative,
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(Taken { bytes: taken, before: used }),
-                Err(now) => used = now,
+                Ok(_) => return Ok(bytes),
+                Err(now) => seen = now,
             }
         }
     }
 
-    fn reached(&self, used: usize) {
+    /// Ends a tentative take, of which `surplus` bytes come back.
+    fn settle(&self, surplus: usize) {
+        self.taken.fetch_sub(TENTATIVE + surplus as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that were taken are committed now.
+    fn commit(&self, bytes: usize) {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were committed are not any more.
+    fn decommit(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "a ledger cannot give back more than was committed");
+        self.give_back(bytes);
+    }
+
+    /// Bytes that were taken, and are not committed, come back.
+    fn give_back(&self, bytes: usize) {
+        let before = self.taken.fetch_sub(bytes as u64, Ordering::Relaxed);
+        debug_assert!(bytes_of(before) >= bytes, "a ledger cannot give back more than was taken");
+    }
+
+    /// Replaces what is recorded of one account, by what is true of it; ends tentative takes. Only for a
+    /// process with a single thread.
+    fn correct(&self, recorded: Recorded, committed: usize) {
+        let taken = bytes_of(self.taken.load(Ordering::Relaxed));
+        let taken = taken.saturating_sub(recorded.taken).saturating_add(committed);
+        self.taken.store(taken as u64, Ordering::Relaxed);
+        let used = self.used().saturating_sub(recorded.used).saturating_add(committed);
+        self.used.store(used, Ordering::Relaxed);
         self.peak.fetch_max(used, Ordering::Relaxed);
     }
+}
 
-    /// Only for a process with a single thread.
-    fn correct(&self, surplus: usize, deficit: usize) {
-        let used = self.used.load(Ordering::Relaxed);
-        self.used.store(used.saturating_sub(surplus).saturating_add(deficit), Ordering::Relaxed);
-    }
-
-    fn give_back(&self, bytes: usize) {
-        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
-        debug_assert!(before >= bytes, "a ledger cannot give back more than was taken");
-    }
+/// What a ledger has recorded of one account.
+struct Recorded {
+    taken: usize,
+    used: usize,
 }
 
 /// What one reservation has committed, held against its own limit and the budget that it shares.
@@ -125,15 +193,9 @@ impl Ledger {
 pub(crate) struct Account {
     own: Ledger,
     shared: Option<Budget>,
-    /// What `shared` has given this account, or less in the middle of a change, never more: so that
-    /// the child of a fork takes nothing away that other accounts hold.
+    /// This reservation's share of what is taken from `shared`; may lag low during a change, never high:
+    /// so that the child of a fork takes nothing away that other accounts hold.
     from_shared: AtomicUsize,
-}
-
-/// Bytes taken from a ledger, and what it had given out before.
-struct Taken {
-    bytes: usize,
-    before: usize,
 }
 
 /// How little a limit had left.
@@ -163,31 +225,47 @@ impl Account {
     }
 
     fn take(&self, least: usize, want: usize, unit: usize) -> Result<usize, Shortage> {
-        let own = self.own.take(least, want, unit)?;
-        let kept = match &self.shared {
-            None => own.bytes,
-            Some(Budget(shared)) => match shared.take(least, own.bytes, unit) {
-                Ok(taken) => {
-                    self.from_shared.fetch_add(taken.bytes, Ordering::Relaxed);
-                    shared.reached(taken.before + taken.bytes);
-                    taken.bytes
-                }
-                Err(shortage) => {
-                    self.give_back_own(own.bytes);
-                    return Err(shortage);
-                }
-            },
+        let Some(Budget(shared)) = &self.shared else {
+            return self.own.take(least, want, unit, 0);
         };
-        self.own.reached(own.before + kept);
-        self.give_back_own(own.bytes - kept);
-        Ok(kept)
+        let own = self.own.take(least, want, unit, TENTATIVE)?;
+        match shared.take(least, own, unit, 0) {
+            Ok(kept) => {
+                self.from_shared.fetch_add(kept, Ordering::Relaxed);
+                self.own.settle(own - kept);
+                Ok(kept)
+            }
+            Err(shortage) => {
+                self.own.settle(own);
+                Err(shortage)
+            }
+        }
     }
 
-    pub(crate) fn give_back(&self, bytes: usize) {
-        self.give_back_own(bytes);
+    /// Bytes that were taken are committed now.
+    pub(crate) fn committed(&self, bytes: usize) {
+        // The own ledger last: in the child of a fork it says how much of the shared one is its own.
+        if let Some(Budget(shared)) = &self.shared {
+            shared.commit(bytes);
+        }
+        self.own.commit(bytes);
+    }
+
+    /// Bytes that were taken come back: they were not committed after all.
+    pub(crate) fn return_untouched(&self, bytes: usize) {
+        self.own.give_back(bytes);
         if let Some(Budget(shared)) = &self.shared {
             self.from_shared.fetch_sub(bytes, Ordering::Relaxed);
             shared.give_back(bytes);
+        }
+    }
+
+    /// Bytes that were committed come back.
+    pub(crate) fn decommitted(&self, bytes: usize) {
+        self.own.decommit(bytes);
+        if let Some(Budget(shared)) = &self.shared {
+            self.from_shared.fetch_sub(bytes, Ordering::Relaxed);
+            shared.decommit(bytes);
         }
     }
 
@@ -199,16 +277,12 @@ impl Account {
     /// until as much came back. What a thread had taken from a shared budget without a note of it
     /// stays taken in the child. Either way, never more is granted than the limit.
     pub(crate) fn recount(&self, committed: usize) {
-        self.own.correct(self.own.used(), committed);
+        let used = self.own.used();
         if let Some(Budget(shared)) = &self.shared {
-            shared.correct(self.from_shared.swap(committed, Ordering::Relaxed), committed);
+            let taken = self.from_shared.swap(committed, Ordering::Relaxed);
+            shared.correct(Recorded { taken, used }, committed);
         }
-    }
-
-    fn give_back_own(&self, bytes: usize) {
-        if bytes > 0 {
-            self.own.give_back(bytes);
-        }
+        self.own.correct(Recorded { taken: usize::MAX, used }, committed);
     }
 }
 
@@ -216,37 +290,73 @@ impl Account {
 mod tests {
     use super::*;
 
+    fn numbers(ledger: &Ledger) -> (usize, usize, usize) {
+        let taken = ledger.taken.load(Ordering::Relaxed);
+        assert_eq!(taken / TENTATIVE, 0, "a tentative take was not ended");
+        (bytes_of(taken), ledger.used(), ledger.peak())
+    }
+
+    fn commit(account: &Account, bytes: usize) {
+        account.take_exactly(bytes).unwrap();
+        account.committed(bytes);
+    }
+
     #[test]
     fn a_batch_is_clamped_to_what_is_left() {
         let account = Account::new(10_000, Some(Budget::new(9_000)));
         assert_eq!(account.take_up_to(65_536, 4096), Ok(8192));
+        account.committed(8192);
         assert_eq!(account.take_up_to(4096, 4096), Err(Shortage { used: 8192, limit: 10_000 }));
-        account.give_back(4096);
+        account.decommitted(4096);
         assert_eq!(account.take_exactly(8192), Err(Shortage { used: 4096, limit: 10_000 }));
-        assert_eq!(account.take_exactly(4096), Ok(()));
-        assert_eq!((account.own().used(), account.own().peak()), (8192, 8192));
+        commit(&account, 4096);
+        assert_eq!(numbers(account.own()), (8192, 8192, 8192));
+    }
+
+    #[test]
+    fn the_peak_is_what_was_committed_at_once_and_not_what_was_asked_for() {
+        let budget = Budget::new(8192);
+        let account = Account::new(16_384, Some(budget.clone()));
+        assert_eq!(account.take_up_to(16_384, 4096), Ok(8192));
+        // The system refuses half of it.
+        account.return_untouched(4096);
+        account.committed(4096);
+        assert_eq!(numbers(account.own()), (4096, 4096, 4096));
+        assert_eq!(numbers(&budget.0), (4096, 4096, 4096));
+        account.decommitted(4096);
+        assert_eq!(account.take_exactly(8193), Err(Shortage { used: 0, limit: 8192 }));
+        commit(&account, 6000);
+        account.decommitted(1000);
+        commit(&account, 500);
+        assert_eq!(numbers(account.own()), (5500, 5500, 6000));
+        assert_eq!(numbers(&budget.0), (5500, 5500, 6000));
     }
 
     #[test]
     fn a_recount_after_a_fork_is_exact_and_leaves_other_accounts_alone() {
         let shared = Budget::new(100_000);
         let other = Account::new(usize::MAX, Some(shared.clone()));
-        other.take_exactly(40_000).unwrap();
+        commit(&other, 40_000);
         let account = Account::new(50_000, Some(shared.clone()));
-        account.take_exactly(20_000).unwrap();
+        commit(&account, 20_000);
         // Another thread was between its own limit and the shared one.
-        account.own.take(1, 8_000, 1).unwrap();
+        account.own.take(1, 8_000, 1, TENTATIVE).unwrap();
         account.recount(20_000);
-        assert_eq!((account.own().used(), shared.used()), (20_000, 60_000));
+        assert_eq!(numbers(account.own()), (20_000, 20_000, 20_000));
+        assert_eq!(numbers(&shared.0), (60_000, 60_000, 60_000));
+        // Another thread had taken what the child does not keep, and not said so.
+        account.take_exactly(8_000).unwrap();
+        account.recount(20_000);
+        assert_eq!(numbers(&shared.0), (60_000, 60_000, 60_000));
         // Another thread had given back what the child keeps.
-        account.give_back(15_000);
+        account.decommitted(15_000);
         account.recount(20_000);
         assert_eq!((account.own().used(), shared.used()), (20_000, 60_000));
         // Pages were kept beyond the limit: no more of them until enough came back.
         account.recount(60_000);
         assert!(account.take_exactly(1).is_err());
-        account.give_back(20_000);
-        assert_eq!(account.take_exactly(10_000), Ok(()));
+        account.decommitted(20_000);
+        commit(&account, 10_000);
         assert_eq!((account.own().used(), shared.used()), (50_000, 90_000));
     }
 
@@ -255,6 +365,29 @@ mod tests {
         let shared = Budget::new(4096);
         let account = Account::new(usize::MAX, Some(shared.clone()));
         assert_eq!(account.take_exactly(8192), Err(Shortage { used: 0, limit: 4096 }));
-        assert_eq!((account.own().used(), shared.used()), (0, 0));
+        assert_eq!((numbers(account.own()), numbers(&shared.0)), ((0, 0, 0), (0, 0, 0)));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::sync::Arc;
+
+    /// One thread wants more than the shared budget has, another one a page that both limits have.
+    #[test]
+    fn loom_what_every_order_grants_is_granted() {
+        loom::model(|| {
+            let account = Arc::new(Account::new(10, Some(Budget::new(5))));
+            account.take_exactly(1).unwrap();
+            account.committed(1);
+            let greedy = loom::thread::spawn({
+                let account = account.clone();
+                move || account.take_exactly(9)
+            });
+            assert_eq!(account.take_exactly(1), Ok(()));
+            assert!(greedy.join().unwrap().is_err());
+            assert_eq!(bytes_of(account.own.taken.load(Ordering::Relaxed)), 2);
+        });
     }
 }

@@ -8,7 +8,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use crate::error::Error;
 use crate::page_vec::{PageVec, PageVecBuilder};
 use crate::push_error::PushError;
-use crate::sync::{AtomicU32, AtomicUsize, Ordering, back_off};
+use crate::sync::{AtomicUsize, Ordering, SpinLock, Taken};
 use storage::Storage;
 
 #[cfg_attr(loom, path = "concurrent_vec/model.rs")]
@@ -21,7 +21,8 @@ mod storage;
 /// stays good while others push; there is no flag per element, so memory is what the elements take.
 ///
 /// Appending holds a lock for the few instructions of a write (and, now and then, for a growth
-/// step, as in [`PageVec`]); reading never waits for anybody. A signal handler must not push to an
+/// step, as in [`PageVec`]); reading never waits for anybody. The child of a fork goes on with what is published, whatever a
+/// thread of the parent was pushing. A signal handler must not push to an
 /// array that the interrupted thread may be pushing to.
 ///
 /// # Variance, threads
@@ -57,18 +58,14 @@ mod storage;
 // Aligned so that the few words which every push changes are one cache line, and nobody else's.
 #[repr(align(128))]
 pub struct ConcurrentVec<T> {
-    /// Invariant: whoever turned this from `FREE` to `HELD` owns the right to push to `storage`
-    /// until it stores `FREE`.
-    lock: AtomicU32,
+    /// Held by whoever pushes to `storage`.
+    lock: SpinLock,
     /// Invariant: elements `0..published` of `storage` are initialised and never written again;
     /// grows only, and only in the hands of whoever holds `lock`.
     published: AtomicUsize,
     storage: Storage<T>,
     takes: PhantomData<fn(T) -> T>,
 }
-
-const FREE: u32 = 0;
-const HELD: u32 = 1;
 
 // SAFETY: sending it sends the elements.
 unsafe impl<T: Send> Send for ConcurrentVec<T> {}
@@ -113,28 +110,23 @@ impl<T> ConcurrentVec<T> {
         Ok(index)
     }
 
+    /// Takes the lock. A contended one is looked at ever less often: every look takes the cache line away
+    /// from whoever works with it, and a thread that keeps it for many pushes in a row is what makes all
+    /// of them fast.
     #[inline]
     fn hold(&self) -> Held<'_> {
-        if !self.try_hold() {
-            self.wait();
+        if self.lock.lock() == Taken::FromParent {
+            self.end_what_the_parent_did();
         }
         Held(&self.lock)
     }
 
-    #[inline]
-    fn try_hold(&self) -> bool {
-        self.lock.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
-    /// Waits for the lock, ever less often: every look takes the cache line away from whoever works
-    /// with it, and a thread that keeps it for many pushes in a row is what makes all of them fast.
+    /// In the child of a fork, where a thread of the parent held the lock: the published elements are
+    /// there, and nothing else is.
     #[cold]
-    fn wait(&self) {
-        let mut round = 0;
-        while !self.try_hold() {
-            back_off(round);
-            round += 1;
-        }
+    fn end_what_the_parent_did(&self) {
+        // SAFETY: the lock is held, and the thread that held it does not exist in this process.
+        unsafe { self.storage.recover(self.published.load(Ordering::Relaxed)) };
     }
 
     /// Elements that are published.
@@ -163,12 +155,12 @@ impl<T> ConcurrentVec<T> {
 }
 
 /// The lock, until this is dropped.
-struct Held<'a>(&'a AtomicU32);
+struct Held<'a>(&'a SpinLock);
 
 impl Drop for Held<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.store(FREE, Ordering::Release);
+        self.0.unlock();
     }
 }
 
@@ -274,7 +266,7 @@ impl<T> ConcurrentVec<T> {
 impl<T> From<PageVec<T>> for ConcurrentVec<T> {
     fn from(vec: PageVec<T>) -> Self {
         Self {
-            lock: AtomicU32::new(FREE),
+            lock: SpinLock::new(),
             published: AtomicUsize::new(vec.len()),
             storage: Storage::new(vec),
             takes: PhantomData,
@@ -388,7 +380,7 @@ mod models {
 
     fn with_room<T>(max_len: usize) -> Arc<ConcurrentVec<T>> {
         Arc::new(ConcurrentVec {
-            lock: AtomicU32::new(FREE),
+            lock: SpinLock::new(),
             published: AtomicUsize::new(0),
             storage: Storage::with_room(max_len),
             takes: PhantomData,

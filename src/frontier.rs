@@ -226,6 +226,18 @@ impl Frontier {
         Ok(())
     }
 
+    /// In the child of a fork, where a thread of the parent was growing this: takes what the reservation
+    /// has committed without a gap, and gives back what lies behind.
+    pub(crate) fn recover(&mut self) {
+        self.memory.end_what_the_parent_did();
+        let page = self.memory.page();
+        let all = page.pages(0, page.page_of(self.memory.len()));
+        let any = self.memory.states().is_committed(0);
+        self.committed = if any { self.memory.states().run(all).0.len() } else { 0 };
+        self.ready = self.ready.min(self.committed);
+        let _ = self.memory.decommit(self.committed..);
+    }
+
     fn slack(&self) -> usize {
         (2 * self.step()).max(self.committed / 4)
     }

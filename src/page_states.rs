@@ -27,7 +27,7 @@ use std::ptr::{self, NonNull};
 
 use crate::os::{self, OsError};
 use crate::page::{PageRange, PageSize};
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, relax};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, relax};
 
 const PAGES_PER_WORD: usize = 32;
 const WORD_BYTES: usize = size_of::<u64>();
@@ -75,7 +75,8 @@ impl PageStates {
         committed(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
 
-    /// Whether somebody holds a page. A glance.
+    /// Whether somebody holds a page. An unlocked read.
+    #[cfg(all(test, loom))]
     pub(crate) fn is_held(&self, page: usize) -> bool {
         busy(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
@@ -125,6 +126,31 @@ impl PageStates {
             }
         }
         Ok(())
+    }
+
+    /// Makes every page of the range busy, unless somebody holds one of them or the table cannot be
+    /// backed: then nothing is held. Async-signal-safe, never waits.
+    pub(crate) fn try_lock(&self, range: PageRange) -> bool {
+        for (index, mask) in words(range) {
+            let free = self.table.word_for_writing(index).is_ok_and(|word| {
+                let mut state = word.load(Ordering::Relaxed);
+                loop {
+                    if busy(state) & mask != 0 {
+                        return false;
+                    }
+                    match exchange(word, state, state | to_busy(mask)) {
+                        Ok(()) => return true,
+                        Err(now) => state = now,
+                    }
+                }
+            });
+            if !free {
+                let held_end = range.first().max(index * PAGES_PER_WORD);
+                self.unlock(range.with(range.first(), held_end));
+                return false;
+            }
+        }
+        true
     }
 
     /// Frees a range that the caller holds; its pages keep the state that they had.
@@ -183,20 +209,41 @@ impl PageStates {
         (range.with(range.first(), end.min(range.end())), kind)
     }
 
+    /// The first committed page in `first..end`. An unlocked read; skips parts of the table that were
+    /// never written.
+    pub(crate) fn find_committed(&self, first: usize, end: usize) -> Option<usize> {
+        let (mut page, end) = (first, end.min(self.pages));
+        while page < end {
+            let index = page / PAGES_PER_WORD;
+            let Some(word) = self.table.word(index) else {
+                let granule = self.table.granule_words();
+                page = (index / granule + 1) * granule.get() * PAGES_PER_WORD;
+                continue;
+            };
+            let bits = committed(word.load(Ordering::Acquire)) >> (page % PAGES_PER_WORD);
+            if bits != 0 {
+                return Some(page + bits.trailing_zeros() as usize).filter(|&found| found < end);
+            }
+            page = (index + 1) * PAGES_PER_WORD;
+        }
+        None
+    }
+
     /// How many pages there are.
     pub(crate) fn pages(&self) -> usize {
         self.pages
     }
 
-    /// Calls `each` for every run of pages in the range that nobody holds. Async-signal-safe.
-    pub(crate) fn for_each_free_run(&self, range: PageRange, mut each: impl FnMut(PageRange)) {
-        let mut first = range.first();
-        for page in range.first()..=range.end() {
-            if page == range.end() || self.is_held(page) {
-                if first < page {
-                    each(range.with(first, page));
-                }
-                first = page + 1;
+    /// Calls `each` for every run of pages in the range that somebody holds. Async-signal-safe.
+    pub(crate) fn for_each_held_run(&self, range: PageRange, mut each: impl FnMut(PageRange)) {
+        for (index, mask) in words(range) {
+            let mut held = busy(self.read(index)) & mask;
+            while held != 0 {
+                let bit = held.trailing_zeros() as usize;
+                let run = run_around(held, bit);
+                let first = index * PAGES_PER_WORD + bit;
+                each(range.with(first, first + run.count_ones() as usize));
+                held &= !run;
             }
         }
     }
@@ -275,33 +322,47 @@ impl PageStates {
         }
     }
 
-    /// Ends every change that was under way when the process forked: in the child, the threads that
-    /// held those pages do not exist. Calls `repair` for each run of such pages with whether it was
-    /// committed; what it returns is whether the run is committed from now on. Async-signal-safe.
-    pub(crate) fn end_abandoned_changes(
+    /// In the child of a fork, where the threads that held pages do not exist: calls `end` for each run of
+    /// held pages that are alike, with whether they were committed. `end` frees them. Async-signal-safe.
+    pub(crate) fn for_each_abandoned_run(
         &self,
         size: PageSize,
-        mut repair: impl FnMut(PageRange, bool) -> bool,
+        mut end: impl FnMut(PageRange, bool),
     ) {
+        let mut found: Option<(PageRange, bool)> = None;
         self.table.for_each_backed_word(|index, word| {
-            let mut held = busy(word.load(Ordering::Relaxed));
+            let state = word.load(Ordering::Relaxed);
+            let (base, mut held) = (index * PAGES_PER_WORD, busy(state));
             while held != 0 {
-                let page = index * PAGES_PER_WORD + held.trailing_zeros() as usize;
-                let one = size.pages(page, page + 1);
-                if repair(one, self.is_committed(page)) {
-                    self.unlock_committed(one);
-                } else {
-                    self.unlock_reserved(one);
+                let bit = held.trailing_zeros();
+                let is_committed = committed(state) >> bit & 1 != 0;
+                let alike = held & if is_committed { committed(state) } else { !committed(state) };
+                let run = run_around(alike, bit as usize);
+                let (first, count) = (base + bit as usize, run.count_ones() as usize);
+                held &= !run;
+                match &mut found {
+                    Some((pages, was)) if pages.end() == first && *was == is_committed => {
+                        *pages = pages.with(pages.first(), first + count);
+                    }
+                    other => {
+                        if let Some((pages, was)) =
+                            other.replace((size.pages(first, first + count), is_committed))
+                        {
+                            end(pages, was);
+                        }
+                    }
                 }
-                held &= held - 1;
             }
         });
+        if let Some((pages, was)) = found {
+            end(pages, was);
+        }
     }
 
     /// The parts of a range whose words were ever written, in order: everywhere else the pages are
     /// reserved. What keeps an operation on all of 64 TiB from visiting 64 TiB.
     pub(crate) fn written_parts(&self, range: PageRange) -> impl Iterator<Item = PageRange> {
-        let granule = self.table.granule_words() * PAGES_PER_WORD;
+        let granule = self.table.granule_words().get() * PAGES_PER_WORD;
         let end = if range.is_empty() { 0 } else { range.end().div_ceil(granule) };
         (range.first() / granule..end)
             .filter(move |&index| self.table.word(index * granule / PAGES_PER_WORD).is_some())
@@ -397,10 +458,10 @@ impl Table {
         }
     }
 
-    fn granule_words(&self) -> usize {
+    fn granule_words(&self) -> NonZeroUsize {
         match self {
-            Self::Small(words) => words.len().max(1),
-            Self::Large(table) => table.granule_words.get(),
+            Self::Small(words) => NonZeroUsize::new(words.len()).unwrap_or(NonZeroUsize::MIN),
+            Self::Large(table) => table.granule_words,
         }
     }
 
@@ -422,6 +483,9 @@ struct LargeTable {
     words: usize,
     granule_words: NonZeroUsize,
     base: AtomicPtr<u8>,
+    /// Set once all of the table is committed, uncharged: then the kernel makes its pages as they are
+    /// written. Only where the system overcommits anyway.
+    is_whole: AtomicU32,
     backed: Box<[AtomicU64]>,
 }
 
@@ -435,6 +499,7 @@ impl LargeTable {
             words,
             granule_words,
             base: AtomicPtr::new(ptr::null_mut()),
+            is_whole: AtomicU32::new(0),
             backed: zeroed(granules.div_ceil(64)),
         }
     }
@@ -472,9 +537,11 @@ impl LargeTable {
     fn back(&self, granule: usize) -> Result<(), OsError> {
         let base = self.base()?;
         let len = self.granule_words.get() * WORD_BYTES;
-        // SAFETY: the granule lies inside the table's own reservation, since its length is a
-        // multiple of the granule.
-        unsafe { os::commit(base.add(granule * len), len)? };
+        if self.is_whole.load(Ordering::Acquire) == 0 {
+            // SAFETY: the granule lies inside the table's own reservation, since its length is a
+            // multiple of the granule.
+            unsafe { os::commit(base.add(granule * len), len)? };
+        }
         let bits = self.backed.get(granule / 64).ok_or(NO_SUCH_WORD)?;
         bits.fetch_or(1 << (granule % 64), Ordering::Release);
         Ok(())
@@ -484,7 +551,11 @@ impl LargeTable {
         if let Some(base) = NonNull::new(self.base.load(Ordering::Acquire)) {
             return Ok(base);
         }
-        let fresh = os::reserve(self.bytes(), os::reserve_granularity(), &os::Attributes::PLAIN)?;
+        let at_once = !os::commits_strictly() && !os::data_is_limited();
+        let attributes = os::Attributes { charged: !at_once, ..os::Attributes::PLAIN };
+        let fresh = os::reserve(self.bytes(), os::reserve_granularity(), &attributes)?;
+        // SAFETY: the reservation is this thread's alone.
+        let is_whole = at_once && unsafe { os::commit(fresh, self.bytes()).is_ok() };
         let exchange = self.base.compare_exchange(
             ptr::null_mut(),
             fresh.as_ptr(),
@@ -492,7 +563,11 @@ impl LargeTable {
             Ordering::Acquire,
         );
         match exchange {
-            Ok(_) => Ok(fresh),
+            Ok(_) => {
+                // Threads that do not see it yet commit what is committed, which changes nothing.
+                self.is_whole.store(u32::from(is_whole), Ordering::Release);
+                Ok(fresh)
+            }
             Err(winner) => {
                 // SAFETY: nobody else knows the reservation that lost the race.
                 unsafe { os::release(fresh, self.bytes())? };
@@ -525,7 +600,7 @@ impl Drop for LargeTable {
 }
 
 #[cfg(not(loom))]
-fn zeroed(words: usize) -> Box<[AtomicU64]> {
+pub(crate) fn zeroed(words: usize) -> Box<[AtomicU64]> {
     // Zeroed memory from the allocator keeps untouched pages of a long table out of memory.
     let plain = vec![0u64; words].into_boxed_slice();
     // SAFETY: an atomic has the size, alignment and values of what it holds.
@@ -533,7 +608,7 @@ fn zeroed(words: usize) -> Box<[AtomicU64]> {
 }
 
 #[cfg(loom)]
-fn zeroed(words: usize) -> Box<[AtomicU64]> {
+pub(crate) fn zeroed(words: usize) -> Box<[AtomicU64]> {
     (0..words).map(|_| AtomicU64::new(0)).collect()
 }
 
@@ -603,7 +678,10 @@ mod loom_models {
         let wanted = size.pages(page, page + 1);
         let Ok(Claim::Claimed(run)) = states.claim(page, wanted) else { return };
         match account.take_exactly(run.len()) {
-            Ok(()) => states.unlock_committed(run),
+            Ok(()) => {
+                account.committed(run.len());
+                states.unlock_committed(run);
+            }
             Err(_) => states.unlock_reserved(run),
         }
     }
@@ -613,7 +691,7 @@ mod loom_models {
         states.lock(range).unwrap();
         let bytes = states.count_committed(range) * PAGE;
         states.mark_reserved(range);
-        account.give_back(bytes);
+        account.decommitted(bytes);
         states.unlock(range);
     }
 
@@ -738,6 +816,7 @@ mod loom_models_of_holding {
                         self.states.unlock(claimed.with(claimed.first(), granted.first()));
                         self.states.unlock(claimed.with(granted.end(), claimed.end()));
                         self.alone(granted);
+                        self.account.committed(granted.len());
                         self.states.unlock_committed(granted);
                         return true;
                     }
@@ -754,6 +833,7 @@ mod loom_models_of_holding {
                 self.states.unlock(range);
                 return false;
             }
+            self.account.committed(missing);
             self.states.unlock_committed(range);
             true
         }
@@ -764,7 +844,7 @@ mod loom_models_of_holding {
             self.alone(range);
             let committed = self.states.count_committed(range);
             self.states.mark_reserved(range);
-            self.account.give_back(committed << 12);
+            self.account.decommitted(committed << 12);
             self.states.unlock(range);
         }
 

@@ -22,6 +22,7 @@ use crate::os::{self, Access, Attributes, Cause, HugePages, OsError};
 use crate::page::{PageRange, PageSize};
 use crate::page_map::PageMap;
 use crate::page_states::{Claim, PageStates};
+use crate::sync::Forks;
 use engines::{Backing, Ground};
 
 mod engines;
@@ -64,6 +65,8 @@ pub struct Reservation {
     backing: Backing,
     attributes: Attributes,
     was_protected: AtomicBool,
+    /// The process that this state was last seen in.
+    forks: Forks,
     /// The mapping is gone, and not to be released again.
     is_released: bool,
 }
@@ -199,7 +202,9 @@ impl Reservation {
         });
         match result {
             Ok(()) => {
+                self.account.committed(missing);
                 self.states.unlock_committed(range);
+                self.backing.committed(self.ground(), range);
                 Ok(())
             }
             Err(error) => {
@@ -240,7 +245,8 @@ impl Reservation {
             }
             Ok(())
         });
-        self.account.give_back(taken - kept_bytes);
+        self.account.return_untouched(taken - kept_bytes);
+        self.account.committed(kept_bytes);
         self.states.unlock_committed(kept);
         self.states.unlock(rest);
         reason
@@ -283,11 +289,25 @@ impl Reservation {
         // SAFETY: the pages are held and reserved.
         match unsafe { self.backing.commit(self.ground(), granted) } {
             Ok(()) => {
-                self.states.unlock_committed(granted);
+                self.publish(granted);
                 Ok(Served::Committed(granted))
             }
             Err(error) => self.serve_less(page, granted, error),
         }
+    }
+
+    /// Ends the commit of held pages that are accessible and paid for: prefaults, counts and frees them.
+    ///
+    /// Prefaulting comes first. Some systems prefault by touching, and once the pages are free, another
+    /// thread may decommit them: then the touch would fault inside the fault handler.
+    fn publish(&self, range: PageRange) {
+        if range.is_empty() {
+            return;
+        }
+        self.prefault_pages(range);
+        self.account.committed(range.len());
+        self.states.unlock_committed(range);
+        self.backing.committed(self.ground(), range);
     }
 
     /// Frees what the limits did not grant of a claim: pages before `page` first, then those behind.
@@ -310,29 +330,34 @@ impl Reservation {
         error: OsError,
     ) -> Result<Served, ServeError> {
         let end = self.commit_prefix(granted);
-        self.states.unlock_committed(granted.with(granted.first(), end));
-        let one = granted.with(page, page + 1);
+        let prefix = granted.with(granted.first(), end);
         if page < end {
-            self.account.give_back(granted.with(end, granted.end()).len());
-            self.states.unlock(granted.with(end, granted.end()));
-            return Ok(Served::Committed(granted.with(granted.first(), end)));
+            self.give_up_claim(granted.with(end, granted.end()));
+            self.publish(prefix);
+            return Ok(Served::Committed(prefix));
         }
+        let one = granted.with(page, page + 1);
         // SAFETY: the page is part of the claim that is still held.
         let alone = unsafe { self.backing.commit(self.ground(), one) };
-        self.states.unlock(granted.with(end, page));
-        self.states.unlock(granted.with(page + 1, granted.end()));
-        let committed = usize::from(alone.is_ok()) + end - granted.first();
-        self.account.give_back(granted.len() - committed * self.page.bytes());
+        self.give_up_claim(granted.with(end, page));
+        self.give_up_claim(granted.with(page + 1, granted.end()));
+        self.publish(prefix);
         match alone {
             Ok(()) => {
-                self.states.unlock_committed(one);
+                self.publish(one);
                 Ok(Served::Committed(one))
             }
             Err(_) => {
-                self.states.unlock(one);
+                self.give_up_claim(one);
                 Err(ServeError::System(error))
             }
         }
+    }
+
+    /// Frees pages that were claimed and paid for, and did not become accessible.
+    fn give_up_claim(&self, pages: PageRange) {
+        self.account.return_untouched(pages.len());
+        self.states.unlock(pages);
     }
 
     /// Makes a range inaccessible and returns its memory and its commit charge to the system.
@@ -357,7 +382,7 @@ impl Reservation {
         let mut done = |pages| {
             let bytes = self.states.count_committed(pages) * self.page.bytes();
             self.states.mark_reserved(pages);
-            self.account.give_back(bytes);
+            self.account.decommitted(bytes);
         };
         // SAFETY: all that belongs together is held; the contents are the caller's to give up.
         let result = unsafe { self.backing.decommit(self.ground(), part, &mut done) };
@@ -524,36 +549,75 @@ impl Reservation {
     fn release_now(&mut self) -> Result<(), Error> {
         // Whatever happens, the value is gone: releasing twice could hit somebody else's memory.
         self.is_released = true;
-        self.account.give_back(self.account.own().used());
+        self.end_what_the_parent_did();
         // SAFETY: the mapping belongs to this value, which is not used afterwards.
         let result = unsafe { os::release(self.mapping, self.mapping_len) };
+        // Only now: whoever takes from the budget what this gives back finds the memory free.
+        self.account.decommitted(self.account.own().used());
         result.map_err(|error| {
             self.operation_error("release", self.page.pages(0, self.page.page_of(self.len)), error)
         })
     }
 
-    /// In the child of a fork: ends what other threads of the parent were doing. Async-signal-safe.
-    pub(crate) fn end_abandoned_changes(&self) {
-        self.backing.end_abandoned_windows(self.ground(), self.page);
-        self.states.end_abandoned_changes(self.page, |page, was_committed| {
-            // A committed page stays: whoever held it may have wanted only to look at it. One that was
-            // being committed stays where it holds anything: a commit makes pages accessible before it
-            // says so, and from then on any thread can have written to them. Reading zero, it can go.
-            // SAFETY: the thread that held the page does not exist in this process.
-            unsafe {
-                let wanted = was_committed || self.backing.holds_data(self.ground(), page);
-                self.backing.settle(self.ground(), page, wanted) && wanted
+    /// In the child of a fork: ends what other threads of the parent were doing. Async-signal-safe. Only
+    /// for one thread, while no other uses the reservation.
+    fn end_abandoned_changes(&self) {
+        self.backing.fork(self.ground());
+        self.states.for_each_abandoned_run(self.page, |run, was_committed| {
+            if was_committed {
+                // It stays: whoever held it may have wanted only to look at it.
+                return self.end_abandoned_change(run, true);
             }
+            // A page that was being committed stays where it holds anything: a commit makes pages
+            // accessible before it says so, and from then on any thread can have written to them. Reading
+            // zero, it can go.
+            let mut reached = run.first();
+            // SAFETY: the thread that held the pages does not exist in this process.
+            unsafe {
+                self.backing.for_each_page_with_data(self.ground(), run, &mut |page| {
+                    self.end_abandoned_change(run.with(reached, page.first()), false);
+                    self.end_abandoned_change(page, true);
+                    reached = page.end();
+                });
+            }
+            self.end_abandoned_change(run.with(reached, run.end()), false);
         });
         self.account.recount(self.states.count_all_committed() * self.page.bytes());
     }
 
+    fn end_abandoned_change(&self, run: PageRange, wanted: bool) {
+        if run.is_empty() {
+            return;
+        }
+        // SAFETY: the thread that held the pages does not exist in this process; where they are not
+        // wanted, they hold nothing.
+        if unsafe { self.backing.settle(self.ground(), run, wanted) } && wanted {
+            self.states.unlock_committed(run);
+        } else {
+            self.states.unlock_reserved(run);
+        }
+    }
+
+    /// Where this process is a child that was forked since the last call: ends what other threads of the
+    /// parent were doing, before anything else is done here. Async-signal-safe.
+    #[inline]
+    pub(crate) fn end_what_the_parent_did(&self) {
+        self.forks.catch_up(os::forks(), || self.end_abandoned_changes());
+    }
+
     fn hold(&self, range: PageRange, operation: &'static str) -> Result<(), Error> {
+        self.end_what_the_parent_did();
         self.states.lock(range).map_err(|error| self.operation_error(operation, range, error))
     }
 
     fn ground(&self) -> Ground<'_> {
-        Ground { start: self.start, states: &self.states, attributes: &self.attributes }
+        Ground {
+            start: self.start,
+            states: &self.states,
+            size: self.page,
+            attributes: &self.attributes,
+            was_protected: &self.was_protected,
+        }
     }
 
     pub(crate) fn address(&self, range: PageRange) -> NonNull<u8> {
@@ -594,6 +658,12 @@ impl Drop for Reservation {
             debug_assert!(released.is_ok(), "releasing a reservation: {released:?}");
         }
     }
+}
+
+/// In the child of a fork, before any reservation is looked at. Async-signal-safe.
+#[cfg(unix)]
+pub(crate) fn end_abandoned_changes() {
+    engines::end_abandoned_changes();
 }
 
 /// What becomes of the pages before the one that the system refused.
@@ -776,6 +846,8 @@ impl ReservationBuilder {
         let mapping_len = before.and_then(|before| before.checked_add(len)?.checked_add(guard));
         let (Some(before), Some(mapping_len)) = (before, mapping_len) else { return Err(overflow) };
         let attributes = self.attributes();
+        os::watch_forks()
+            .map_err(|error| Error::System { operation: "pthread_atfork", source: error.into() })?;
         let mapping = os::reserve(mapping_len, align.max(os::reserve_granularity()), &attributes)
             .map_err(|error| self.reserve_error(mapping_len, error))?;
         // SAFETY: `before` lies inside the mapping.
@@ -795,6 +867,7 @@ impl ReservationBuilder {
             backing,
             attributes,
             was_protected: AtomicBool::new(false),
+            forks: Forks::new(os::forks()),
             is_released: false,
         })
     }
@@ -916,7 +989,7 @@ mod tests {
             let given_up = memory.page().pages(2, 3);
             // SAFETY: the page is held, and nobody wants what it holds.
             unsafe { memory.backing.decommit(memory.ground(), given_up, &mut |_| ()).unwrap() };
-            memory.account.give_back(given_up.len());
+            memory.account.decommitted(given_up.len());
             memory.end_abandoned_changes();
             assert_eq!(memory.committed(), 4 * memory.page_size());
             // SAFETY: the pages are committed.
@@ -927,17 +1000,18 @@ mod tests {
     }
 
     #[test]
-    fn a_child_keeps_what_is_in_a_window_that_was_held() {
+    fn a_child_keeps_what_is_in_a_block_that_was_being_opened() {
         let Some(memory) = engines().into_iter().nth(1) else {
             return eprintln!("NOT TESTED HERE: the guard engine");
         };
-        let Backing::Guard(windows) = &memory.backing else { unreachable!() };
         memory.commit(..memory.page_size()).unwrap();
         // SAFETY: the page is committed.
         unsafe { byte(&memory, 0).write(1) };
-        // Somebody came to open the window, and found it open.
-        windows.lock_all_for_tests();
         claim(&memory, 8, false);
+        // Another thread holds the rest of the block, to open it.
+        let size = memory.page();
+        assert!(memory.states.try_lock(size.pages(0, 8)));
+        assert!(memory.states.try_lock(size.pages(12, 512)));
         memory.end_abandoned_changes();
         assert_eq!(memory.committed(), memory.page_size());
         // SAFETY: the page is committed.

@@ -10,14 +10,17 @@ pub(crate) use loom::sync::atomic::{
 
 /// Waits a moment for another thread that holds what this one needs. Async-signal-safe.
 ///
-/// The first rounds only spin, later ones give the processor away: whoever is waited for may be
-/// preempted, and on a machine with few cores it can only go on when this thread steps aside.
+/// The first rounds only spin, the next ones give the processor away, later ones sleep. Giving away is
+/// not enough: under `SCHED_FIFO` a thread of lower priority, which may be the one that is waited for,
+/// runs only while this one sleeps.
 #[cfg(not(loom))]
 pub(crate) fn relax(round: u32) {
-    if round < 32 {
-        std::hint::spin_loop();
-    } else {
-        crate::os::yield_now();
+    const SPINNING_ROUNDS: u32 = 32;
+    const YIELDING_ROUNDS: u32 = 128;
+    match round {
+        ..SPINNING_ROUNDS => std::hint::spin_loop(),
+        SPINNING_ROUNDS..YIELDING_ROUNDS => crate::os::yield_now(),
+        _ => crate::os::sleep_a_little(),
     }
 }
 
@@ -27,7 +30,7 @@ pub(crate) fn relax(round: u32) {
 pub(crate) fn back_off(round: u32) {
     const SPINNING_ROUNDS: u32 = 16;
     if round >= SPINNING_ROUNDS {
-        return crate::os::yield_now();
+        return relax(round.saturating_add(SPINNING_ROUNDS));
     }
     for _ in 0..1u32 << round.min(6) {
         std::hint::spin_loop();
@@ -42,4 +45,118 @@ pub(crate) fn back_off(round: u32) {
 #[cfg(loom)]
 pub(crate) fn relax(_round: u32) {
     loom::thread::yield_now();
+}
+
+/// The process, counted in forks from the first one, in which some state was last put in order.
+///
+/// A thread of the parent that was changing the state does not exist in the child. So the first thread
+/// that comes to the state in the child repairs it, and others wait for that.
+#[derive(Debug)]
+pub(crate) struct Forks(AtomicUsize);
+
+/// Set while a thread of that process repairs.
+const REPAIRING: usize = 1 << (usize::BITS - 1);
+
+impl Forks {
+    pub(crate) fn new(now: usize) -> Self {
+        Self(AtomicUsize::new(now))
+    }
+
+    /// Calls `repair` once in each process. Async-signal-safe as far as `repair` is.
+    #[inline]
+    pub(crate) fn catch_up(&self, now: usize, repair: impl FnOnce()) {
+        if self.0.load(Ordering::Acquire) != now {
+            self.catch_up_slowly(now, repair);
+        }
+    }
+
+    #[cold]
+    fn catch_up_slowly(&self, now: usize, repair: impl FnOnce()) {
+        let mut round = 0;
+        loop {
+            let seen = self.0.load(Ordering::Acquire);
+            if seen == now {
+                return;
+            }
+            if seen == now | REPAIRING {
+                relax(round);
+                round += 1;
+                continue;
+            }
+            // A repair that a thread of the parent had begun begins anew.
+            let repairing = now | REPAIRING;
+            if self
+                .0
+                .compare_exchange(seen, repairing, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+            {
+                repair();
+                self.0.store(now, Ordering::Release);
+                return;
+            }
+        }
+    }
+}
+
+/// A lock for a few instructions, which a forked child takes over where a thread of the parent held it.
+#[derive(Debug)]
+pub(crate) struct SpinLock(AtomicU32);
+
+const FREE: u32 = 0;
+
+/// How a [`SpinLock`] was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It was free.
+    Free,
+    /// A thread of the parent process held it when this process was forked: what the lock protects may
+    /// be half changed.
+    FromParent,
+}
+
+impl SpinLock {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU32::new(FREE))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(FREE))
+    }
+
+    /// The value of a lock that is held by a thread of this process.
+    fn held() -> u32 {
+        (crate::os::forks() as u32).wrapping_mul(2) | 1
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> bool {
+        self.0.compare_exchange(FREE, Self::held(), Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> Taken {
+        if self.try_lock() { Taken::Free } else { self.wait() }
+    }
+
+    #[cold]
+    fn wait(&self) -> Taken {
+        let (held, mut round) = (Self::held(), 0);
+        loop {
+            let seen = self.0.load(Ordering::Relaxed);
+            if seen != held
+                && self.0.compare_exchange(seen, held, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                return if seen == FREE { Taken::Free } else { Taken::FromParent };
+            }
+            back_off(round);
+            round = round.saturating_add(1);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn unlock(&self) {
+        self.0.store(FREE, Ordering::Release);
+    }
 }

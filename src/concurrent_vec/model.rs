@@ -35,6 +35,12 @@ impl<T> Storage<T> {
     }
 
     /// # Safety
+    /// None; no model forks.
+    pub(super) unsafe fn recover(&self, _len: usize) {
+        unreachable!("no model forks");
+    }
+
+    /// # Safety
     /// The element was pushed, and this thread knows of it: loom fails the model otherwise.
     pub(super) unsafe fn get(&self, index: usize) -> &T {
         // SAFETY: loom has made sure that nobody writes it at the same time.

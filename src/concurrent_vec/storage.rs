@@ -34,6 +34,17 @@ impl<T> Storage<T> {
         change(unsafe { &mut *self.vec.get() })
     }
 
+    /// In the child of a fork: forgets what a thread of the parent was doing behind the first `len`
+    /// elements.
+    ///
+    /// # Safety
+    /// Nobody else is in here, and the first `len` elements were pushed.
+    pub(super) unsafe fn recover(&self, len: usize) {
+        // SAFETY: the caller's promise. What the parent's thread left half-done are plain numbers, each
+        // old or new, and memory behind the elements.
+        unsafe { (*self.vec.get()).recover(len) };
+    }
+
     /// # Safety
     /// The element was pushed, and this thread knows of it.
     #[inline]

@@ -57,7 +57,8 @@ const REFUSED: usize = 4;
 impl EventRing {
     /// Room for at least `capacity` events; none at all for zero.
     pub(super) fn new(capacity: usize) -> Self {
-        let slots = if capacity == 0 { 0 } else { capacity.next_power_of_two() };
+        // With a single slot, "holds event 0" and "is free for event 1" would be the same turn.
+        let slots = if capacity == 0 { 0 } else { capacity.next_power_of_two().max(2) };
         let slot = |turn| Slot {
             turn: AtomicUsize::new(turn),
             offset: AtomicUsize::new(0),
@@ -221,6 +222,17 @@ mod tests {
         ring.push(FaultEvent { offset: 9, write: None, outcome: FaultOutcome::Refused });
         assert_eq!(ring.pop().unwrap().outcome, FaultOutcome::Refused);
         assert_eq!(ring.pop(), None);
+    }
+
+    #[test]
+    fn the_smallest_ring_keeps_events_and_counts_the_others() {
+        let ring = EventRing::new(1);
+        (0..40).for_each(|i| ring.push(event(i)));
+        let seen: Vec<_> = std::iter::from_fn(|| ring.pop()).collect();
+        assert_eq!(seen, [event(0), event(1)]);
+        assert_eq!(ring.lost(), 38);
+        ring.push(event(77));
+        assert_eq!((ring.pop(), ring.pop()), (Some(event(77)), None));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::ops::RangeBounds;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::budget::Budget;
 use crate::error::{Bytes, Error};
@@ -17,12 +17,14 @@ use crate::{HugePages, os};
 #[cfg(feature = "zerocopy")]
 mod array;
 mod events;
+mod repeats;
 mod step;
 
 #[cfg(feature = "zerocopy")]
 pub use array::{DemandArray, DemandArrayBuilder};
 use events::EventRing;
 pub use events::{FaultEvent, FaultOutcome};
+use repeats::Repeats;
 pub use step::CommitStep;
 use step::StepPolicy;
 
@@ -65,6 +67,7 @@ struct Core {
     step: StepPolicy,
     events: EventRing,
     counters: Counters,
+    repeats: Repeats,
     registered: Registered,
 }
 
@@ -78,10 +81,6 @@ struct Counters {
     faults: AtomicU64,
     refused: AtomicU64,
     raced: AtomicU64,
-    /// The last address that faulted although its page was committed, and how often in a row since
-    /// the last decommit.
-    again_at: AtomicUsize,
-    again: AtomicUsize,
 }
 
 /// What happened in a [`DemandRegion`] so far.
@@ -281,8 +280,7 @@ impl DemandRegion {
     /// # Safety
     /// Nobody else accesses the pages of the range at the same time, and no slice of them is borrowed.
     pub unsafe fn decommit_shared(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
-        // From here on, pages can be committed anew, and threads can race for them anew.
-        self.core.counters.again.store(0, Ordering::Relaxed);
+        self.core.repeats.forget();
         fault::uninterrupted(|| self.core.reservation.decommit(range))
     }
 
@@ -403,7 +401,7 @@ impl Core {
                     self.committed(offset, fault.write, range);
                     return Outcome::Resolved;
                 }
-                Ok(Served::Already) => return self.already(fault.address),
+                Ok(Served::Already) => return self.already(page),
                 Ok(Served::Busy) => {
                     crate::sync::relax(round);
                     round += 1;
@@ -414,28 +412,17 @@ impl Core {
     }
 
     fn committed(&self, offset: usize, write: Option<bool>, range: crate::page::PageRange) {
-        self.reservation.prefault_pages(range);
         self.step.note(range);
         self.counters.faults.fetch_add(1, Ordering::Relaxed);
         let outcome = FaultOutcome::Committed { start: range.offset(), len: range.len() };
         self.events.push(FaultEvent { offset, write, outcome });
     }
 
-    /// The page is committed: another thread was faster, and the access succeeds now. But where the
-    /// same address comes back again and again, somebody else took its access away; then it is not
-    /// ours to repeat for ever.
-    fn already(&self, address: usize) -> Outcome {
-        const TOO_OFTEN: usize = 1 << 14;
-        let counters = &self.counters;
-        counters.raced.fetch_add(1, Ordering::Relaxed);
-        if counters.again_at.swap(address, Ordering::Relaxed) != address {
-            counters.again.store(0, Ordering::Relaxed);
-        }
-        if counters.again.fetch_add(1, Ordering::Relaxed) < TOO_OFTEN {
-            Outcome::Resolved
-        } else {
-            Outcome::NotOurs
-        }
+    /// The page is committed: another thread was faster, and the access succeeds now; or somebody else took
+    /// its access away.
+    fn already(&self, page: usize) -> Outcome {
+        self.counters.raced.fetch_add(1, Ordering::Relaxed);
+        if self.repeats.is_too_often(page) { Outcome::NotOurs } else { Outcome::Resolved }
     }
 
     #[cold]
@@ -514,7 +501,7 @@ unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
 unsafe fn forked(owner: *const ()) {
     // SAFETY: the caller's promise.
     let core = unsafe { &*owner.cast::<Core>() };
-    core.reservation.end_abandoned_changes();
+    core.reservation.end_what_the_parent_did();
     core.events.end_abandoned_changes();
 }
 
@@ -643,6 +630,7 @@ impl DemandRegionBuilder {
             step: StepPolicy::new(self.step, block),
             events: EventRing::new(self.events),
             counters: Counters::default(),
+            repeats: Repeats::new(),
             registered,
         });
         core.registered.owner = ptr::from_ref(&*core).cast();

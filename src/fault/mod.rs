@@ -5,6 +5,7 @@
 //! exactly as if pagewise did not exist. See `docs/platforms.md` for what that means on each system.
 
 use crate::error::Error;
+use crate::os::{self, Cause, OsError};
 
 mod guarded;
 mod registry;
@@ -157,6 +158,14 @@ fn report(refusal: &Refusal) {
             line.text(" which return the refusal as an error\n");
         }
         RefusalReason::System { code } => {
+            if let Cause::Mappings { mappings, max } = os::diagnose(OsError(code)) {
+                line.text(": the process has ").decimal(mappings).text(" of at most ").decimal(max);
+                line.text(
+                    " memory mappings; raise vm.max_map_count, touch neighbouring pages, or use",
+                );
+                line.text(" read/write/fill, which return the refusal as an error\n");
+                return write(&line);
+            }
             line.text(": the system refused the memory (error ")
                 .decimal(code.unsigned_abs() as usize);
             line.text(
@@ -164,7 +173,11 @@ fn report(refusal: &Refusal) {
             );
         }
     }
-    handler::preserving_error_code(|| crate::os::write_stderr(line.as_bytes()));
+    write(&line);
+}
+
+fn write(line: &Line) {
+    handler::preserving_error_code(|| os::write_stderr(line.as_bytes()));
 }
 
 /// A line of text, put together without allocation or formatting machinery.

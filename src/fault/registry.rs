@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::ptr;
 
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence, relax};
+use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, SpinLock, fence, relax};
 
 /// A range of addresses and who serves its faults.
 pub(crate) struct Registered {
@@ -57,7 +57,7 @@ pub(crate) struct Registry {
     classes: AtomicU64,
     readers: [AtomicUsize; 2],
     generation: AtomicUsize,
-    writing: AtomicU32,
+    writing: SpinLock,
 }
 
 const REMOVED: *mut Registered = ptr::without_provenance_mut(1);
@@ -186,7 +186,7 @@ impl Registry {
             classes: AtomicU64::new(0),
             readers: [AtomicUsize::new(0), AtomicUsize::new(0)],
             generation: AtomicUsize::new(0),
-            writing: AtomicU32::new(0),
+            writing: SpinLock::new(),
         }
     }
 
@@ -197,7 +197,7 @@ impl Registry {
             classes: AtomicU64::new(0),
             readers: [AtomicUsize::new(0), AtomicUsize::new(0)],
             generation: AtomicUsize::new(0),
-            writing: AtomicU32::new(0),
+            writing: SpinLock::new(),
         }
     }
 
@@ -315,17 +315,8 @@ impl Registry {
         }
     }
 
-    /// A spin lock, not a mutex: the child of a fork frees it, whoever held it.
     fn write(&self) -> Writing<'_> {
-        let mut round = 0;
-        while self
-            .writing
-            .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            relax(round);
-            round += 1;
-        }
+        self.writing.lock();
         Writing(self)
     }
 
@@ -347,7 +338,7 @@ impl Registry {
             }
             self.classes.store(table.recount(), Ordering::Relaxed);
         }
-        self.writing.store(0, Ordering::Release);
+        self.writing.unlock();
     }
 }
 
@@ -365,7 +356,7 @@ struct Writing<'a>(&'a Registry);
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        self.0.writing.store(0, Ordering::Release);
+        self.0.writing.unlock();
     }
 }
 
@@ -437,7 +428,7 @@ mod tests {
         // Half-way through `remove`, with a reader under way.
         slot.store(REMOVED, Ordering::Relaxed);
         table.live.set(77);
-        registry.writing.store(1, Ordering::Relaxed);
+        assert!(registry.writing.try_lock());
         registry.readers[1].store(3, Ordering::Relaxed);
         registry.after_fork_in_child();
         assert!((whole.len()..=ranges.len()).contains(&table.live.get()));

@@ -9,12 +9,12 @@ use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libc::{sigaction, siginfo_t, sigset_t};
 
 use super::{Fault, Outcome, REGISTRY, guarded, report};
 use crate::error::Error;
+use crate::sync::SpinLock;
 
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
@@ -30,6 +30,10 @@ pub(super) fn install() -> Result<(), Error> {
     if DONE.load(Ordering::Acquire) {
         return Ok(());
     }
+    // Registered before `after_fork`, so that it runs before it: what is repaired there asks which process
+    // this is.
+    crate::os::watch_forks()
+        .map_err(|error| Error::System { operation: "pthread_atfork", source: error.into() })?;
     let _changing = changing();
     if DONE.load(Ordering::Relaxed) {
         return Ok(());
@@ -52,12 +56,20 @@ pub(super) fn install() -> Result<(), Error> {
 }
 
 /// Held by whoever changes signal actions here.
-fn changing() -> MutexGuard<'static, ()> {
-    static CHANGING: Mutex<()> = Mutex::new(());
-    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
+fn changing() -> impl Drop {
+    static CHANGING: SpinLock = SpinLock::new();
+    struct Changing;
+    impl Drop for Changing {
+        fn drop(&mut self) {
+            CHANGING.unlock();
+        }
+    }
+    CHANGING.lock();
+    Changing
 }
 
 unsafe extern "C" fn after_fork() {
+    crate::reservation::end_abandoned_changes();
     REGISTRY.after_fork_in_child();
 }
 
@@ -129,21 +141,16 @@ fn is_ours(action: &sigaction) -> bool {
     action.sa_sigaction == handler as *const () as usize
 }
 
-/// All signals but those that an instruction raises: blocking these would kill the process.
+/// All signals but those that this library's own instructions and system calls may raise: the kernel kills
+/// a process that blocks such a one. An access may fault, and a filter of system calls may send SIGSYS.
+/// (SIGABRT, SIGTRAP, SIGFPE and SIGILL come from others while our code runs, as `kill` sends them;
+/// `abort` unblocks its own.)
 fn asynchronous_signals() -> sigset_t {
     // SAFETY: all-zero is a valid set, and the calls only set bits in it.
     unsafe {
         let mut set: sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut set);
-        for signal in [
-            libc::SIGSEGV,
-            libc::SIGBUS,
-            libc::SIGFPE,
-            libc::SIGILL,
-            libc::SIGTRAP,
-            libc::SIGSYS,
-            libc::SIGABRT,
-        ] {
+        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGSYS] {
             libc::sigdelset(&mut set, signal);
         }
         set

@@ -8,8 +8,8 @@ use super::{Attributes, Cause, OsError, unix};
 
 pub(crate) use unix::residency_by_mincore as residency;
 pub(crate) use unix::{
-    commit, discard, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr,
-    yield_now,
+    commit, discard, forks, lock, page_size, protect, release, reserve_granularity, sleep_a_little,
+    unlock, watch_forks, write_stderr, yield_now,
 };
 
 /// Prefaulting writes to each page.
@@ -21,7 +21,7 @@ pub(crate) fn reserve(
     align: usize,
     attributes: &Attributes,
 ) -> Result<NonNull<u8>, OsError> {
-    unix::map_inaccessible(len, align, map_flags(attributes))
+    unix::map_inaccessible(len, align, page_size(), map_flags(attributes))
 }
 
 /// # Safety
@@ -72,3 +72,6 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
         _ => Cause::Other,
     }
 }
+
+/// Nothing of the parent is kept here.
+pub(crate) fn forget_parent() {}

@@ -1,19 +1,18 @@
 //! Linux.
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::{Attributes, Cause, HugePages, OsError, Residency, unix};
 
 pub(crate) use unix::{
-    commit, discard, lock, page_size, protect, release, reserve_granularity, unlock, write_stderr,
-    yield_now,
+    commit, discard, forks, lock, page_size, protect, release, reserve_granularity, sleep_a_little,
+    unlock, watch_forks, write_stderr, yield_now,
 };
 
 /// Prefaulting is a system call that needs no access rights of its own.
@@ -24,7 +23,11 @@ pub(crate) fn reserve(
     align: usize,
     attributes: &Attributes,
 ) -> Result<NonNull<u8>, OsError> {
-    let start = unix::map_inaccessible(len, align, map_flags(attributes))?;
+    let page = match attributes.huge_pages {
+        HugePages::Explicit => explicit_huge_page_size().unwrap_or(page_size()),
+        HugePages::System | HugePages::Transparent => page_size(),
+    };
+    let start = unix::map_inaccessible(len, align, page, map_flags(attributes))?;
     // SAFETY: the mapping is new and ours.
     unsafe { apply(start, len, attributes) };
     Ok(start)
@@ -122,6 +125,8 @@ fn try_guards() -> bool {
     // SAFETY: the page is our own, and committed before it is touched.
     unsafe {
         let works = commit(start, page).is_ok() && {
+            // Under `mlockall(MCL_FUTURE)` the page is locked, and takes no markers: no answer for good.
+            let _ = unlock(start, page);
             start.write(1);
             guard_install(start, page).is_ok()
                 && guard_remove(start, page).is_ok()
@@ -146,10 +151,12 @@ pub(crate) unsafe fn userfault_register(start: NonNull<u8>, len: usize) -> Resul
     const MISSING: u64 = 1;
     let file = userfault()?;
     let mut arguments = [start.as_ptr().addr() as u64, len as u64, MISSING, 0];
+    // Registered first: in memory that is locked from the start (`mlockall(MCL_FUTURE)`), making the range
+    // accessible populates all of it, unless missing pages are watched already.
     // SAFETY: the arguments are start, length, mode and room for an answer, as the kernel has them.
     unsafe {
-        commit(start, len)?;
-        check(libc::ioctl(file, REGISTER as _, arguments.as_mut_ptr()))
+        check(libc::ioctl(file, REGISTER as _, arguments.as_mut_ptr()))?;
+        commit(start, len)
     }
 }
 
@@ -158,24 +165,27 @@ fn userfault() -> Result<i32, OsError> {
     const VERSION: u64 = 0xaa;
     const FEATURE_SIGBUS: u64 = 1 << 7;
     const USER_MODE_ONLY: i32 = 1;
-    static OPENING: Mutex<()> = Mutex::new(());
-    let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
     let known = USERFAULT.load(Ordering::Acquire);
     if known >= 0 {
         return Ok(known);
     }
     let mut api = [VERSION, FEATURE_SIGBUS, 0];
-    // SAFETY: a new file descriptor, asked for one feature with the structure that the kernel has.
+    // SAFETY: a new file descriptor, asked for one feature with the structure that the kernel has. It is
+    // closed where another thread was faster: no lock, which a forked child might find locked.
     unsafe {
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | USER_MODE_ONLY;
         let file = libc::syscall(libc::SYS_userfaultfd, flags) as i32;
         check(file.min(0))?;
-        if let Err(error) = check(libc::ioctl(file, API as _, api.as_mut_ptr())) {
+        let ready = check(libc::ioctl(file, API as _, api.as_mut_ptr()));
+        let first = ready.and_then(|()| {
+            USERFAULT
+                .compare_exchange(-1, file, Ordering::AcqRel, Ordering::Acquire)
+                .map_or_else(Ok, |_| Ok(file))
+        });
+        if first != Ok(file) {
             libc::close(file);
-            return Err(error);
         }
-        USERFAULT.store(file, Ordering::Release);
-        Ok(file)
+        first
     }
 }
 
@@ -209,8 +219,10 @@ pub(crate) unsafe fn userfault_commit(start: NonNull<u8>, len: usize) -> Result<
     Ok(())
 }
 
-/// In the child of a fork. Async-signal-safe.
-pub(crate) fn userfault_forget() {
+/// In the child of a fork: what belongs to the parent is closed, and what a thread of the parent was
+/// counting is free again. Async-signal-safe.
+pub(crate) fn forget_parent() {
+    COUNTING.store(false, Ordering::Relaxed);
     let file = USERFAULT.swap(-1, Ordering::AcqRel);
     if file >= 0 {
         // SAFETY: the child's copy, which nobody uses any more.
@@ -223,11 +235,19 @@ fn check(result: i32) -> Result<(), OsError> {
 }
 
 /// Whether the system promises no more than it has (`vm.overcommit_memory` is 2), asked once.
+/// Async-signal-safe.
 pub(crate) fn commits_strictly() -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| {
-        std::fs::read("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.starts_with(b"2"))
-    })
+    const YES: i32 = 1;
+    const NO: i32 = 2;
+    // (Not a `OnceLock`: a forked child might find it locked.)
+    static ANSWER: AtomicI32 = AtomicI32::new(0);
+    if ANSWER.load(Ordering::Relaxed) == 0 {
+        let mut mode = [0u8];
+        let strict = Reader::open(c"/proc/sys/vm/overcommit_memory")
+            .is_some_and(|file| file.read_into(&mut mode) && mode == *b"2");
+        ANSWER.store(if strict { YES } else { NO }, Ordering::Relaxed);
+    }
+    ANSWER.load(Ordering::Relaxed) == YES
 }
 
 /// # Safety
@@ -259,6 +279,9 @@ unsafe fn apply(start: NonNull<u8>, len: usize, attributes: &Attributes) {
     unsafe {
         if attributes.huge_pages == HugePages::Transparent {
             let _ = advise(start, len, libc::MADV_HUGEPAGE);
+        } else if !attributes.charged {
+            // Sparse by purpose: a huge page for each touch would be memory that nobody asked for.
+            let _ = advise(start, len, libc::MADV_NOHUGEPAGE);
         }
         if !attributes.dump {
             let _ = advise(start, len, libc::MADV_DONTDUMP);
@@ -308,19 +331,97 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// How many mappings the process has, and may have. Allocates nothing: whoever asks holds pages, and the
-/// program's allocator may live in them.
-fn mappings() -> Option<(usize, usize)> {
-    let mut text = [0; 4096];
-    let len = File::open("/proc/sys/vm/max_map_count").ok()?.read(&mut text).ok()?;
-    let max = str::from_utf8(text.get(..len)?).ok()?.trim().parse().ok()?;
-    let (mut maps, mut count) = (File::open("/proc/self/maps").ok()?, 0);
-    loop {
-        match maps.read(&mut text).ok()? {
-            0 => return Some((count, max)),
-            len => count += text.iter().take(len).filter(|&&byte| byte == b'\n').count(),
+/// What `vm.max_map_count` is unless somebody changed it.
+pub(crate) const USUAL_MAPPINGS: usize = 65_530;
+
+/// Held by the thread that counts mappings.
+static COUNTING: AtomicBool = AtomicBool::new(false);
+
+/// How many mappings the process has, and may have; `None` where `/proc` does not tell, or another thread
+/// is counting. Async-signal-safe, and needs little stack.
+pub(crate) fn mappings() -> Option<(usize, usize)> {
+    /// Too large for the alternate stack of a signal handler.
+    static BUFFER: [AtomicU64; 2048] = [const { AtomicU64::new(0) }; 2048];
+    if COUNTING.swap(true, Ordering::Acquire) {
+        return None;
+    }
+    let max = (|| {
+        let file = Reader::open(c"/proc/sys/vm/max_map_count")?;
+        let text = file.read(&BUFFER)?;
+        let digits = text.take_while(u8::is_ascii_digit);
+        Some(digits.fold(0usize, |max, digit| {
+            max.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
+        }))
+    })();
+    let count = Reader::open(c"/proc/self/maps").map(|file| {
+        let mut count = 0;
+        while let Some(text) = file.read(&BUFFER) {
+            count += text.filter(|&byte| byte == b'\n').count();
+        }
+        count
+    });
+    COUNTING.store(false, Ordering::Release);
+    Some((count?, max?))
+}
+
+/// A file that is read by plain system calls: the fault handler comes here.
+struct Reader(i32);
+
+impl Reader {
+    fn open(path: &CStr) -> Option<Self> {
+        // SAFETY: the path ends with a zero.
+        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        (file >= 0).then_some(Self(file))
+    }
+
+    /// Whether the buffer could be filled.
+    fn read_into(&self, buffer: &mut [u8]) -> bool {
+        // SAFETY: the buffer is valid for its length.
+        let len = unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) };
+        usize::try_from(len) == Ok(buffer.len())
+    }
+
+    /// The next bytes; `None` at the end, or where reading fails.
+    fn read<'a>(&self, buffer: &'a [AtomicU64]) -> Option<impl Iterator<Item = u8> + 'a> {
+        let start = buffer.as_ptr().cast_mut().cast();
+        // SAFETY: atomics may be written through a shared reference, and only the caller uses these.
+        let len = unsafe { libc::read(self.0, start, size_of_val(buffer)) };
+        let len = usize::try_from(len).ok().filter(|&len| len > 0)?;
+        let bytes = buffer.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
+        Some(bytes.take(len))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // SAFETY: this value opened it.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+/// Writes a zero into inaccessible private memory, which makes its page resident and changes nothing else:
+/// by way of `/proc/self/mem`, which asks for no access rights. Best effort: a kernel can be configured to
+/// refuse it. [`proc_pid_mem(5)`](https://man7.org/linux/man-pages/man5/proc_pid_mem.5.html)
+///
+/// # Safety
+/// See the contract of [`os`](super); the caller gives up what the first byte holds.
+pub(crate) unsafe fn write_inaccessible_zero(at: NonNull<u8>) {
+    // SAFETY: the path ends with a zero; one byte is written, at the caller's address.
+    unsafe {
+        let file = libc::open(c"/proc/self/mem".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file >= 0 {
+            libc::pwrite(file, [0u8].as_ptr().cast(), 1, at.as_ptr().addr() as libc::off_t);
+            libc::close(file);
         }
     }
+}
+
+/// Whether `RLIMIT_DATA` limits how much memory of the process may be writable. Async-signal-safe.
+pub(crate) fn data_is_limited() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the call only fills the structure.
+    unsafe { libc::getrlimit(libc::RLIMIT_DATA, &mut limit) };
+    limit.rlim_cur != libc::RLIM_INFINITY
 }
 
 /// `PAGEMAP_SCAN` (Linux 6.7), else `mincore`, which tells less.

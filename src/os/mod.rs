@@ -60,11 +60,11 @@ pub use imp::refuse_commits_after;
 pub(crate) use imp::*;
 
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
-pub(crate) use linux_only::*;
+pub(crate) use not_linux::*;
 
-/// For systems without guard markers and userfaultfd.
+/// For systems without guard markers, userfaultfd, and a limit on mappings.
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
-mod linux_only {
+mod not_linux {
     use std::ptr::NonNull;
 
     use super::OsError;
@@ -75,6 +75,20 @@ mod linux_only {
 
     pub(crate) fn commits_strictly() -> bool {
         cfg!(windows)
+    }
+
+    pub(crate) const USUAL_MAPPINGS: usize = usize::MAX / 2;
+
+    pub(crate) fn mappings() -> Option<(usize, usize)> {
+        None
+    }
+
+    /// # Safety
+    /// None.
+    pub(crate) unsafe fn write_inaccessible_zero(_: NonNull<u8>) {}
+
+    pub(crate) fn data_is_limited() -> bool {
+        false
     }
 
     /// Only asked where there are guard markers.
@@ -189,17 +203,58 @@ pub(crate) struct Residency {
     pub(crate) swapped: bool,
 }
 
+/// For systems that cannot fork.
+#[cfg(any(windows, miri, pagewise_model))]
+mod no_fork {
+    pub(crate) fn forks() -> usize {
+        0
+    }
+
+    pub(crate) fn watch_forks() -> Result<(), super::OsError> {
+        Ok(())
+    }
+}
+
+#[cfg(any(windows, miri, pagewise_model))]
+pub(crate) use no_fork::*;
+
 /// Makes pages resident by writing to each, without changing what it holds.
 ///
 /// # Safety
 /// The range is committed and writable.
-#[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd"))]
+#[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd", all(test, unix)))]
 #[cfg_attr(any(miri, pagewise_model), allow(dead_code))]
 unsafe fn touch_each_page(start: std::ptr::NonNull<u8>, len: usize) {
     use std::sync::atomic::{AtomicU8, Ordering};
     for offset in (0..len).step_by(page_size()) {
         // SAFETY: the caller's promise; an atomic `or` with zero races with nothing.
         let byte = unsafe { AtomicU8::from_ptr(start.as_ptr().add(offset)) };
-        byte.fetch_or(0, Ordering::Relaxed);
+        // The compiler would drop an `or` with a number that it knows to be zero.
+        byte.fetch_or(std::hint::black_box(0), Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn touching_each_page_makes_it_resident_and_keeps_what_it_holds() {
+        let len = 64 * page_size();
+        let start = reserve(len, page_size(), &Attributes::PLAIN).unwrap();
+        // SAFETY: the range is this test's own, and committed before it is touched.
+        unsafe {
+            commit(start, len).unwrap();
+            start.add(page_size()).write(7);
+            touch_each_page(start, len);
+            let mut resident = 0;
+            residency(start, len, &mut |_, len, seen| {
+                resident += if seen.resident { len } else { 0 };
+            })
+            .unwrap();
+            assert_eq!(resident, len);
+            assert_eq!((start.read(), start.add(page_size()).read()), (0, 7));
+            release(start, len).unwrap();
+        }
     }
 }

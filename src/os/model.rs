@@ -195,6 +195,10 @@ pub(crate) fn yield_now() {
     std::thread::yield_now();
 }
 
+pub(crate) fn sleep_a_little() {
+    std::thread::yield_now();
+}
+
 pub(crate) fn write_stderr(text: &[u8]) {
     eprint!("{}", String::from_utf8_lossy(text));
 }

@@ -38,12 +38,16 @@ pub(crate) fn reserve_granularity() -> usize {
 ///
 /// Without `MAP_NORESERVE`: inaccessible private memory is not charged, and each later commit is,
 /// so that it can be refused as an error instead of killing somebody later.
+///
+/// `page` is the size of the pages that the mapping is made of. The kernel aligns to it by itself, and
+/// unmaps nothing smaller: `munmap` of a part of an explicit huge page is an error.
 pub(super) fn map_inaccessible(
     len: usize,
     align: usize,
+    page: usize,
     flags: MapFlags,
 ) -> Result<NonNull<u8>, OsError> {
-    let slack = if align > page_size() { align - page_size() } else { 0 };
+    let slack = align.saturating_sub(page);
     let total = len.checked_add(slack).ok_or(OsError(libc::ENOMEM))?;
     // SAFETY: a new mapping at an address of the kernel's choice disturbs nobody.
     let start = unsafe {
@@ -58,9 +62,12 @@ pub(super) fn map_inaccessible(
     let before = if slack == 0 { 0 } else { before };
     // SAFETY: both ends lie inside the new mapping, which nobody else knows yet.
     unsafe {
-        unmap(start, before)?;
         let base = start.byte_add(before);
-        unmap(base.byte_add(len), slack - before)?;
+        let cut = unmap(base.byte_add(len), slack - before).and_then(|()| unmap(start, before));
+        if let Err(error) = cut {
+            let _ = unmap(start, total);
+            return Err(error);
+        }
         Ok(NonNull::new_unchecked(base.cast()))
     }
 }
@@ -192,6 +199,43 @@ pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsErr
 
 pub(crate) fn yield_now() {
     rustix::thread::sched_yield();
+}
+
+/// `nanosleep` for 50 µs: so that a thread of lower priority can run, too. Async-signal-safe.
+pub(crate) fn sleep_a_little() {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
+    // SAFETY: a complete time; an early end is as good.
+    unsafe { libc::nanosleep(&time, ptr::null_mut()) };
+}
+
+/// Forks between the first process that had this library, and this one.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) fn forks() -> usize {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// From now on, [`forks`] counts. `pthread_atfork`, once in a program.
+/// [`pthread_atfork(3)`](https://man7.org/linux/man-pages/man3/pthread_atfork.3.html)
+pub(crate) fn watch_forks() -> Result<(), OsError> {
+    const YES: usize = 1;
+    static WATCHED: AtomicUsize = AtomicUsize::new(0);
+    if WATCHED.load(Ordering::Acquire) == YES {
+        return Ok(());
+    }
+    unsafe extern "C" fn forked() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+        super::forget_parent();
+    }
+    // Threads that come here at once register it twice: then a fork counts as two, which does no harm.
+    // SAFETY: the function is as `pthread_atfork` wants it, and lives as long as the program.
+    match unsafe { libc::pthread_atfork(None, None, Some(forked)) } {
+        0 => {
+            WATCHED.store(YES, Ordering::Release);
+            Ok(())
+        }
+        error => Err(OsError(error)),
+    }
 }
 
 /// `write(2, text)`: as much as goes, errors are nobody's to hear. Not to a pipe that nobody reads any

@@ -18,7 +18,7 @@ use windows_sys::Win32::System::ProcessStatus::{
     K32QueryWorkingSetEx, PSAPI_WORKING_SET_EX_INFORMATION,
 };
 use windows_sys::Win32::System::SystemInformation::{GetSystemInfo, SYSTEM_INFO};
-use windows_sys::Win32::System::Threading::{GetCurrentProcess, SwitchToThread};
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, Sleep, SwitchToThread};
 
 use super::{Access, Attributes, Cause, OsError, Residency};
 use crate::sync::{AtomicUsize, Ordering};
@@ -201,6 +201,12 @@ pub(crate) unsafe fn release(start: NonNull<u8>, _len: usize) -> Result<(), OsEr
 pub(crate) fn yield_now() {
     // SAFETY: gives the processor away.
     unsafe { SwitchToThread() };
+}
+
+/// `Sleep(1)`: so that a thread of lower priority can run, too.
+pub(crate) fn sleep_a_little() {
+    // SAFETY: gives the processor away.
+    unsafe { Sleep(1) };
 }
 
 pub(crate) fn write_stderr(text: &[u8]) {

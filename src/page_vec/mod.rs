@@ -324,6 +324,19 @@ impl<T> PageVec<T> {
         }
     }
 
+    /// In the child of a fork, where a thread of the parent was appending: makes the array consist of its
+    /// first `len` elements, and its memory of what is committed. What was being appended is forgotten.
+    ///
+    /// # Safety
+    /// The first `len` elements are initialised.
+    pub(crate) unsafe fn recover(&mut self, len: usize) {
+        self.len = len;
+        if let Some(frontier) = &mut self.backing.frontier {
+            frontier.recover();
+        }
+        self.frontier_moved();
+    }
+
     fn frontier_moved(&mut self) {
         let Some(frontier) = &self.backing.frontier else { return };
         self.ready = (frontier.ready() / size_of::<T>()).min(self.backing.max_len);

@@ -1,245 +1,191 @@
-//! Pages become accessible by removing their guard markers, window by window (Linux 6.13).
+//! The guard engine (Linux 6.13): single pages by access rights while mappings last, then guard markers.
+//!
+//! A reservation starts inaccessible. A page that is committed alone becomes a mapping of its own, as in
+//! the protect engine: that needs no page table which the touch itself does not need. Linux allows a
+//! process a limited number of mappings, so the engine also has *blocks*: the 2 MiB (where pages are
+//! 4 KiB) whose page table entries fill one page of page tables. An *open* block is accessible as a
+//! whole, with a guard marker in every page that is reserved. Committing a page there removes its
+//! marker; markers live in page tables, not in mappings.
+//!
+//! A block is opened in two cases. It is dense: many single pages of it are committed, and removing
+//! markers is cheaper from then on than changing access rights. Or mappings run short: then committed
+//! pages that lie closest together are joined first, by opening their blocks and those between them,
+//! because each block between costs a page of page tables that nothing else needs.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use super::Ground;
+use super::{Ground, mappings};
 use crate::os::{self, OsError};
 use crate::page::{PageRange, PageSize};
-use crate::page_states::PageStates;
+use crate::page_states::zeroed;
 
-/// Invariants: an open window (its bit in `open` is set) is accessible as a whole but for guard markers
-/// in all pages that are reserved and not held. A window that is not open is inaccessible but for pages
-/// that are committed or held.
+/// Invariants, for pages that nobody holds:
+/// - A committed page is accessible as far as `protect` was not asked otherwise, and has no marker.
+/// - A reserved page is inaccessible: by its access rights, or by a marker in accessible memory.
+/// - Markers are only in blocks whose *marked* bit is set.
+/// - In a block whose *open* bit is set, every reserved page has a marker and lies in accessible memory.
+///
+/// The bits of a block change only in the hands of a thread that holds pages of it: all of them to open
+/// or to clear it. (Clearing *open* alone, holding one page, is always allowed: it only makes commits
+/// set access rights again.)
 #[derive(Debug)]
-pub(crate) struct Windows {
-    pub(super) open: PageStates,
-    pages_per_window: NonZeroUsize,
+pub(crate) struct Guard {
+    blocks: Blocks,
+    pages_per_block: NonZeroUsize,
     /// Pages of the reservation.
     pages: usize,
-    /// Set once markers could not be installed, and never cleared. From then on no closed window is
-    /// opened: another thread may be committing a page there without them, and installing markers
-    /// would drop it. Read and written by the holder of a window, so that the next holder sees it.
-    no_markers: AtomicBool,
+    primed: AtomicBool,
+    joining: Joining,
 }
 
-impl Windows {
-    /// So many windows at most: twice as many mappings is what a scattered pattern can make.
-    const MOST: usize = 16 << 10;
-    /// One page of page tables: nothing is gained by smaller windows.
-    const SMALLEST: usize = 2 << 20;
-    /// Opening takes about 20 ns a page: more would be felt.
-    const LARGEST: usize = 64 << 20;
+/// The search for pages to join, when mappings are short: one thread at a time, a little with every
+/// commit, so that no single page fault pays for all of it.
+#[derive(Debug, Default)]
+struct Joining {
+    is_under_way: AtomicBool,
+    /// The block where it goes on.
+    next: AtomicUsize,
+    /// Unused blocks that may lie between two committed pages that it joins. Grows when the search has
+    /// passed the whole reservation.
+    distance: AtomicUsize,
+    /// Commits before the next attempt, after one that the system refused.
+    pause: AtomicUsize,
+}
 
+/// Reservations from this many blocks on are primed: shorter ones cannot use up the mappings.
+const PRIMED_FROM_BLOCKS: usize = 8;
+
+/// Joining two pages across more unused blocks than this (1 GiB) is not worth its page tables.
+const MOST_DISTANCE: usize = 512;
+
+/// Commits for which joining rests after the system refused it.
+const PAUSE: usize = 1024;
+
+impl Guard {
     pub(super) fn new(pages: usize, size: PageSize) -> Self {
-        let bytes = (pages / Self::MOST * size.bytes()).next_power_of_two();
-        let pages_per_window = size.page_of(bytes.clamp(Self::SMALLEST, Self::LARGEST));
-        let pages_per_window = NonZeroUsize::new(pages_per_window).unwrap_or(NonZeroUsize::MIN);
+        // A page of page tables holds entries of eight bytes.
+        let pages_per_block = NonZeroUsize::new(size.bytes() / 8).unwrap_or(NonZeroUsize::MIN);
         Self {
-            open: PageStates::new(pages.div_ceil(pages_per_window.get())),
-            pages_per_window,
+            blocks: Blocks::new(pages.div_ceil(pages_per_block.get())),
+            pages_per_block,
             pages,
-            no_markers: AtomicBool::new(false),
+            primed: AtomicBool::new(false),
+            joining: Joining::default(),
         }
     }
 
-    #[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
-    pub(crate) fn lock_all_for_tests(&self) {
-        let size = PageSize::system();
-        let all = self.touched(size.pages(0, self.pages));
-        self.open.lock(all).expect("a small table");
-    }
-
-    fn index(&self, page: usize) -> usize {
-        page / self.pages_per_window
-    }
-
-    /// The windows that a range of pages touches, as a range in `open`.
-    pub(super) fn touched(&self, pages: PageRange) -> PageRange {
-        // The last page's window, plus one. (The range is not empty.)
-        pages.with(self.index(pages.first()), self.index(pages.end().wrapping_sub(1)) + 1)
-    }
-
-    pub(super) fn pages_of(&self, windows: PageRange) -> PageRange {
-        let end = (windows.end() * self.pages_per_window.get()).min(self.pages);
-        windows.with(windows.first() * self.pages_per_window.get(), end)
-    }
-
-    pub(super) fn around(&self, pages: PageRange) -> PageRange {
-        self.pages_of(self.touched(pages))
-    }
-
-    /// Splits pages into parts that are a run of whole windows, or lie inside of one window.
-    fn parts(&self, run: PageRange) -> impl Iterator<Item = PageRange> + '_ {
-        let mut rest = run;
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let one = self.around(rest.with(rest.first(), rest.first() + 1));
-            let whole_end = if rest.end() == self.pages {
-                rest.end()
-            } else {
-                rest.end() / self.pages_per_window * self.pages_per_window.get()
-            };
-            let end = if one.first() == rest.first() && whole_end >= one.end() {
-                whole_end
-            } else {
-                rest.end().min(one.end())
-            };
-            let part = rest.with(rest.first(), end);
-            rest = rest.with(end, rest.end());
-            Some(part)
-        })
-    }
-
-    /// In the child of a fork: makes a held window open, with markers in all pages that are reserved.
-    /// It may have been anything: closed, being opened or closed, or open and held by somebody who came
-    /// to open it and found that done. Returns whether it is open.
+    /// Reserved → accessible, for pages that the caller holds. Async-signal-safe.
     ///
     /// # Safety
-    /// No thread of this process holds the window.
-    pub(super) unsafe fn reopen(&self, ground: Ground, all: PageRange, was_open: bool) -> bool {
-        // SAFETY: markers go where nothing is lost: pages that nobody has committed, or that were being
-        // committed and hold nothing.
-        unsafe {
-            for index in all.first()..all.end() {
-                let page = all.with(index, index + 1);
-                let keeps = ground.states.is_committed(index)
-                    || ground.states.is_held(index)
-                        && ground.is_readable(page)
-                        && !ground.reads_zero(page);
-                if !keeps && os::guard_install(ground.address(page), page.len()).is_err() {
-                    // Memory that is locked: then the window cannot have been open.
-                    return was_open;
-                }
-            }
-            if ground.make_accessible(all).is_ok() {
-                return true;
-            }
-            // It was not accessible as a whole, so it was closed; such a window has no markers.
-            let _ = os::guard_remove(ground.address(all), all.len());
-            false
-        }
-    }
-
+    /// As [`Backing::commit`](super::Backing::commit).
+    #[inline]
     pub(super) unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
-        for part in self.parts(run) {
-            // SAFETY: the caller's promise.
-            unsafe { self.commit_part(ground, part)? };
-        }
-        Ok(())
-    }
-
-    /// # Safety
-    /// As [`Backing::commit`]; the part is as [`parts`](Self::parts) makes them.
-    unsafe fn commit_part(&self, ground: Ground, part: PageRange) -> Result<(), OsError> {
-        let windows = self.touched(part);
-        if self.open.all_committed(windows) {
-            // While this thread holds pages of an open window, nobody closes it.
-            // SAFETY: the caller's promise; removing markers from held, reserved pages.
-            return unsafe { os::guard_remove(ground.address(part), part.len()) };
-        }
-        self.open.lock(windows)?;
-        // SAFETY: the caller's promise, and the windows are held.
-        match unsafe { self.commit_in_held(ground, part, windows) } {
-            Ok(true) => self.open.unlock_committed(windows),
-            Ok(false) => self.open.unlock(windows),
-            Err(error) => {
-                self.open.unlock(windows);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns whether the windows are open from now on.
-    ///
-    /// # Safety
-    /// As `commit_part`; the caller holds the windows, too.
-    unsafe fn commit_in_held(
-        &self,
-        ground: Ground,
-        part: PageRange,
-        windows: PageRange,
-    ) -> Result<bool, OsError> {
-        let all = self.pages_of(windows);
-        if part == all {
-            // Whole windows, open or not, need no markers: there is nothing left to guard.
-            // SAFETY: all of their pages are held and reserved.
-            return unsafe {
-                if self.open.count_committed(windows) > 0 {
-                    os::guard_remove(ground.address(all), all.len())?;
-                }
-                ground.make_accessible(all)
-            }
-            .map(|()| true);
-        }
-        // SAFETY: the part is held and reserved. Markers may be installed (which drops contents) only
-        // where nothing is committed: pages of a closed window become committed under its bit alone.
+        let blocks = self.blocks_of(run);
+        let kind = self.blocks.kind(blocks);
+        // SAFETY: the run is held and reserved.
         unsafe {
-            let open = self.open.is_committed(windows.first());
-            let openable =
-                open || ground.states.count_committed(all) == 0 && self.open_window(ground, all)?;
-            if openable {
-                os::guard_remove(ground.address(part), part.len())?;
-            } else {
-                ground.make_accessible(part)?;
+            if kind.all_open && !ground.was_protected() {
+                return os::guard_remove(ground.address(run), run.len());
             }
-            Ok(openable)
-        }
-    }
-
-    /// Whether it could be done: where markers are impossible (locked memory), pages are protected
-    /// one run at a time.
-    ///
-    /// # Safety
-    /// The caller holds the window, and nothing in it is committed.
-    unsafe fn open_window(&self, ground: Ground, all: PageRange) -> Result<bool, OsError> {
-        // SAFETY: nothing in the window is worth keeping; with markers in all of its pages, it stays
-        // inaccessible when the access rights change.
-        unsafe {
-            if self.no_markers.load(Ordering::Relaxed)
-                || os::guard_install(ground.address(all), all.len()).is_err()
+            self.prime(ground, run);
+            let change = self.change_by(ground, run);
+            // Access rights first: where the system refuses them half-way, no marker behind is gone yet.
+            if let Err(error) = ground.make_accessible(run) {
+                // Too few mappings, perhaps.
+                self.join_some(ground);
+                ground.make_accessible(run).map_err(|_| error)?;
+            }
+            mappings::changed(change);
+            if kind.any_marked
+                && let Err(error) = os::guard_remove(ground.address(run), run.len())
             {
-                self.no_markers.store(true, Ordering::Relaxed);
-                return Ok(false);
-            }
-            if let Err(error) = ground.make_accessible(all) {
-                // A closed window has no markers.
-                let _ = os::guard_remove(ground.address(all), all.len());
+                let _ = self.settle(ground, run, false);
                 return Err(error);
             }
         }
-        Ok(true)
+        Ok(())
     }
 
+    /// After a commit, with no page held: opens the block where it became dense, and joins pages where
+    /// mappings are short. Async-signal-safe.
+    #[inline]
+    pub(super) fn committed(&self, ground: Ground, run: PageRange) {
+        if run.count() == 1 {
+            let block = run.first() / self.pages_per_block;
+            if !self.blocks.is_open(block) && self.is_dense(ground, block) {
+                self.open(ground, block, block + 1);
+            }
+        }
+        if mappings::are_short() {
+            self.join_some(ground);
+        }
+    }
+
+    /// Opening costs about as much as changing the access rights of eight pages (of 512) one by one.
+    fn is_dense(&self, ground: Ground, block: usize) -> bool {
+        let pages = self.pages_of(ground, block, block + 1);
+        ground.states.count_committed(pages) >= (self.pages_per_block.get() / 64).max(2)
+    }
+
+    /// Gives all of the reservation's mapping one list of reverse mappings (`anon_vma`), before it is cut
+    /// into pieces. Linux merges neighbouring mappings only where these are the same, and every piece
+    /// that is touched on its own would get one of its own: then joining pages would free half as many
+    /// mappings.
+    ///
     /// # Safety
-    /// As [`Backing::decommit`].
+    /// As [`commit`](Self::commit).
+    #[inline]
+    unsafe fn prime(&self, ground: Ground, run: PageRange) {
+        if !self.primed.load(Ordering::Relaxed) {
+            // SAFETY: the caller's promise.
+            unsafe { self.prime_now(ground, run) };
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    unsafe fn prime_now(&self, ground: Ground, run: PageRange) {
+        if self.primed.swap(true, Ordering::Relaxed)
+            || self.pages / self.pages_per_block < PRIMED_FROM_BLOCKS
+        {
+            return;
+        }
+        // SAFETY: the page is held and reserved, so nobody minds the zero.
+        unsafe { os::write_inaccessible_zero(ground.address(run)) };
+    }
+
+    /// Committed → reserved, for pages whose [unit](Self::unit) the caller holds. Tells `done` of each
+    /// range in which nothing is accessible any more.
+    ///
+    /// # Safety
+    /// As [`Backing::decommit`](super::Backing::decommit).
     pub(super) unsafe fn decommit(
         &self,
         ground: Ground,
         part: PageRange,
         done: &mut dyn FnMut(PageRange),
     ) -> Result<(), OsError> {
-        for piece in self.parts(part) {
-            let windows = self.touched(piece);
-            let all = self.pages_of(windows);
-            let committed = ground.states.count_committed(piece);
-            if committed == 0 {
+        let whole = self.whole_blocks(part);
+        for piece in
+            [part.with(part.first(), whole.first()), whole, part.with(whole.end(), part.end())]
+        {
+            if piece.is_empty() || ground.states.count_committed(piece) == 0 {
                 continue;
             }
-            if committed == ground.states.count_committed(all) {
-                // SAFETY: all pages of the windows are held, and nothing else in them is committed.
-                unsafe { self.close(ground, windows)? };
+            let around = self.unit(piece);
+            if ground.states.count_committed(piece) == ground.states.count_committed(around) {
+                // SAFETY: all pages of these blocks are held, and no other page of them is committed.
+                unsafe { ground.map_over(around)? };
+                self.blocks.clear(self.blocks_of(around));
                 done(piece);
                 continue;
             }
-            let open = self.open.is_committed(windows.first());
+            let marked = self.blocks.kind(self.blocks_of(piece)).any_marked;
             ground.states.for_each_run(piece, |run, is_committed| {
                 if is_committed {
                     // SAFETY: the run is held and committed.
-                    unsafe { if open { ground.mark(run)? } else { ground.map_over(run)? } }
+                    unsafe { self.make_inaccessible(ground, run, marked)? };
                     done(run);
                 }
                 Ok(())
@@ -248,52 +194,384 @@ impl Windows {
         Ok(())
     }
 
-    /// Maps over windows, which gives their charge back.
+    /// The pages that must be held together to decommit some of a range: whole blocks, so that one whose
+    /// last page goes can be cleared.
+    pub(super) fn unit(&self, range: PageRange) -> PageRange {
+        let (first, end) = self.blocks_of(range);
+        range.with(
+            first * self.pages_per_block.get(),
+            (end * self.pages_per_block.get()).min(self.pages),
+        )
+    }
+
+    /// The whole blocks inside a range, as pages. (The last block of the reservation may be shorter.)
+    fn whole_blocks(&self, range: PageRange) -> PageRange {
+        let per_block = self.pages_per_block.get();
+        let first = range.first().next_multiple_of(per_block).min(range.end());
+        let end = if range.end() == self.pages {
+            range.end()
+        } else {
+            range.end() / self.pages_per_block * per_block
+        };
+        range.with(first, end.max(first))
+    }
+
+    /// Takes access away from pages of one block, by markers where it may have some.
     ///
     /// # Safety
-    /// The caller holds all of their pages, and their contents are its to give up.
-    unsafe fn close(&self, ground: Ground, windows: PageRange) -> Result<(), OsError> {
-        self.open.lock(windows)?;
+    /// The caller holds the pages, and their contents are its to give up.
+    unsafe fn make_inaccessible(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        marked: bool,
+    ) -> Result<(), OsError> {
         // SAFETY: the caller's promise.
-        let closed = unsafe { ground.map_over(self.pages_of(windows)) };
-        match closed {
-            Ok(()) => self.open.unlock_reserved(windows),
-            Err(_) => self.open.unlock(windows),
+        unsafe {
+            if marked && ground.mark(run).is_ok() {
+                return Ok(());
+            }
+            ground.map_over(run)?;
         }
-        closed
+        if marked {
+            self.blocks.set_not_open(self.blocks_of(run));
+        }
+        Ok(())
+    }
+
+    /// Gives pages one state, accessible or not, whatever they were. Accessible ones keep what they held.
+    ///
+    /// # Safety
+    /// No other thread of this process holds the pages; if they are to be inaccessible, nobody wants
+    /// what they hold.
+    pub(super) unsafe fn settle(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        accessible: bool,
+    ) -> Result<(), OsError> {
+        if accessible {
+            // SAFETY: the caller's promise.
+            unsafe { ground.make_accessible(run)? };
+            if self.blocks.kind(self.blocks_of(run)).any_marked {
+                // SAFETY: the caller's promise.
+                unsafe { os::guard_remove(ground.address(run), run.len())? };
+            }
+            return Ok(());
+        }
+        let mut rest = run;
+        while !rest.is_empty() {
+            // As many blocks at once as are alike.
+            let (first, end) = self.blocks_of(rest);
+            let marked = self.blocks.is_marked(first);
+            let alike = (first..end).take_while(|&block| self.blocks.is_marked(block) == marked);
+            let pages_end = (first + alike.count()) * self.pages_per_block.get();
+            let part = rest.with(rest.first(), pages_end.min(rest.end()));
+            // SAFETY: the caller's promise.
+            unsafe { self.make_inaccessible(ground, part, marked)? };
+            rest = rest.with(part.end(), rest.end());
+        }
+        Ok(())
+    }
+
+    /// In the child of a fork, whose only thread this is.
+    pub(super) fn end_abandoned_joining(&self) {
+        self.joining.is_under_way.store(false, Ordering::Relaxed);
+    }
+
+    /// Opens blocks that are not open: markers into all reserved pages, then access for the whole. Returns
+    /// whether that could be done: not where somebody holds a page of them, where `protect` was used (it
+    /// would be undone), or where the system refuses. Async-signal-safe; waits for nobody.
+    #[cold]
+    #[inline(never)]
+    fn open(&self, ground: Ground, first: usize, end: usize) -> bool {
+        let pages = self.pages_of(ground, first, end);
+        if self.joining.is_paused() || !ground.states.try_lock(pages) {
+            return false;
+        }
+        let opened = !ground.was_protected() && !os::data_is_limited() && {
+            self.blocks.set_marked((first, end));
+            // SAFETY: all of the pages are held by this thread.
+            unsafe { self.open_held(ground, pages) }
+        };
+        if opened {
+            self.blocks.set_open((first, end));
+        } else {
+            self.joining.pause.store(PAUSE, Ordering::Relaxed);
+        }
+        ground.states.unlock(pages);
+        opened
+    }
+
+    /// # Safety
+    /// The caller holds the pages: whole blocks, none of them open, whose marked bits are set.
+    unsafe fn open_held(&self, ground: Ground, pages: PageRange) -> bool {
+        let change = self.change_by_opening(ground, pages);
+        let result = ground.states.for_each_run(pages, |run, is_committed| {
+            if is_committed {
+                return Ok(());
+            }
+            // Fails where the memory is locked, which is not for this function to end.
+            // SAFETY: the run is held; reserved pages hold nothing.
+            unsafe { os::guard_install(ground.address(run), run.len()) }
+        });
+        // SAFETY: all pages are held, and reserved ones have markers.
+        if result.is_ok() && unsafe { ground.make_accessible(pages) }.is_ok() {
+            mappings::changed(change);
+            return true;
+        }
+        // SAFETY: removing markers from pages that are inaccessible without them, or committed.
+        if unsafe { os::guard_remove(ground.address(pages), pages.len()) }.is_ok() {
+            self.blocks.clear(self.blocks_of(pages));
+        }
+        false
+    }
+
+    /// Joins the committed pages that lie closest together, a few at a time. Async-signal-safe.
+    #[cold]
+    #[inline(never)]
+    fn join_some(&self, ground: Ground) {
+        const MOST_JOINED: usize = 4;
+        const MOST_LOOKED_AT: usize = 4096;
+        if self.joining.is_under_way.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let mut block = self.joining.next.load(Ordering::Relaxed);
+        let mut distance = self.joining.distance.load(Ordering::Relaxed);
+        let (mut joined, mut refused, mut looked_at) = (0, 0, 0);
+        while joined < MOST_JOINED
+            && refused < MOST_JOINED
+            && (joined == 0 || looked_at < MOST_LOOKED_AT)
+        {
+            looked_at += 1;
+            let Some(used) = self.next_used(ground, block) else {
+                // Passed all of it, and mappings are still short.
+                if distance >= MOST_DISTANCE {
+                    break;
+                }
+                (block, distance) = (0, distance + (distance / 4).max(1));
+                continue;
+            };
+            let (first, end) = self.to_open(ground, used, distance);
+            block = end.max(used + 1);
+            if first < end {
+                if self.open(ground, first, end) {
+                    joined += 1
+                } else {
+                    refused += 1
+                }
+                block = end - 1;
+            }
+        }
+        self.joining.next.store(block, Ordering::Relaxed);
+        self.joining.distance.store(distance, Ordering::Relaxed);
+        self.joining.is_under_way.store(false, Ordering::Release);
+    }
+
+    /// The first block from `block` on that has a committed page.
+    fn next_used(&self, ground: Ground, block: usize) -> Option<usize> {
+        let first = block.saturating_mul(self.pages_per_block.get()).min(self.pages);
+        ground.states.find_committed(first, self.pages).map(|page| page / self.pages_per_block)
+    }
+
+    /// The blocks to open for joining a used block with the next one: nothing where that is too far away,
+    /// or done already. A block with gaps inside is opened in any case.
+    fn to_open(&self, ground: Ground, used: usize, distance: usize) -> (usize, usize) {
+        let is_next = |next: &usize| next - used - 1 <= distance;
+        let next = self.next_used(ground, used + 1).filter(is_next);
+        let mut closed = (used..next.map_or(used + 1, |next| next + 1))
+            .skip_while(|&block| self.blocks.is_open(block));
+        let Some(first) = closed.next() else { return (0, 0) };
+        if next.is_none() {
+            return if self.has_gap(ground, used) { (used, used + 1) } else { (0, 0) };
+        }
+        (first, first + 1 + closed.take_while(|&block| !self.blocks.is_open(block)).count())
+    }
+
+    /// Whether the committed pages of a block are more than one run.
+    fn has_gap(&self, ground: Ground, block: usize) -> bool {
+        let pages = self.pages_of(ground, block, block + 1);
+        let count = ground.states.count_committed(pages);
+        let first = ground.states.find_committed(pages.first(), pages.end());
+        first.is_some_and(|first| {
+            let one_run = pages.with(first, (first + count).min(pages.end()));
+            ground.states.count_committed(one_run) < count
+        })
+    }
+
+    /// How many mappings more (or fewer) there are once a held, reserved run is accessible: each change
+    /// of access rights between neighbouring pages is the edge of one.
+    fn change_by(&self, ground: Ground, run: PageRange) -> isize {
+        let side = |page| if self.is_accessible(ground, page) { -1 } else { 1 };
+        side(run.first().wrapping_sub(1)) + side(run.end())
+    }
+
+    /// The same for opening held blocks that are not open.
+    fn change_by_opening(&self, ground: Ground, pages: PageRange) -> isize {
+        let mut change = 0;
+        let mut before = self.is_accessible(ground, pages.first().wrapping_sub(1));
+        change += isize::from(!before);
+        let _ = ground.states.for_each_run(pages, |_, is_committed| {
+            change -= isize::from(is_committed != before);
+            before = is_committed;
+            Ok(())
+        });
+        let behind = self.is_accessible(ground, pages.end());
+        change - isize::from(behind != before) + isize::from(!behind)
+    }
+
+    /// Whether the access rights of a page allow access, whatever its marker says. An unlocked read.
+    fn is_accessible(&self, ground: Ground, page: usize) -> bool {
+        page < self.pages
+            && (ground.states.is_committed(page)
+                || self.blocks.is_open(page / self.pages_per_block))
+    }
+
+    /// The blocks that a range of pages touches. (The range is not empty.)
+    fn blocks_of(&self, pages: PageRange) -> (usize, usize) {
+        let last = pages.end().wrapping_sub(1);
+        (pages.first() / self.pages_per_block, last / self.pages_per_block + 1)
+    }
+
+    fn pages_of(&self, ground: Ground, first: usize, end: usize) -> PageRange {
+        let per_block = self.pages_per_block.get();
+        ground.size.pages(first * per_block, (end * per_block).min(self.pages))
     }
 }
 
-#[cfg(all(test, not(loom)))]
+impl Joining {
+    /// Counts the pause down.
+    fn is_paused(&self) -> bool {
+        let pause = self.pause.load(Ordering::Relaxed);
+        if pause > 0 {
+            self.pause.store(pause - 1, Ordering::Relaxed);
+        }
+        pause > 0
+    }
+}
+
+/// Two bits for each block: *marked* in the lower half of a word, *open* in the upper half.
+#[derive(Debug)]
+struct Blocks(Box<[AtomicU64]>);
+
+/// What is true of a range of blocks.
+#[derive(Clone, Copy)]
+struct Kind {
+    any_marked: bool,
+    all_open: bool,
+}
+
+const BLOCKS_PER_WORD: usize = 32;
+
+impl Blocks {
+    fn new(blocks: usize) -> Self {
+        Self(zeroed(blocks.div_ceil(BLOCKS_PER_WORD)))
+    }
+
+    fn word(&self, index: usize) -> u64 {
+        self.0.get(index).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    fn is_marked(&self, block: usize) -> bool {
+        self.word(block / BLOCKS_PER_WORD) >> (block % BLOCKS_PER_WORD) & 1 != 0
+    }
+
+    fn is_open(&self, block: usize) -> bool {
+        self.word(block / BLOCKS_PER_WORD) >> (block % BLOCKS_PER_WORD + BLOCKS_PER_WORD) & 1 != 0
+    }
+
+    fn kind(&self, blocks: (usize, usize)) -> Kind {
+        let mut kind = Kind { any_marked: false, all_open: true };
+        for (index, mask) in masks(blocks) {
+            let word = self.word(index);
+            kind.any_marked |= word & mask != 0;
+            kind.all_open &= (word >> BLOCKS_PER_WORD) & mask == mask;
+        }
+        kind
+    }
+
+    fn set_marked(&self, blocks: (usize, usize)) {
+        self.change(blocks, |word, mask| word.fetch_or(mask, Ordering::AcqRel));
+    }
+
+    fn set_open(&self, blocks: (usize, usize)) {
+        self.change(blocks, |word, mask| word.fetch_or(mask << BLOCKS_PER_WORD, Ordering::AcqRel));
+    }
+
+    fn set_not_open(&self, blocks: (usize, usize)) {
+        self.change(blocks, |word, mask| {
+            word.fetch_and(!(mask << BLOCKS_PER_WORD), Ordering::AcqRel)
+        });
+    }
+
+    fn clear(&self, blocks: (usize, usize)) {
+        self.change(blocks, |word, mask| {
+            // A store takes the cache line away from others; most blocks have no bits to clear.
+            let both = mask | mask << BLOCKS_PER_WORD;
+            if word.load(Ordering::Relaxed) & both == 0 {
+                return 0;
+            }
+            word.fetch_and(!both, Ordering::AcqRel)
+        });
+    }
+
+    fn change(&self, blocks: (usize, usize), change: impl Fn(&AtomicU64, u64) -> u64) {
+        for (index, mask) in masks(blocks) {
+            if let Some(word) = self.0.get(index) {
+                change(word, mask);
+            }
+        }
+    }
+}
+
+/// The words of a range of blocks, each with the bits of its blocks.
+fn masks((first, end): (usize, usize)) -> impl Iterator<Item = (usize, u64)> {
+    (first / BLOCKS_PER_WORD..end.div_ceil(BLOCKS_PER_WORD)).map(move |index| {
+        let base = index * BLOCKS_PER_WORD;
+        let low = first.saturating_sub(base).min(BLOCKS_PER_WORD);
+        let high = end.saturating_sub(base).min(BLOCKS_PER_WORD);
+        (index, ((1u64 << high) - 1) & !((1u64 << low) - 1))
+    })
+}
+
+#[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
 mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_few_and_neither_small_nor_large() {
+    fn whole_blocks_are_told_from_parts_of_one() {
         let size = PageSize::of(4096);
-        for (bytes, window) in [
-            (1usize << 20, 2usize << 20),
-            (64 << 30, 4 << 20),
-            (1 << 40, 64 << 20),
-            (64 << 40, 64 << 20),
-        ] {
-            let windows = Windows::new(bytes / 4096, size);
-            assert_eq!(windows.pages_per_window.get() * 4096, window, "{bytes:#x}");
-        }
+        let guard = Guard::new(512 * 4 + 100, size);
+        let whole = |first, end| {
+            let pages = guard.whole_blocks(size.pages(first, end));
+            (pages.first(), pages.end())
+        };
+        assert_eq!(whole(5, 9), (9, 9));
+        assert_eq!(whole(0, 512), (0, 512));
+        assert_eq!(whole(500, 1600), (512, 1536));
+        assert_eq!(whole(1024, 2148), (1024, 2148));
+        assert_eq!(whole(2048, 2100), (2048, 2048));
+        assert_eq!(whole(2048, 2148), (2048, 2148));
+        let unit = guard.unit(size.pages(511, 513));
+        assert_eq!((unit.first(), unit.end()), (0, 1024));
     }
 
     #[test]
-    fn parts_are_whole_windows_or_inside_one() {
-        let size = PageSize::of(4096);
-        let windows = Windows::new(512 * 4 + 100, size);
-        let parts = |first, end| -> Vec<_> {
-            windows.parts(size.pages(first, end)).map(|p| (p.first(), p.end())).collect()
+    fn the_bits_of_blocks_are_their_own() {
+        let blocks = Blocks::new(100);
+        blocks.set_marked((30, 70));
+        blocks.set_open((40, 65));
+        let seen = |blocks: &Blocks| -> Vec<(bool, bool)> {
+            (0..100).map(|block| (blocks.is_marked(block), blocks.is_open(block))).collect()
         };
-        assert_eq!(parts(5, 9), [(5, 9)]);
-        assert_eq!(parts(0, 512), [(0, 512)]);
-        assert_eq!(parts(500, 1600), [(500, 512), (512, 1536), (1536, 1600)]);
-        assert_eq!(parts(1024, 2148), [(1024, 2148)]);
-        assert_eq!(parts(2048, 2100), [(2048, 2100)]);
-        assert_eq!(parts(511, 513), [(511, 512), (512, 513)]);
+        let expected = |block| ((30..70).contains(&block), (40..65).contains(&block));
+        assert_eq!(seen(&blocks), (0..100).map(expected).collect::<Vec<_>>());
+        assert!(blocks.kind((40, 65)).all_open && !blocks.kind((39, 65)).all_open);
+        assert!(blocks.kind((0, 31)).any_marked && !blocks.kind((0, 30)).any_marked);
+        blocks.set_not_open((40, 41));
+        assert!(!blocks.is_open(40) && blocks.is_open(41) && blocks.is_marked(40));
+        blocks.clear((31, 69));
+        let left: Vec<_> = (0..100).filter(|&block| blocks.is_marked(block)).collect();
+        assert_eq!(left, [30, 69]);
     }
 }

@@ -1,35 +1,30 @@
 //! How pages of a reservation become accessible and inaccessible: the engines.
 //!
-//! *Protect*: every run of pages is its own piece of mapping, inaccessible or not. Everywhere; but
-//! scattered pages make many mappings, of which Linux allows a process 65,530.
+//! - *Protect*: every run of pages is its own piece of mapping, accessible or not. Works everywhere; but
+//!   scattered pages make many mappings, of which Linux allows a process 65,530.
+//! - *Guard* (Linux 6.13): as *protect* while mappings last; then guard markers, which need none.
+//! - *User fault* (Linux 5.11): the whole reservation is accessible, and a page that is missing raises a
+//!   signal. Committing a page is giving it one.
 //!
-//! *Guard* (Linux 6.13): the reservation is divided into windows. A window in which a scattered page is
-//! wanted is *opened*: guard markers are installed in all of its pages, it is made accessible as a
-//! whole, and from then on committing a page is removing its marker. Markers live in page tables, not
-//! in mappings: whatever the pattern, there are never more mappings than windows.
-//!
-//! *User fault* (Linux 5.11, on request): the whole reservation is accessible, and pages that are missing
-//! raise a signal; committing a page is giving it one. A fork's child has no such thing: there, missing
-//! pages get guard markers, or are protected, and it goes on with those.
-//!
-//! Whoever calls holds the pages that it names (see [`PageStates`]). A window is held by its own bit in
-//! a second table of the same kind, always after pages, and only by a thread that waits for nothing.
+//! Whoever calls holds the pages that it names (see [`PageStates`]), unless a function says otherwise.
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 mod guard;
+mod mappings;
 mod userfault;
 
-use crate::os::{self, Attributes, OsError};
+use crate::os::{self, Attributes, OsError, Residency};
 use crate::page::{PageRange, PageSize};
 use crate::page_states::PageStates;
-use guard::Windows;
+use guard::Guard;
 use userfault::UserFault;
 
 #[derive(Debug)]
 pub(crate) enum Backing {
     Protect,
-    Guard(Windows),
+    Guard(Guard),
     UserFault(UserFault),
 }
 
@@ -38,13 +33,22 @@ pub(crate) enum Backing {
 pub(crate) struct Ground<'a> {
     pub(crate) start: NonNull<u8>,
     pub(crate) states: &'a PageStates,
+    pub(crate) size: PageSize,
     pub(crate) attributes: &'a Attributes,
+    /// Whether `protect` was ever used.
+    pub(crate) was_protected: &'a AtomicBool,
 }
 
 impl Ground<'_> {
     fn address(&self, pages: PageRange) -> NonNull<u8> {
         // SAFETY: page ranges lie inside the reservation.
         unsafe { self.start.add(pages.offset()) }
+    }
+
+    /// Whether committed pages may have other access rights than a commit gives. Exact for whoever holds
+    /// the pages: it is set before `protect` holds them.
+    fn was_protected(&self) -> bool {
+        self.was_protected.load(Ordering::Relaxed)
     }
 
     /// # Safety
@@ -92,10 +96,20 @@ impl Ground<'_> {
         }
     }
 
-    /// Whether reading the pages would not fault.
-    fn is_readable(&self, pages: PageRange) -> bool {
-        // SAFETY: the pages lie inside the reservation, and populating changes no contents.
-        unsafe { os::populate_for_reading(self.address(pages), pages.len()).is_ok() }
+    /// Whether held, reserved pages can be read. Where there are no guard markers, they are made accessible
+    /// for that.
+    ///
+    /// # Safety
+    /// The caller holds the pages, or nobody in this process does.
+    unsafe fn can_be_read(&self, pages: PageRange) -> bool {
+        // SAFETY: the pages lie inside the reservation, and neither call changes contents.
+        unsafe {
+            if os::guards_work() {
+                os::populate_for_reading(self.address(pages), pages.len()).is_ok()
+            } else {
+                self.make_accessible(pages).is_ok()
+            }
+        }
     }
 
     /// # Safety
@@ -110,7 +124,7 @@ impl Ground<'_> {
 impl Backing {
     /// The user fault engine, for an untouched reservation that is not charged.
     pub(crate) fn user_fault(start: NonNull<u8>, len: usize) -> Result<Self, OsError> {
-        // What a forked child needs to know must be known before.
+        // Caches the answer now: a forked child must not probe.
         os::guards_work();
         // SAFETY: the reservation is new.
         unsafe { os::userfault_register(start, len)? };
@@ -124,11 +138,11 @@ impl Backing {
 
     /// The guard engine for a reservation of so many pages.
     pub(crate) fn guard(pages: usize, size: PageSize) -> Self {
-        Self::Guard(Windows::new(pages, size))
+        Self::Guard(Guard::new(pages, size))
     }
 
-    /// Makes held, reserved pages accessible; they read zero. May fail with a prefix done, never with
-    /// more. Async-signal-safe.
+    /// Makes held, reserved pages accessible; they read zero. Where it fails, a part of the pages before
+    /// some page may be accessible, and none behind. Async-signal-safe.
     ///
     /// # Safety
     /// The caller holds the pages, and none of them is committed.
@@ -137,9 +151,17 @@ impl Backing {
             // SAFETY: the caller's promise.
             Self::Protect => unsafe { ground.make_accessible(run) },
             // SAFETY: the caller's promise.
-            Self::Guard(windows) => unsafe { windows.commit(ground, run) },
+            Self::Guard(guard) => unsafe { guard.commit(ground, run) },
             // SAFETY: the caller's promise.
             Self::UserFault(userfault) => unsafe { userfault.commit(ground, run) },
+        }
+    }
+
+    /// To be called after a commit, when the caller holds no page any more: time to prepare the next
+    /// ones. Async-signal-safe.
+    pub(crate) fn committed(&self, ground: Ground, run: PageRange) {
+        if let Self::Guard(guard) = self {
+            guard.committed(ground, run);
         }
     }
 
@@ -155,9 +177,9 @@ impl Backing {
         part: PageRange,
         done: &mut dyn FnMut(PageRange),
     ) -> Result<(), OsError> {
-        if let Self::Guard(windows) = self {
+        if let Self::Guard(guard) = self {
             // SAFETY: the caller's promise.
-            return unsafe { windows.decommit(ground, part, done) };
+            return unsafe { guard.decommit(ground, part, done) };
         }
         ground.states.for_each_run(part, |run, is_committed| {
             if is_committed {
@@ -174,43 +196,49 @@ impl Backing {
         })
     }
 
-    /// The pages that must be held together to decommit some of a range: whole windows, so that one
-    /// that becomes empty can be closed.
+    /// The pages that must be held together to decommit some of a range.
     pub(crate) fn decommit_unit(&self, range: PageRange) -> PageRange {
         match self {
             Self::Protect | Self::UserFault(_) => range,
-            Self::Guard(windows) => windows.around(range),
+            Self::Guard(guard) => guard.unit(range),
         }
     }
 
-    /// In the child of a fork, before its pages are looked at: windows that were held become open, or
-    /// stay closed where that is impossible. Async-signal-safe.
-    pub(crate) fn end_abandoned_windows(&self, ground: Ground, size: PageSize) {
+    /// In the child of a fork, before its pages are looked at. Async-signal-safe.
+    pub(crate) fn fork(&self, ground: Ground) {
         match self {
             Self::Protect => {}
-            Self::Guard(windows) => windows.open.end_abandoned_changes(size, |window, was_open| {
-                // SAFETY: nobody in this process holds the window.
-                unsafe { windows.reopen(ground, windows.pages_of(window), was_open) }
-            }),
-            Self::UserFault(userfault) => userfault.fork(ground, size),
+            Self::Guard(guard) => guard.end_abandoned_joining(),
+            Self::UserFault(userfault) => userfault.fork(ground),
         }
     }
 
-    /// In the child of a fork, after its windows: whether a page that was being committed is accessible
-    /// already, and holds anything but zeros. May leave it accessible. Async-signal-safe.
+    /// In the child of a fork: calls `each` for the pages of a run, held and reserved, that are accessible
+    /// and hold anything but zeros. Async-signal-safe.
     ///
     /// # Safety
-    /// No thread of this process holds the page.
-    pub(crate) unsafe fn holds_data(&self, ground: Ground, page: PageRange) -> bool {
-        // SAFETY: the caller's promise. Where the page was inaccessible, it reads zero now; where the
-        // system refuses, it was inaccessible.
-        unsafe {
-            match self {
-                Self::Guard(windows) if windows.open.all_committed(windows.touched(page)) => {
-                    ground.is_readable(page) && !ground.reads_zero(page)
+    /// No thread of this process holds the pages.
+    pub(crate) unsafe fn for_each_page_with_data(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        each: &mut dyn FnMut(PageRange),
+    ) {
+        let mut look_at = |first: usize, end: usize| {
+            for page in (first..end).map(|page| run.with(page, page + 1)) {
+                // SAFETY: nobody holds the page, and it is read only where that is possible.
+                if unsafe { ground.can_be_read(page) && !ground.reads_zero(page) } {
+                    each(page);
                 }
-                _ => ground.make_accessible(page).is_ok() && !ground.reads_zero(page),
             }
+        };
+        // Only a page that is there can hold anything: most of a long run is not.
+        let mut seen = |offset: usize, len: usize, _: Residency| {
+            let (first, end) = (ground.size.page_of(offset), ground.size.page_of(offset + len));
+            look_at(run.first() + first, run.first() + end.min(run.count()));
+        };
+        if os::residency(ground.address(run), run.len(), &mut seen).is_err() {
+            look_at(run.first(), run.end());
         }
     }
 
@@ -220,22 +248,22 @@ impl Backing {
     /// # Safety
     /// No other thread of this process holds the pages; if they are to be inaccessible, nobody wants
     /// what they hold.
-    pub(crate) unsafe fn settle(&self, ground: Ground, page: PageRange, accessible: bool) -> bool {
-        let open = match self {
-            Self::Protect => false,
-            Self::Guard(windows) => windows.open.all_committed(windows.touched(page)),
-            Self::UserFault(_) => os::guards_work(),
-        };
-        let (address, len) = (ground.address(page), page.len());
+    pub(crate) unsafe fn settle(&self, ground: Ground, run: PageRange, accessible: bool) -> bool {
         // SAFETY: the caller's promise.
         unsafe {
-            match (open, accessible) {
-                (true, true) => os::guard_remove(address, len),
-                (true, false) => os::guard_install(address, len),
-                (false, true) => ground.make_accessible(page),
-                (false, false) => ground.map_over(page),
+            match (self, accessible) {
+                (Self::Guard(guard), _) => guard.settle(ground, run, accessible),
+                (Self::Protect, true) => ground.make_accessible(run),
+                (Self::Protect, false) => ground.map_over(run),
+                (Self::UserFault(userfault), true) => userfault.commit(ground, run),
+                (Self::UserFault(userfault), false) => userfault.decommit(ground, run),
             }
         }
         .is_ok()
     }
+}
+
+/// In the child of a fork, before any reservation is looked at. Async-signal-safe.
+pub(crate) fn end_abandoned_changes() {
+    mappings::end_abandoned_count();
 }
