@@ -59,7 +59,7 @@ pub struct PageRun {
 /// assert!(!map.page(1).committed && map.page(2).committed);
 /// # Ok::<(), pagewise::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PageMap {
     page_size: usize,
     runs: Vec<PageRun>,
@@ -160,6 +160,19 @@ impl PageMap {
     /// Neighbouring pages of equal state, in order.
     pub fn runs(&self) -> &[PageRun] {
         &self.runs
+    }
+}
+
+impl fmt::Debug for PageMap {
+    /// Numbers: the runs may be many. [`runs`](PageMap::runs) has them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageMap")
+            .field("page_size", &self.page_size)
+            .field("pages", &self.pages())
+            .field("committed", &self.committed())
+            .field("resident", &self.resident())
+            .field("runs", &self.runs.len())
+            .finish()
     }
 }
 

@@ -35,8 +35,7 @@ const WORD_BYTES: usize = size_of::<u64>();
 /// Words of the largest table that lives on the heap: 64 KiB, a gigabyte of 4 KiB pages.
 const SMALL_WORDS: usize = 8192;
 
-/// What nobody ever sees: the fault handler has errors where other code would have an assertion,
-/// since it must not panic.
+/// Returned where other code would have an assertion: the fault handler must not panic.
 const NO_SUCH_WORD: OsError = OsError(0);
 
 /// What the fault handler finds at a page.
@@ -61,8 +60,8 @@ impl PageStates {
         Self { pages, table: Table::new(pages.div_ceil(PAGES_PER_WORD)) }
     }
 
-    /// Whether every page of the range is committed and not being changed. A glance, without a
-    /// lock: what it says may be old news unless the caller keeps others away.
+    /// Whether every page of the range is committed and not being changed. An unlocked
+    /// read: it may be stale at once, unless the caller keeps others away.
     pub(crate) fn all_committed(&self, range: PageRange) -> bool {
         words(range).all(|(index, mask)| {
             let state = self.read(index);
@@ -70,7 +69,27 @@ impl PageStates {
         })
     }
 
-    /// Whether one page is committed. A glance.
+    /// Whether every page of the range is committed, held or not. An unlocked read.
+    pub(crate) fn are_committed(&self, range: PageRange) -> bool {
+        words(range).all(|(index, mask)| committed(self.read(index)) & mask == mask)
+    }
+
+    /// The first reserved page in `first..end`. An unlocked read.
+    pub(crate) fn find_reserved(&self, first: usize, end: usize) -> Option<usize> {
+        let mut page = first;
+        while page < end {
+            let reserved = !committed(self.read(page / PAGES_PER_WORD)) >> (page % PAGES_PER_WORD);
+            // (What the shift brings in counts as committed: the next word follows.)
+            if reserved != 0 {
+                return Some(page + reserved.trailing_zeros() as usize)
+                    .filter(|&found| found < end);
+            }
+            page = (page / PAGES_PER_WORD + 1) * PAGES_PER_WORD;
+        }
+        None
+    }
+
+    /// Whether one page is committed. An unlocked read.
     pub(crate) fn is_committed(&self, page: usize) -> bool {
         committed(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
@@ -81,7 +100,8 @@ impl PageStates {
         busy(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
 
-    /// How many pages of the range are committed. A glance, or exact while the range is locked.
+    /// How many pages of the range are committed. An unlocked read, exact while the range is
+    /// locked.
     pub(crate) fn count_committed(&self, range: PageRange) -> usize {
         words(range)
             .map(|(index, mask)| (committed(self.read(index)) & mask).count_ones() as usize)

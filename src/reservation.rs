@@ -12,14 +12,15 @@
 //! calls the system in between: this file is the only one where the three meet.
 
 use std::ffi::CString;
-use std::ops::RangeBounds;
+use std::fmt;
+use std::ops::{Range, RangeBounds};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::budget::{Account, Budget, Shortage};
 use crate::error::Error;
 use crate::os::{self, Access, Attributes, Cause, HugePages, OsError};
-use crate::page::{PageRange, PageSize};
+use crate::page::{PageRange, PageSize, byte_range};
 use crate::page_map::PageMap;
 use crate::page_states::{Claim, PageStates};
 use crate::sync::Forks;
@@ -48,7 +49,6 @@ mod engines;
 /// memory.release()?;
 /// # Ok::<(), pagewise::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Reservation {
     /// Invariant: `mapping` is the start of `mapping_len` bytes of addresses that belong to this
     /// value alone, and `start .. start + len` lies inside them, aligned to pages.
@@ -127,6 +127,7 @@ impl Reservation {
 
     /// Bytes that are committed now. Exact whenever no operation is under way.
     pub fn committed(&self) -> usize {
+        self.end_what_the_parent_did();
         self.account.own().used()
     }
 
@@ -390,17 +391,60 @@ impl Reservation {
         result.map_err(|error| self.operation_error("decommit", part, error))
     }
 
-    /// Makes a range read zero; it stays committed and charged. Its memory may go back to the system.
+    /// Makes exactly the bytes of a range read zero; committed pages stay committed and charged, and others
+    /// stay reserved: they read zero once they are committed.
     ///
-    /// Rounds inward. Pages that are not committed are left alone: they read zero once they are.
-    /// Pages that were [protected](Self::protect) may be read-write afterwards.
+    /// Whole pages are zeroed by the system, which may take their memory; bytes of a page that is only
+    /// partly inside the range are written. Pages that were [protected](Self::protect) may be read-write
+    /// afterwards.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 20)?;
+    /// memory.commit(0..100)?;
+    /// let bytes = unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), 100) };
+    /// bytes.fill(7);
+    /// memory.zero(10..20)?;
+    /// assert_eq!((bytes[9], bytes[10], bytes[19], bytes[20]), (7, 0, 0, 7));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A bad range, or what the system says.
     pub fn zero(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
-        let range = self.page.inward(range, self.len)?;
-        // SAFETY: the runs are held and committed; the caller gives up their contents.
-        self.on_committed(range, "zero", |start, len| unsafe { os::zero(start, len) })
+        let (start, end) = byte_range(range, self.len)?;
+        let whole = self.page.inward(start..end, self.len)?;
+        if whole.is_empty() {
+            // At most two pages, none of them whole.
+            let cut = self.page.round_down(end).max(start);
+            self.zero_part_of_page(start..cut)?;
+            return self.zero_part_of_page(cut..end);
+        }
+        self.zero_part_of_page(start..whole.offset())?;
+        self.on_committed(whole, "zero", |start, len| {
+            // SAFETY: the run is held and committed; the caller gives up its contents.
+            unsafe { self.backing.zero(start, len, &self.was_protected) }
+        })?;
+        self.zero_part_of_page(whole.offset() + whole.len()..end)
+    }
+
+    /// Zeroes bytes of one page, if it is committed.
+    fn zero_part_of_page(&self, bytes: Range<usize>) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let page = self.page.page_of(bytes.start);
+        let pages = self.page.pages(page, page + 1);
+        self.on_committed(pages, "zero", |address, len| {
+            // SAFETY: the page is held and committed, and the bytes lie inside it; the caller gives up
+            // what they hold.
+            unsafe {
+                if self.was_protected.load(Ordering::Relaxed) {
+                    os::protect(address, len, Access::ReadWrite)?;
+                }
+                self.start.add(bytes.start).write_bytes(0, bytes.len());
+            }
+            Ok(())
+        })
     }
 
     /// Gives up the contents of a range without giving up its pages: it stays committed and charged,
@@ -534,6 +578,50 @@ impl Reservation {
         PageMap::of(self)
     }
 
+    /// Whether every byte of a range is committed: `false`, too, where the range reaches outside. Exact
+    /// whenever no operation on the range is under way.
+    ///
+    /// ```
+    /// use pagewise::{Reservation, page_size};
+    ///
+    /// let memory = Reservation::new(4 * page_size())?;
+    /// memory.commit(page_size()..2 * page_size())?;
+    /// assert!(memory.is_committed(page_size()..page_size() + 1));
+    /// assert!(!memory.is_committed(0..2 * page_size()));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn is_committed(&self, range: impl RangeBounds<usize>) -> bool {
+        self.end_what_the_parent_did();
+        self.page.outward(range, self.len).is_ok_and(|pages| self.states.are_committed(pages))
+    }
+
+    /// The committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
+    /// between any two. Visits only parts where something was ever committed, so it is cheap for a
+    /// sparse reservation of any length.
+    ///
+    /// Pages that other threads commit or decommit meanwhile may or may not be in it.
+    ///
+    /// ```
+    /// use pagewise::{Reservation, page_size};
+    ///
+    /// let memory = Reservation::new(1 << 40)?;
+    /// memory.commit(1 << 30..(1 << 30) + 1)?;
+    /// memory.commit(1 << 35..(1 << 35) + 1)?;
+    /// let starts: Vec<usize> = memory.committed_ranges().map(|range| range.start).collect();
+    /// assert_eq!(starts, [1 << 30, 1 << 35]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn committed_ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.end_what_the_parent_did();
+        let end = self.page.page_of(self.len);
+        let mut reached = 0;
+        std::iter::from_fn(move || {
+            let first = self.states.find_committed(reached, end)?;
+            reached = self.states.find_reserved(first, end).unwrap_or(end);
+            Some(first * self.page.bytes()..reached * self.page.bytes())
+        })
+    }
+
     pub(crate) fn states(&self) -> &PageStates {
         &self.states
     }
@@ -541,7 +629,9 @@ impl Reservation {
     /// Gives the addresses back. Any → None. Dropping does the same, and cannot report an error.
     ///
     /// # Errors
-    /// What the system says (for instance about memory that somebody sealed).
+    /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and cutting one
+    /// needs another), or what the system says (for instance about memory that somebody sealed). The
+    /// memory was given back all the same, where the system allows that; the addresses stay taken.
     pub fn release(mut self) -> Result<(), Error> {
         self.release_now()
     }
@@ -552,6 +642,12 @@ impl Reservation {
         self.end_what_the_parent_did();
         // SAFETY: the mapping belongs to this value, which is not used afterwards.
         let result = unsafe { os::release(self.mapping, self.mapping_len) };
+        if result.is_err() {
+            // Linux needs a free mapping to cut a mapping that has merged with its neighbours. The addresses
+            // stay taken then, but the memory goes back.
+            // SAFETY: as above.
+            unsafe { os::empty(self.mapping, self.mapping_len) };
+        }
         // Only now: whoever takes from the budget what this gives back finds the memory free.
         self.account.decommitted(self.account.own().used());
         result.map_err(|error| {
@@ -651,11 +747,22 @@ impl Reservation {
     }
 }
 
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("start", &self.start)
+            .field("len", &self.len)
+            .field("committed", &self.committed())
+            .field("limit", &self.limit())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.is_released {
-            let released = self.release_now();
-            debug_assert!(released.is_ok(), "releasing a reservation: {released:?}");
+            // What is refused now stays refused: `release` is for those who want to know.
+            let _ = self.release_now();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::ops::RangeBounds;
+use std::ops::{Range, RangeBounds};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -284,29 +284,139 @@ impl DemandRegion {
         fault::uninterrupted(|| self.core.reservation.decommit(range))
     }
 
-    /// Commits a range, then fills it from a reader until the reader ends or the range is full;
-    /// returns how many bytes that were.
+    /// Makes exactly the bytes of a range read zero. Committed pages stay committed; others are left alone:
+    /// they read zero already.
+    ///
+    /// # Errors
+    /// As [`Reservation::zero`].
     ///
     /// ```
-    /// let mut region = pagewise::DemandRegion::new(1 << 20)?;
-    /// let read = region.read_from(10..20, &mut &b"hello"[..])?;
+    /// let mut region = pagewise::DemandRegion::new(1 << 40)?;
+    /// region.fill(0..100, 7)?;
+    /// let committed = region.committed();
+    /// region.zero(50..)?;
+    /// assert_eq!((region.as_slice()[49], region.as_slice()[50]), (7, 0));
+    /// assert_eq!(region.committed(), committed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn zero(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        fault::uninterrupted(|| self.core.reservation.zero(range))
+    }
+
+    /// Whether every byte of a range is committed, so that reading it commits nothing: `false`, too, where
+    /// the range reaches outside. Other threads may commit pages at any time.
+    pub fn is_committed(&self, range: impl RangeBounds<usize>) -> bool {
+        fault::uninterrupted(|| self.core.reservation.is_committed(range))
+    }
+
+    /// The committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
+    /// between any two. Cheap for a sparse region of any length: see [`Reservation::committed_ranges`].
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::new(1 << 40)?;
+    /// region.write(123_456_789_012, &[1])?;
+    /// let parts: Vec<_> = region.committed_ranges().collect();
+    /// assert_eq!(parts.len(), 1);
+    /// assert!(parts[0].contains(&123_456_789_012));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn committed_ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.core.reservation.committed_ranges()
+    }
+
+    /// Copies bytes out of the region, from `offset`, and commits nothing: where no page is committed, they
+    /// are zero, as they would be after a commit. For looking into a sparse table.
+    ///
+    /// # Errors
+    /// [`AccessError`] for a range that is out of bounds, with nothing copied.
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::new(1 << 40)?;
+    /// region.write(10, b"hello")?;
+    /// let mut seen = [9; 8];
+    /// region.peek(10, &mut seen)?;
+    /// assert_eq!(&seen, b"hello\0\0\0");
+    /// region.peek(1 << 39, &mut seen)?;
+    /// assert_eq!(seen, [0; 8]);
+    /// assert!(!region.is_committed(1 << 39..(1 << 39) + 8));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn peek(&self, offset: usize, into: &mut [u8]) -> Result<(), AccessError> {
+        self.core.check(offset, into.len())?;
+        let end = offset + into.len();
+        self.for_each_part(offset..end, |part, is_committed| {
+            let target = &mut into[part.start - offset..part.end - offset];
+            if is_committed {
+                self.read(part.start, target)
+            } else {
+                target.fill(0);
+                Ok(())
+            }
+        })
+    }
+
+    /// Calls `each` for the parts of a range that are committed, and those that are not, in order.
+    fn for_each_part<E>(
+        &self,
+        range: Range<usize>,
+        mut each: impl FnMut(Range<usize>, bool) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (size, states) = (self.core.reservation.page(), self.core.reservation.states());
+        let last = size.page_of(range.end.saturating_sub(1)) + 1;
+        let mut at = range.start;
+        while at < range.end {
+            let page = size.page_of(at);
+            let is_committed = states.is_committed(page);
+            let next = if is_committed {
+                states.find_reserved(page, last)
+            } else {
+                states.find_committed(page, last)
+            };
+            let end = next.map_or(range.end, |next| range.end.min(next * size.bytes()));
+            // Another thread may have committed the page since it was looked at.
+            let end = if end > at { end } else { continue };
+            each(at..end, is_committed)?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Fills a range from a reader until the reader ends or the range is full; returns how many bytes that
+    /// were. Commits as it reads: what is ahead of the bytes that came is at most as much again, or a
+    /// page, and never more than 1 MiB.
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::builder(1 << 40).limit(64 << 10).build()?;
+    /// let read = region.read_from(10.., &mut &b"hello"[..])?;
     /// assert_eq!(&region.as_slice()[10..10 + read], b"hello");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// The refusal of the commit, as an [`io::Error`] around [`Error`]; or what the reader says, after
-    /// which the bytes that it gave before are in the region.
+    /// The refusal of a commit, as an [`io::Error`] around [`Error`]; or what the reader says. The bytes that
+    /// the reader gave before are in the region: those that it has not given are still to be read.
     pub fn read_from(
         &mut self,
         range: impl RangeBounds<usize>,
         reader: &mut (impl io::Read + ?Sized),
     ) -> io::Result<usize> {
+        const MOST_AHEAD: usize = 1 << 20;
         let (start, end) = byte_range(range, self.len()).map_err(io::Error::other)?;
-        self.commit(start..end).map_err(io::Error::other)?;
-        let mut done = start;
+        let (mut done, mut ready) = (start, start);
         while done < end {
-            match reader.read(&mut self.as_mut_slice()[done..end]) {
+            if done == ready {
+                let page_end = (done + 1).next_multiple_of(self.page_size());
+                let ahead = done.saturating_add((done - start).min(MOST_AHEAD));
+                ready = self.commit_some(
+                    done,
+                    page_end.min(end),
+                    ahead.clamp(page_end, end.max(page_end)).min(end),
+                )?;
+            }
+            // SAFETY: these bytes are committed, and the region is borrowed exclusively.
+            let into =
+                unsafe { std::slice::from_raw_parts_mut(self.as_ptr().add(done), ready - done) };
+            match reader.read(into) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -316,18 +426,45 @@ impl DemandRegion {
         Ok(done - start)
     }
 
-    /// Commits a range, then writes it whole to a writer.
+    /// Commits up to `wanted`, or where that is refused, up to `least`; returns which.
+    fn commit_some(&self, from: usize, least: usize, wanted: usize) -> io::Result<usize> {
+        if self.commit(from..wanted).is_ok() {
+            return Ok(wanted);
+        }
+        self.commit(from..least).map_err(io::Error::other)?;
+        Ok(least)
+    }
+
+    /// Writes a range whole to a writer. Commits nothing: where no page is committed, it writes zeros.
     ///
     /// # Errors
-    /// The refusal of the commit, as an [`io::Error`] around [`Error`]; or what the writer says.
+    /// What the writer says; an [`io::Error`] around [`Error`] for a bad range.
     pub fn write_to(
         &self,
         range: impl RangeBounds<usize>,
         writer: &mut (impl io::Write + ?Sized),
     ) -> io::Result<()> {
+        static ZEROS: [u8; 4096] = [0; 4096];
         let (start, end) = byte_range(range, self.len()).map_err(io::Error::other)?;
-        self.commit(start..end).map_err(io::Error::other)?;
-        writer.write_all(&self.as_slice()[start..end])
+        self.for_each_part(start..end, |part, is_committed| {
+            if is_committed {
+                return writer.write_all(self.committed_bytes(part));
+            }
+            let mut left = part.len();
+            while left > 0 {
+                let count = left.min(ZEROS.len());
+                writer.write_all(&ZEROS[..count])?;
+                left -= count;
+            }
+            Ok(())
+        })
+    }
+
+    /// Bytes that are committed: also for builds without page faults.
+    fn committed_bytes(&self, range: Range<usize>) -> &[u8] {
+        // SAFETY: the range lies inside the region, and a committed page holds valid bytes; safe code
+        // changes them through `&mut self` only.
+        unsafe { std::slice::from_raw_parts(self.as_ptr().add(range.start), range.len()) }
     }
 
     /// What happened so far.

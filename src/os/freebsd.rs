@@ -75,3 +75,12 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
 
 /// Nothing of the parent is kept here.
 pub(crate) fn forget_parent() {}
+
+/// Maps fresh, inaccessible memory over a reservation that cannot be released: its memory goes back.
+///
+/// # Safety
+/// The range is what [`reserve`] returned, and nobody uses it any more.
+pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's promise.
+    let _ = unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) };
+}

@@ -66,6 +66,15 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
     }
 }
 
+/// `MADV_DONTNEED` for a reservation that cannot be released: its memory goes back.
+///
+/// # Safety
+/// The range is what [`reserve`] returned, and nobody uses it any more.
+pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's promise.
+    let _ = unsafe { zero(start, len) };
+}
+
 /// `MADV_POPULATE_WRITE` (Linux 5.14). Best effort: where it is missing, the first touch does it.
 ///
 /// # Safety

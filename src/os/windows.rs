@@ -274,3 +274,12 @@ fn last_error() -> OsError {
     // SAFETY: has no preconditions.
     OsError(unsafe { GetLastError() } as i32)
 }
+
+/// Decommits all of a reservation that cannot be released.
+///
+/// # Safety
+/// The range is what [`reserve`] returned, and nobody uses it any more.
+pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { VirtualFree(start.as_ptr().cast(), len, MEM_DECOMMIT) };
+}

@@ -196,6 +196,30 @@ impl Backing {
         })
     }
 
+    /// Makes a held, committed run read zero.
+    ///
+    /// # Safety
+    /// The run is held and committed; its contents are the caller's to give up.
+    pub(crate) unsafe fn zero(
+        &self,
+        start: NonNull<u8>,
+        len: usize,
+        was_protected: &AtomicBool,
+    ) -> Result<(), OsError> {
+        // SAFETY: the caller's promise; pages are writable unless `protect` was used.
+        unsafe {
+            if !self.commits_resident() {
+                return os::zero(start, len);
+            }
+            // A page whose memory goes back would be missing, although it is committed.
+            if was_protected.load(Ordering::Relaxed) {
+                os::protect(start, len, os::Access::ReadWrite)?;
+            }
+            start.as_ptr().write_bytes(0, len);
+        }
+        Ok(())
+    }
+
     /// The pages that must be held together to decommit some of a range.
     pub(crate) fn decommit_unit(&self, range: PageRange) -> PageRange {
         match self {
