@@ -712,7 +712,6 @@ impl Reservation {
             states: &self.states,
             size: self.page,
             attributes: &self.attributes,
-            was_protected: &self.was_protected,
         }
     }
 

@@ -177,13 +177,22 @@ fn a_page_that_is_read_only_stays_so_when_its_neighbours_fill_the_block() {
         let mut region = DemandRegion::builder(1 << 26).step(CommitStep::page()).build().unwrap();
         region.write(0, &[5]).unwrap();
         let end = region.as_ptr().wrapping_add(page);
-        // Somebody protects a page behind our back.
+        // The program itself protects a page, as a garbage collector's write barrier does.
         // SAFETY: the page is the region's, and nobody writes to it.
         unsafe { assert_eq!(libc::mprotect(end.sub(page).cast(), page, libc::PROT_READ), 0) };
         for index in (2..page / 8).step_by(2) {
             region.write(index * page, &[1]).unwrap();
         }
+        // SAFETY: the system call checks whether the page is writable.
+        unsafe {
+            let zeros = libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY);
+            assert_eq!(libc::read(zeros, region.as_ptr().cast(), 1), -1, "it became writable");
+            assert_eq!(libc::read(zeros, region.as_ptr().add(2 * page).cast(), 1), 1);
+        }
         assert_eq!(region.as_slice()[0], 5);
+        // Given back and committed anew, it is as any other page.
+        region.decommit(..page).unwrap();
+        region.write(0, &[6]).unwrap();
     })
     .well();
 }

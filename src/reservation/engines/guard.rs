@@ -85,7 +85,7 @@ impl Guard {
         let kind = self.blocks.kind(blocks);
         // SAFETY: the run is held and reserved.
         unsafe {
-            if kind.all_open && !ground.was_protected() {
+            if kind.all_open {
                 return os::guard_remove(ground.address(run), run.len());
             }
             self.prime(ground, run);
@@ -228,7 +228,9 @@ impl Guard {
     ) -> Result<(), OsError> {
         // SAFETY: the caller's promise.
         unsafe {
-            if marked && ground.mark(run).is_ok() {
+            // With the access rights that a commit gives, whatever the program made of them: in an open
+            // block, removing the marker is all of the next commit.
+            if marked && ground.mark(run).is_ok() && ground.make_accessible(run).is_ok() {
                 return Ok(());
             }
             ground.map_over(run)?;
@@ -279,9 +281,10 @@ impl Guard {
         self.joining.is_under_way.store(false, Ordering::Relaxed);
     }
 
-    /// Opens blocks that are not open: markers into all reserved pages, then access for the whole. Returns
-    /// whether that could be done: not where somebody holds a page of them, where `protect` was used (it
-    /// would be undone), or where the system refuses. Async-signal-safe; waits for nobody.
+    /// Opens blocks that are not open: markers into all reserved pages, then access to those. Returns whether
+    /// that could be done: not where somebody holds a page of them, or where the system refuses. The access
+    /// rights of committed pages stay as they are, since a program may have changed them (a garbage
+    /// collector's write barrier). Async-signal-safe; waits for nobody.
     #[cold]
     #[inline(never)]
     fn open(&self, ground: Ground, first: usize, end: usize) -> bool {
@@ -289,7 +292,7 @@ impl Guard {
         if self.joining.is_paused() || !ground.states.try_lock(pages) {
             return false;
         }
-        let opened = !ground.was_protected() && !os::data_is_limited() && {
+        let opened = !os::data_is_limited() && {
             self.blocks.set_marked((first, end));
             // SAFETY: all of the pages are held by this thread.
             unsafe { self.open_held(ground, pages) }
@@ -311,17 +314,23 @@ impl Guard {
             if is_committed {
                 return Ok(());
             }
-            // Fails where the memory is locked, which is not for this function to end.
+            // Markers cannot be installed where the memory is locked, which is not for this function to end.
             // SAFETY: the run is held; reserved pages hold nothing.
-            unsafe { os::guard_install(ground.address(run), run.len()) }
+            unsafe {
+                os::guard_install(ground.address(run), run.len())?;
+                ground.make_accessible(run)
+            }
         });
-        // SAFETY: all pages are held, and reserved ones have markers.
-        if result.is_ok() && unsafe { ground.make_accessible(pages) }.is_ok() {
+        if result.is_ok() {
             mappings::changed(change);
             return true;
         }
-        // SAFETY: removing markers from pages that are inaccessible without them, or committed.
-        if unsafe { os::guard_remove(ground.address(pages), pages.len()) }.is_ok() {
+        // Back to access rights: all of the reserved pages, whichever of them were changed.
+        let undone = ground.states.for_each_run(pages, |run, is_committed| {
+            // SAFETY: as above.
+            if is_committed { Ok(()) } else { unsafe { ground.map_over(run) } }
+        });
+        if undone.is_ok() {
             self.blocks.clear(self.blocks_of(pages));
         }
         false

@@ -35,20 +35,12 @@ pub(crate) struct Ground<'a> {
     pub(crate) states: &'a PageStates,
     pub(crate) size: PageSize,
     pub(crate) attributes: &'a Attributes,
-    /// Whether `protect` was ever used.
-    pub(crate) was_protected: &'a AtomicBool,
 }
 
 impl Ground<'_> {
     fn address(&self, pages: PageRange) -> NonNull<u8> {
         // SAFETY: page ranges lie inside the reservation.
         unsafe { self.start.add(pages.offset()) }
-    }
-
-    /// Whether committed pages may have other access rights than a commit gives. Exact for whoever holds
-    /// the pages: it is set before `protect` holds them.
-    fn was_protected(&self) -> bool {
-        self.was_protected.load(Ordering::Relaxed)
     }
 
     /// # Safety
