@@ -1,0 +1,227 @@
+//! Whatever threads of the parent were doing at the moment of a fork, the child can go on: nothing of this
+//! library is locked in it.
+#![cfg(all(unix, not(pagewise_model)))]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use common::{in_a_process, not_here};
+use pagewise::{ConcurrentVec, DemandRegion, Engine, Reservation, page_size};
+
+/// Forks, and ends the child with what `work` says: it must not take part in anything else of the test.
+/// A child that does not come to an end is ended by its alarm.
+fn child_of_a_fork(work: impl FnOnce() -> bool) -> libc::c_int {
+    // SAFETY: the child runs `work` alone, and leaves at once.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                libc::alarm(20);
+                let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                libc::_exit(if matches!(well, Ok(true)) { 0 } else { 1 })
+            }
+            child => {
+                assert!(child > 0);
+                let mut status = 0;
+                assert_eq!(libc::waitpid(child, &mut status, 0), child);
+                status
+            }
+        }
+    }
+}
+
+/// Stops the threads of a test when it ends, also by a panic.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[track_caller]
+fn well(status: libc::c_int) {
+    assert!(
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+        "the child ended with status {status:#x} (14: its alarm)"
+    );
+}
+
+#[test]
+fn a_child_uses_reservations_that_threads_of_the_parent_were_changing() {
+    let name = "a_child_uses_reservations_that_threads_of_the_parent_were_changing";
+    in_a_process(name, || {
+        const PAGES: usize = 64;
+        let page = page_size();
+        let budget = pagewise::Budget::new(2 * PAGES * page);
+        let memory = Reservation::builder(PAGES * page).budget(budget.clone()).build().unwrap();
+        let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|threads| {
+            let _stop = Stop(&stop);
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        memory.commit(..).unwrap();
+                        memory.decommit(page..).unwrap();
+                        rounds.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for _ in 0..40 {
+                let seen = rounds.load(Ordering::Relaxed);
+                while rounds.load(Ordering::Relaxed) < seen + 2 {
+                    std::thread::yield_now();
+                }
+                well(child_of_a_fork(|| {
+                    memory.commit(..).unwrap();
+                    // SAFETY: all of it is committed.
+                    unsafe { memory.as_ptr().write_bytes(7, PAGES * page) };
+                    let full = memory.committed() == PAGES * page;
+                    memory.decommit(..).unwrap();
+                    memory.commit(3 * page..5 * page).unwrap();
+                    // SAFETY: the page is committed.
+                    let zero = unsafe { memory.as_ptr().add(3 * page).read() } == 0;
+                    full && zero && memory.committed() == 2 * page
+                }));
+            }
+        });
+        drop(memory);
+        assert_eq!(budget.used(), 0);
+    })
+    .well();
+}
+
+#[test]
+fn a_child_pushes_to_an_array_that_threads_of_the_parent_were_pushing_to() {
+    let name = "a_child_pushes_to_an_array_that_threads_of_the_parent_were_pushing_to";
+    in_a_process(name, || {
+        for _ in 0..2 {
+            let array = ConcurrentVec::new(1 << 24).unwrap();
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|threads| {
+                let _stop = Stop(&stop);
+                for thread in 0..2_usize {
+                    let (array, stop) = (&array, &stop);
+                    threads.spawn(move || {
+                        while !stop.load(Ordering::Relaxed) && array.len() < 1 << 23 {
+                            array.push(thread * 2 + 1);
+                        }
+                    });
+                }
+                for _ in 0..25 {
+                    well(child_of_a_fork(|| {
+                        let before = array.len();
+                        let first = array.push(1000);
+                        for number in 1..100_000 {
+                            array.push(1000 + number);
+                        }
+                        let published = array.as_slice();
+                        first == before
+                            && published[..before].iter().all(|&element| element < 4)
+                            && published[before..].iter().copied().eq(1000..101_000)
+                    }));
+                }
+            });
+        }
+    })
+    .well();
+}
+
+#[test]
+fn a_child_has_a_userfault_region_of_its_own() {
+    if !common::engines().contains(&Engine::UserFault) {
+        return not_here("the userfault engine");
+    }
+    in_a_process("a_child_has_a_userfault_region_of_its_own", || {
+        let page = page_size();
+        let region = |limit: usize| {
+            let builder = DemandRegion::builder(1 << 24).engine(Engine::UserFault);
+            builder.limit(limit * page).build().unwrap()
+        };
+        // The parent's is gone when it forks, but not what it was served with.
+        drop(region(1));
+        well(child_of_a_fork(|| {
+            let mut own = region(2);
+            let refused = own.fill(..1000 * page, 7).unwrap_err();
+            refused.copied == 2 * page && own.committed() == 2 * page
+        }));
+        let mut again = region(3);
+        assert_eq!(again.fill(.., 7).unwrap_err().copied, 3 * page);
+    })
+    .well();
+}
+
+#[test]
+fn a_child_of_a_long_userfault_region_keeps_pages_and_limit_far_from_them_too() {
+    if !common::engines().contains(&Engine::UserFault) {
+        return not_here("the userfault engine");
+    }
+    let name = "a_child_of_a_long_userfault_region_keeps_pages_and_limit_far_from_them_too";
+    in_a_process(name, || {
+        let page = page_size();
+        let len = if common::address_space_is_dear() { 4 << 30 } else { 1 << 40 };
+        let builder = DemandRegion::builder(len).engine(Engine::UserFault).limit(5000 * page);
+        let mut region = builder.step(pagewise::CommitStep::page()).build().unwrap();
+        let touched: Vec<usize> =
+            (0..4000).map(|nth| (nth * 7919 * 977 % (len / page / 2)) * page).collect();
+        for &at in &touched {
+            region.write(at, &[3]).unwrap();
+        }
+        let committed = region.committed();
+        well(child_of_a_fork(|| {
+            assert!(touched.iter().all(|&at| common::peek(region.as_ptr().wrapping_add(at)) == 3));
+            assert_eq!(region.committed(), committed);
+            // What was never written: a part in the second half, whose table was never touched.
+            let rest = 5000 * page - committed;
+            let refused = region.fill(len - (2 << 30)..len, 9).unwrap_err();
+            assert_eq!((refused.copied, region.committed()), (rest, 5000 * page));
+            region.decommit(touched[0]..touched[0] + page).unwrap();
+            region.write(touched[0], &[4]).unwrap();
+            region.write(touched[1] + page, &[4]).is_err()
+        }));
+        assert_eq!(region.committed(), committed);
+    })
+    .well();
+}
+
+#[test]
+fn fault_events_survive_a_fork() {
+    in_a_process("fault_events_survive_a_fork", || {
+        let region = DemandRegion::builder(1 << 30)
+            .step(pagewise::CommitStep::page())
+            .events(1 << 10)
+            .build()
+            .unwrap();
+        let (stop, at) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|threads| {
+            let _stop = Stop(&stop);
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let page = at.fetch_add(1, Ordering::Relaxed) % (1 << 17);
+                        common::poke(region.as_ptr().wrapping_add(page * page_size()), 1);
+                        if page % 64 == 0 {
+                            region.events().for_each(drop);
+                        }
+                    }
+                });
+            }
+            for round in 0..50 {
+                well(child_of_a_fork(|| {
+                    region.events().for_each(drop);
+                    // All of the queue is the child's: as many as there is room for, none lost.
+                    let lost = region.stats().events_lost;
+                    let first = (1 << 17) + round % 100 * 1024;
+                    for page in first..first + 1000 {
+                        common::poke(region.as_ptr().wrapping_add(page * page_size()), 1);
+                    }
+                    let seen: Vec<_> = region.events().map(|event| event.offset).collect();
+                    let expected: Vec<_> =
+                        (first..first + 1000).map(|page| page * page_size()).collect();
+                    seen == expected && region.stats().events_lost == lost
+                }));
+            }
+        });
+    })
+    .well();
+}
