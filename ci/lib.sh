@@ -64,7 +64,7 @@ std_for() {
     echo "building the standard library for $*"
     build_std
     # shellcheck disable=SC2034 # used by the scripts
-    std_args=(-Zbuild-std=std,panic_unwind,test)
+    std_args=('-Zbuild-std=std,panic_unwind,test')
 }
 
 has_std() {
@@ -95,7 +95,7 @@ second_compiler() {
     [[ -x /usr/bin/rustc && -x /usr/bin/rustdoc ]] || { echo 'there is no /usr/bin/rustc'; return 1; }
     version=$(/usr/bin/rustc --version | cut -d' ' -f2)
     oldest=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
-    [[ -n $version && -n $oldest ]] && printf '%s\n' "$oldest" "$version" | sort --version-sort --check=quiet ||
+    printf '%s\n' "${oldest:?}" "$version" | sort --version-sort --check=quiet ||
         { echo "/usr/bin/rustc is Rust $version, not $oldest or newer"; return 1; }
     [[ -e $folder/library/std/Cargo.toml && $(cat $folder/src/version) == "$version" ]] ||
         { echo "$folder is not the source of Rust $version"; return 1; }
