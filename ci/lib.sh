@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shared folder would rebuild everything (for a cross target: the standard library) on every change.
 # shellcheck disable=SC2034 # used by the scripts
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+mkdir -p "$target"
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -20,6 +21,43 @@ cannot_here() {
     if [[ -n ${PAGEWISE_REQUIRE_ALL:-} ]]; then die "cannot be checked here: $*"; fi
     printf 'NOT TESTED HERE: %s\n' "$*" >&2
     exit 0
+}
+
+# tested PLATFORM COMMAND...: runs tests, then prints what they could not show here, which test programs
+# keep to themselves. A skip fails that is expected neither on this platform, in ci/skips/PLATFORM, nor
+# on some machines of any, in ci/skips/any (and another file for older kernels).
+tested() {
+    local expected=ci/skips/$1 list=$target/skips.$1 status=0 line surprising=0 older=()
+    [[ -e $expected ]] || die "there is no $expected"
+    if ! printf '%s\n' 6.13 "$(uname -r)" | sort --version-sort --check=quiet; then
+        older=(ci/skips/linux-before-6.13)
+    fi
+    shift
+    : >"$list"
+    PAGEWISE_SKIPS=$list "$@" || status=$?
+    sort -u -o "$list" "$list"
+    echo "NOT TESTED HERE: $(wc -l <"$list")"
+    while IFS= read -r line; do
+        if is_expected "$line" "$expected" ci/skips/any "${older[@]}"; then
+            echo "    $line"
+        else
+            echo "    $line (UNEXPECTED)"
+            surprising=$((surprising + 1))
+        fi
+    done <"$list"
+    if ((status != 0)); then exit "$status"; fi
+    if ((surprising > 0)); then die "$surprising of these are not in $expected"; fi
+}
+
+# is_expected LINE FILE...: whether a file has the line, or one that ends with an asterisk in place of
+# the rest.
+is_expected() {
+    local line=$1 known
+    shift
+    while IFS= read -r known; do
+        if [[ $line == "$known" || $known == *'*' && $line == "${known%'*'}"* ]]; then return 0; fi
+    done < <(cat "$@")
+    return 1
 }
 
 # need FILE-OR-COMMAND PACKAGE...: makes sure that the first is there, from Debian's PACKAGEs. It must be

@@ -4,6 +4,8 @@
 //! Rust library, whose symbols this program contains; what C calls is exercised directly, too.
 #![cfg(not(pagewise_model))]
 
+mod common;
+
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -157,20 +159,17 @@ fn built() -> PathBuf {
 #[test]
 fn a_c_program_links_and_runs() {
     if cfg!(not(all(unix, target_arch = "x86_64"))) {
-        eprintln!("NOT TESTED HERE: a C program (only with a native compiler)");
-        return;
+        return common::not_here("a C program (only with a native compiler)");
     }
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
     if Command::new(&compiler).arg("--version").output().is_err() {
-        eprintln!("NOT TESTED HERE: a C program (there is no C compiler)");
-        return;
+        return common::not_here("a C program (there is no C compiler)");
     }
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     // Not built as a dependency of a test: only the Rust library is.
     let archive = ["libpagewise_c.a", "deps/libpagewise_c.a"].map(|name| built().join(name));
     let Some(archive) = archive.iter().find(|path| path.exists()) else {
-        eprintln!("NOT TESTED HERE: a C program (build the workspace first: no static library)");
-        return;
+        return common::not_here("a C program (build the workspace first: no static library)");
     };
     let program = built().join("pagewise-classic");
     let output = Command::new(&compiler)
