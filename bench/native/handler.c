@@ -31,6 +31,14 @@ static int install(int signal_number, void (*action)(int, siginfo_t *, void *)) 
     return sigaction(signal_number, &sa, NULL);
 }
 
+/* Says why, and lets the access end the process. */
+static void refuse(int signal_number, const char *why) {
+    if (write(2, why, strlen(why)) < 0) {
+        /* Nobody listens. */
+    }
+    signal(signal_number, SIG_DFL);
+}
+
 static void on_fault(int signal_number, siginfo_t *info, void *context) {
     (void)context;
     uintptr_t at = (uintptr_t)info->si_addr;
@@ -40,7 +48,7 @@ static void on_fault(int signal_number, siginfo_t *info, void *context) {
     }
     void *start = (void *)(at & ~(step - 1));
     if (mprotect(start, step, PROT_READ | PROT_WRITE) != 0) {
-        signal(signal_number, SIG_DFL);
+        refuse(signal_number, "the handler's mprotect was refused (vm.max_map_count?)\n");
         return;
     }
     if (populate)
@@ -65,7 +73,7 @@ static void on_missing(int signal_number, siginfo_t *info, void *context) {
     uintptr_t at = (uintptr_t)info->si_addr;
     struct uffdio_copy copy = {.dst = at & ~(step - 1), .src = (uintptr_t)zeros, .len = step};
     if (at < area || at >= area_end || ioctl(userfault, UFFDIO_COPY, &copy) != 0)
-        signal(signal_number, SIG_DFL);
+        refuse(signal_number, "the handler's UFFDIO_COPY was refused\n");
 }
 
 /* Each page of the accessible area that is missing raises SIGBUS, and is given a page of zeros by one

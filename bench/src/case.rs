@@ -30,12 +30,31 @@ impl Size {
     }
 }
 
+/// What a sample took of the system besides time, at the most of some moments between its operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// KiB by which the page tables of the process grew.
+    pub page_tables_kib: usize,
+    /// Mappings of the process.
+    pub mappings: usize,
+}
+
+impl Footprint {
+    /// The larger of each.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            page_tables_kib: self.page_tables_kib.max(other.page_tables_kib),
+            mappings: self.mappings.max(other.mappings),
+        }
+    }
+}
+
 /// What one run of a subject found. It crosses from the process that ran it to the one that asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sample {
     /// In the unit of the case.
-    Measured { value: f64, note: Option<String> },
+    Measured { value: f64, note: Option<String>, footprint: Option<Footprint> },
     /// This subject does not exist here, and why.
     Absent { why: String },
     /// It began, and did not come to its end.
@@ -44,7 +63,7 @@ pub enum Sample {
 
 impl Sample {
     pub fn of(value: f64) -> Self {
-        Self::Measured { value, note: None }
+        Self::Measured { value, note: None, footprint: None }
     }
 
     /// The time of `count` operations, in nanoseconds for each.
@@ -59,7 +78,17 @@ impl Sample {
     /// A remark about how it went. (Not for what did not go.)
     pub fn note(self, note: impl Into<String>) -> Self {
         match self {
-            Self::Measured { value, .. } => Self::Measured { value, note: Some(note.into()) },
+            Self::Measured { value, footprint, .. } => {
+                Self::Measured { value, note: Some(note.into()), footprint }
+            }
+            other => other,
+        }
+    }
+
+    /// What it took besides. (Not for what did not go.)
+    pub fn footprint(self, footprint: Option<Footprint>) -> Self {
+        match self {
+            Self::Measured { value, note, .. } => Self::Measured { value, note, footprint },
             other => other,
         }
     }
@@ -90,6 +119,10 @@ pub struct Case {
     pub pick: Pick,
     /// One round is enough for what is counted, not timed.
     pub counted: bool,
+    /// `--quick` leaves it out.
+    pub full_only: bool,
+    /// Three rounds are enough, since short disturbances do not show in so long samples.
+    pub long: bool,
     pub subjects: Vec<Subject>,
 }
 
@@ -104,6 +137,8 @@ impl Case {
             unit,
             pick: Pick::Median,
             counted: false,
+            full_only: false,
+            long: false,
             subjects: Vec::new(),
         };
         case.rival("pagewise", ours)
@@ -138,6 +173,16 @@ impl Case {
 
     pub fn counted(mut self) -> Self {
         self.counted = true;
+        self
+    }
+
+    pub fn full_only(mut self) -> Self {
+        self.full_only = true;
+        self
+    }
+
+    pub fn long(mut self) -> Self {
+        self.long = true;
         self
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use wait_timeout::ChildExt;
 
-use crate::case::{Case, Sample, Size};
+use crate::case::{Case, Footprint, Sample, Size};
 use crate::suites::Suite;
 
 /// What the rounds of one subject gave.
@@ -17,6 +17,8 @@ pub struct Measured {
     /// One value for each round; none where the subject is missing.
     pub values: Vec<f64>,
     pub note: Option<String>,
+    /// The most of all rounds.
+    pub footprint: Option<Footprint>,
     /// Why there are no values.
     pub missing: Option<String>,
 }
@@ -32,7 +34,7 @@ pub struct Finished {
 
 /// A sample that takes longer is given up.
 fn patience(size: Size) -> Duration {
-    Duration::from_secs(size.pick(120, 15, 15))
+    Duration::from_secs(size.pick(300, 15, 15))
 }
 
 /// How many rounds a case takes: short samples vary more, so that quick cases take more of them.
@@ -46,8 +48,9 @@ impl Rounds {
     const LONG: Duration = Duration::from_secs(30);
 
     fn of(case: &Case, size: Size, wanted: Option<usize>) -> Self {
-        let least = if case.counted { 1 } else { wanted.unwrap_or(size.rounds()) };
-        let may_be_more = !case.counted && wanted.is_none() && size == Size::Full;
+        let usual = if case.long { 3 } else { size.rounds() };
+        let least = if case.counted { 1 } else { wanted.unwrap_or(usual) };
+        let may_be_more = !case.counted && !case.long && wanted.is_none() && size == Size::Full;
         Self { least, most: if may_be_more { 3 * least } else { least } }
     }
 
@@ -56,13 +59,20 @@ impl Rounds {
     }
 }
 
-/// Runs all cases of some suites.
-pub fn run(suites: &[&'static Suite], size: Size, rounds: Option<usize>) -> Vec<Finished> {
+/// Runs the cases of some suites whose names contain `wanted`.
+pub fn run(
+    suites: &[&'static Suite],
+    wanted: &str,
+    size: Size,
+    rounds: Option<usize>,
+) -> Vec<Finished> {
     let cases: Vec<_> = suites
         .iter()
         .flat_map(|suite| {
             (suite.cases)().into_iter().enumerate().map(|(i, case)| (*suite, i, case))
         })
+        .filter(|(_, _, case)| case.name.contains(wanted))
+        .filter(|(_, _, case)| size == Size::Full || !case.full_only)
         .collect();
     let rounds_of = |case: &Case| Rounds::of(case, size, rounds);
     let samples =
@@ -100,6 +110,7 @@ fn take_turns(
             name: subject.name.clone(),
             values: Vec::new(),
             note: None,
+            footprint: None,
             missing: None,
         })
         .collect();
@@ -116,9 +127,11 @@ fn take_turns(
                 continue;
             }
             match sample_elsewhere(suite.name, index, number, size) {
-                Sample::Measured { value, note } => {
+                Sample::Measured { value, note, footprint } => {
                     subject.values.push(value);
                     subject.note = note.or(subject.note.take());
+                    let before = subject.footprint.unwrap_or_default();
+                    subject.footprint = footprint.map(|footprint| footprint.max(before));
                 }
                 Sample::Absent { why } => subject.missing = Some(format!("ABSENT: {why}")),
                 Sample::Failed { why } => {

@@ -48,6 +48,10 @@ struct Options {
     /// Write tables between the marks of this Markdown file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Only the cases whose name contains this
+    // Charts and tables are renewed by whole suites.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["plot", "report"])]
+    case: Option<String>,
     /// Rounds of each case
     #[arg(long)]
     rounds: Option<usize>,
@@ -98,7 +102,11 @@ fn measure(options: &Options) -> Result<(), String> {
     }
     let needs = suites.iter().map(|suite| suite.needs).max().unwrap_or(0);
     warm::up(size.pick(usize::MAX, needs, 0));
-    let finished = harness::run(&suites, size, options.rounds);
+    let wanted = options.case.as_deref().unwrap_or("");
+    let finished = harness::run(&suites, wanted, size, options.rounds);
+    if finished.is_empty() {
+        return Err(format!("no case of {name} contains {wanted:?}"));
+    }
     if let Some(directory) = &options.plot {
         let failed = |error| format!("writing charts to {}: {error}", directory.display());
         plot::write(directory, &finished).map_err(failed)?;

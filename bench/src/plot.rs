@@ -278,6 +278,7 @@ mod tests {
             name: name.into(),
             values: values.into(),
             note: None,
+            footprint: None,
             missing: missing.map(str::to_owned),
         };
         let finished = Finished {

@@ -48,10 +48,20 @@ fn tables(rows: &[Row]) -> Vec<(&str, String)> {
 
 fn table(suite: &str, rows: &[Row]) -> String {
     let mut text = format!("\n![{suite}](plots/{suite}.svg)\n\n");
-    text.push_str("| case | rival | ours | rival's | unit | ratio | rounds | at most (aim) |\n");
-    text.push_str("|---|---|--:|--:|---|--:|---|---|\n");
+    let footprints = rows.iter().any(Row::has_footprints);
+    text.push_str("| case | rival | ours | rival's | unit | ratio | rounds | at most (aim) |");
+    text.push_str(if footprints { " page tables, KiB | mappings, at most |\n" } else { "\n" });
+    text.push_str("|---|---|--:|--:|---|--:|---|---|");
+    text.push_str(if footprints { "--:|--:|\n" } else { "\n" });
     for row in rows {
-        let _ = writeln!(text, "{}", line(row));
+        text.push_str(&line(row));
+        if row.has_footprints() {
+            let tables = row.footprints(|of| of.page_tables_kib);
+            let _ = write!(text, " {tables} | {} |", row.footprints(|of| of.mappings));
+        } else if footprints {
+            text.push_str(" | |");
+        }
+        text.push('\n');
     }
     text
 }
@@ -81,7 +91,7 @@ fn line(row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::Target;
+    use crate::case::{Footprint, Target};
 
     #[test]
     fn other_suites_and_what_people_wrote_around_the_tables_stay() {
@@ -95,9 +105,8 @@ mod tests {
         assert_eq!(replaced("no marks", &new), None);
     }
 
-    #[test]
-    fn a_table_shows_what_was_missed_and_what_is_missing() {
-        let row = |ratio: Option<f64>| Row {
+    fn row(ratio: Option<f64>) -> Row {
+        Row {
             suite: "fill",
             case: "case".into(),
             rival: "rival".into(),
@@ -108,8 +117,36 @@ mod tests {
             ratio_max: ratio,
             unit: "ns",
             note: "rival: ABSENT: gone".into(),
+            ours_footprint: None,
+            rival_footprint: None,
             target: Some(Target { bound: 1.0, aim: 0.5 }),
+        }
+    }
+
+    #[test]
+    fn page_tables_and_mappings_are_columns_where_any_row_has_them() {
+        let footprint = |page_tables_kib, mappings| Some(Footprint { page_tables_kib, mappings });
+        let with = Row {
+            ours_footprint: footprint(2000, 30),
+            rival_footprint: footprint(788, 20),
+            ..row(Some(0.5))
         };
+        let columns = |rows: &[Row]| {
+            let text = tables(rows)[0].1.clone();
+            let table: Vec<_> = text.lines().filter(|line| line.starts_with('|')).collect();
+            let count = table[0].matches('|').count();
+            assert!(table.iter().all(|line| line.matches('|').count() == count), "{text}");
+            (count - 1, text)
+        };
+        assert_eq!(columns(&[row(None)]).0, 8);
+        let (count, text) = columns(&[row(None), with]);
+        assert_eq!(count, 10);
+        assert!(text.contains("| page tables, KiB | mappings, at most |"), "{text}");
+        assert!(text.contains("| 2,000 / 788 | 30 / 20 |"), "{text}");
+    }
+
+    #[test]
+    fn a_table_shows_what_was_missed_and_what_is_missing() {
         let rows = [row(Some(0.5)), row(Some(2.0)), row(None)];
         let (name, text) = &tables(&rows)[0];
         assert_eq!(*name, "fill");

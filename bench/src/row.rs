@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::case::Target;
+use crate::case::{Footprint, Target};
 use crate::harness::{Finished, Measured};
 use crate::stats::{Summary, ratio};
 
@@ -23,6 +23,11 @@ pub struct Row {
     pub ratio_max: Option<f64>,
     pub unit: &'static str,
     pub note: String,
+    /// What the two took besides time, where that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ours_footprint: Option<Footprint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rival_footprint: Option<Footprint>,
     #[serde(skip)]
     pub target: Option<Target>,
 }
@@ -48,6 +53,8 @@ pub fn rows(finished: &Finished) -> Vec<Row> {
                 ratio_max: ratio.map(|found| found.max),
                 unit: case.unit,
                 note: note(ours, rival),
+                ours_footprint: ours.footprint,
+                rival_footprint: rival.footprint,
                 target: subject.target,
             }
         })
@@ -62,6 +69,19 @@ fn note(ours: &Measured, rival: &Measured) -> String {
 }
 
 impl Row {
+    /// Whether page tables and mappings were looked at.
+    pub fn has_footprints(&self) -> bool {
+        self.ours_footprint.is_some() || self.rival_footprint.is_some()
+    }
+
+    /// A number of both footprints: ours, and the rival's.
+    pub fn footprints(&self, of: fn(Footprint) -> usize) -> String {
+        let text = |side: Option<Footprint>| {
+            side.map_or_else(|| "–".into(), |footprint| grouped(&of(footprint).to_string()))
+        };
+        format!("{} / {}", text(self.ours_footprint), text(self.rival_footprint))
+    }
+
     /// Whether the ratio is where it has to be; `None` where nothing was demanded.
     fn verdict(&self) -> Option<&'static str> {
         let target = self.target?;
@@ -98,7 +118,14 @@ fn line(row: &Row) -> String {
         let verdict = row.verdict().unwrap_or("");
         format!("at most {} ({}) {verdict}", target.bound, target.aim)
     });
-    let line = format!("  {:<52} {value:>12} {ratio:<26} {target:<28} {}", row.rival, row.note);
+    let mut remarks = row.note.clone();
+    if row.has_footprints() {
+        let tables = row.footprints(|of| of.page_tables_kib);
+        let mappings = row.footprints(|of| of.mappings);
+        let between = if remarks.is_empty() { "" } else { "; " };
+        let _ = write!(remarks, "{between}page tables {tables} KiB; mappings {mappings}");
+    }
+    let line = format!("  {:<52} {value:>12} {ratio:<26} {target:<28} {remarks}", row.rival);
     line.trim_end().to_owned()
 }
 
@@ -107,10 +134,14 @@ pub fn number(value: f64) -> String {
     if value < 100.0 {
         return format!("{value:.2}");
     }
-    let digits = format!("{value:.0}");
+    grouped(&format!("{value:.0}"))
+}
+
+/// Digits with separators.
+pub fn grouped(digits: &str) -> String {
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
@@ -128,6 +159,7 @@ mod tests {
             name: name.into(),
             values: values.into(),
             note: None,
+            footprint: None,
             missing: missing.map(str::to_owned),
         }
     }
@@ -166,6 +198,21 @@ mod tests {
         assert_eq!(rows[1].note, "rival: ABSENT: not installed");
         let table = table(&rows);
         assert!(table.contains("ABSENT") && table.contains("at most 0.75 (0.62) aim"), "{table}");
+    }
+
+    #[test]
+    fn page_tables_and_mappings_are_shown_where_they_were_looked_at() {
+        let mut finished = finished();
+        let footprint = |page_tables_kib, mappings| Some(Footprint { page_tables_kib, mappings });
+        finished.measured[0].footprint = footprint(1234, 30);
+        finished.measured[1].footprint = footprint(788, 20);
+        let rows = rows(&finished);
+        let json = serde_json::to_value(&rows[0]).unwrap();
+        assert_eq!(json["ours_footprint"]["page_tables_kib"], 1234);
+        assert_eq!(json["rival_footprint"]["mappings"], 20);
+        let table = table(&rows);
+        assert!(table.contains("page tables 1,234 / 788 KiB; mappings 30 / 20"), "{table}");
+        assert!(table.contains("page tables 1,234 / – KiB; mappings 30 / –"), "{table}");
     }
 
     #[test]

@@ -3,13 +3,27 @@
 use crate::harness::progress;
 
 const MOST: usize = 16 << 30;
-const STEP: usize = 256 << 20;
+const STEP: usize = 32 << 20;
 
 /// Writes to as much memory as is free, up to `wanted` and 16 GiB, and gives it back.
 pub fn up(wanted: usize) {
-    let free = crate::system::free_memory().map_or(usize::MAX, |free| free / 10 * 9);
-    let steps = wanted.min(MOST).min(free) / STEP;
+    let steps = free().min(wanted).min(MOST) / STEP;
     let bar = progress(steps, "{elapsed_precise} {wide_bar} {pos}/{len} warming memory up");
+    write(steps, || bar.inc(1));
+    bar.finish_and_clear();
+}
+
+/// The same in the process of a sample, right before it: some machines give free memory back to their
+/// host within moments, and the first to touch it again would pay for that.
+pub fn for_a_sample(wanted: usize) {
+    write(free().min(wanted).min(MOST).div_ceil(STEP), || ());
+}
+
+fn free() -> usize {
+    crate::system::free_memory().map_or(usize::MAX, |free| free / 10 * 9)
+}
+
+fn write(steps: usize, mut wrote: impl FnMut()) {
     let mut kept = Vec::with_capacity(steps);
     for _ in 0..steps {
         let Ok(mut map) = memmap2::MmapMut::map_anon(STEP) else { break };
@@ -17,7 +31,6 @@ pub fn up(wanted: usize) {
             page[0] = 1;
         }
         kept.push(map);
-        bar.inc(1);
+        wrote();
     }
-    bar.finish_and_clear();
 }

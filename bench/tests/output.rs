@@ -33,6 +33,29 @@ fn json_is_an_array_of_comparisons_whose_ratio_is_ours_divided_by_the_rivals() {
 }
 
 #[test]
+fn scattered_first_touches_are_measured_with_page_tables_and_mappings() {
+    let output = run(&["sparse", "--tiny", "--json", "--case", "100 first touches"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!rows.is_empty());
+    for row in rows {
+        assert!(row["case"].as_str().unwrap().starts_with("100 first touches over"), "{row}");
+        if cfg!(target_os = "linux") {
+            let mappings = |side: &str| row[side]["mappings"].as_u64();
+            assert!(mappings("ours_footprint").is_some_and(|count| count > 0), "{row}");
+            assert_eq!(mappings("rival_footprint").is_some(), row["rival_ns"].is_number(), "{row}");
+        }
+    }
+}
+
+#[test]
+fn a_case_that_does_not_exist_is_an_error() {
+    let output = run(&["sparse", "--tiny", "--case", "no such case"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no such case"));
+}
+
+#[test]
 fn every_suite_measures_ours_in_every_case() {
     for row in rows("all") {
         let excused = row["note"].as_str().is_some_and(|note| note.starts_with("ours: ABSENT"));

@@ -1,6 +1,7 @@
 //! The C interface: see `include/pagewise.h`, which documents it for those who call it.
 //!
-//! Every function catches panics, and takes null pointers for the errors that they are.
+//! A panic never leaves a function: all work happens inside [`guarded`]. A null pointer for a region is
+//! an error of the caller, which every function reports.
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 
 use std::cell::RefCell;
@@ -35,7 +36,7 @@ thread_local! {
 
 fn fail(status: Status, why: &dyn Display) -> Status {
     let text = CString::new(why.to_string().replace('\0', " ")).unwrap_or_default();
-    // A thread that is ending has no place for it any more.
+    // `Err` while the thread ends, after its thread-local values are gone: the message is lost then.
     let _ = LAST_ERROR.try_with(|last| last.replace(text));
     status
 }
@@ -63,13 +64,34 @@ fn refused(error: AccessError) -> Status {
     fail(status, &error)
 }
 
-/// Runs `work`, and makes a panic an error.
-fn guarded(work: impl FnOnce() -> Result<(), Status>) -> Status {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(())) => Status::Ok,
-        Ok(Err(status)) => status,
-        Err(_) => fail(Status::Panic, &"a bug in pagewise: it panicked"),
-    }
+/// Runs `work`, and makes a panic an error. Every function of this interface does its work in here: a
+/// panic that reached the C program would end it.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Status>) -> Result<T, Status> {
+    let work = || {
+        #[cfg(test)]
+        tests::panic_if_wanted();
+        work()
+    };
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(fail(Status::Panic, &"a bug in pagewise: it panicked")))
+}
+
+/// [`guarded`], for functions that return how they ended.
+fn status(work: impl FnOnce() -> Result<(), Status>) -> Status {
+    guarded(work).map_or_else(|status| status, |()| Status::Ok)
+}
+
+/// [`guarded`], for functions that return a property of a region.
+///
+/// # Safety
+/// The pointer is null, or to a living region.
+unsafe fn property<T>(
+    of: *const DemandRegion,
+    otherwise: T,
+    read: impl FnOnce(&DemandRegion) -> T,
+) -> T {
+    // SAFETY: the caller's promise.
+    guarded(|| Ok(read(unsafe { region(of)? }))).unwrap_or(otherwise)
 }
 
 /// # Safety
@@ -83,25 +105,23 @@ fn end_of(offset: usize, len: usize) -> Result<usize, Status> {
     offset.checked_add(len).ok_or_else(|| fail(Status::Argument, &"the range overflows"))
 }
 
-/// Bytes of a page.
+/// Bytes of a page; 0 after a panic.
 #[unsafe(no_mangle)]
 pub extern "C" fn pagewise_page_size() -> usize {
-    pagewise::page_size()
+    guarded(|| Ok(pagewise::page_size())).unwrap_or(0)
 }
 
 /// A region, or null.
 #[unsafe(no_mangle)]
 pub extern "C" fn pagewise_region_new(len: usize, limit: usize, step: usize) -> *mut DemandRegion {
-    let mut made = ptr::null_mut();
     guarded(|| {
         let step = if step == 0 { CommitStep::adaptive() } else { CommitStep::fixed(step) };
         match DemandRegion::builder(len).limit(limit).step(step).build() {
-            Ok(region) => made = Box::into_raw(Box::new(region)),
-            Err(error) => return Err(fail(status_of(&error), &error)),
+            Ok(region) => Ok(Box::into_raw(Box::new(region))),
+            Err(error) => Err(fail(status_of(&error), &error)),
         }
-        Ok(())
-    });
-    made
+    })
+    .unwrap_or(ptr::null_mut())
 }
 
 /// The first byte, or null.
@@ -111,7 +131,7 @@ pub extern "C" fn pagewise_region_new(len: usize, limit: usize, step: usize) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagewise_region_ptr(region: *const DemandRegion) -> *mut c_void {
     // SAFETY: the caller's promise.
-    unsafe { region.as_ref() }.map_or(ptr::null_mut(), |region| region.as_ptr().cast())
+    unsafe { property(region, ptr::null_mut(), |region| region.as_ptr().cast()) }
 }
 
 /// Bytes that are reserved.
@@ -121,7 +141,7 @@ pub unsafe extern "C" fn pagewise_region_ptr(region: *const DemandRegion) -> *mu
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagewise_region_len(region: *const DemandRegion) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { region.as_ref() }.map_or(0, DemandRegion::len)
+    unsafe { property(region, 0, DemandRegion::len) }
 }
 
 /// Bytes that are committed.
@@ -131,7 +151,7 @@ pub unsafe extern "C" fn pagewise_region_len(region: *const DemandRegion) -> usi
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagewise_region_committed(region: *const DemandRegion) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { region.as_ref() }.map_or(0, DemandRegion::committed)
+    unsafe { property(region, 0, DemandRegion::committed) }
 }
 
 /// Page faults that committed something.
@@ -141,38 +161,47 @@ pub unsafe extern "C" fn pagewise_region_committed(region: *const DemandRegion) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagewise_region_faults(region: *const DemandRegion) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { region.as_ref() }.map_or(0, |region| region.stats().faults as usize)
+    unsafe { property(region, 0, |region| region.stats().faults as usize) }
 }
 
-/// What the two copies have in common. `buffer` is the C program's.
+/// What the two copies have in common. `buffer` is the C program's; `copy` may assume that the range is
+/// in the region, that the buffer is not null unless `len` is 0, and that the two are apart.
 ///
 /// # Safety
 /// The region is null or alive; `copied` has room for a number, or is null.
 unsafe fn copy(
     pointer: *const DemandRegion,
+    offset: usize,
     buffer: *const c_void,
     len: usize,
     copied: *mut usize,
     copy: impl FnOnce(&DemandRegion) -> Result<(), AccessError>,
 ) -> Status {
     let mut done = 0;
-    let status = guarded(|| {
+    let status = status(|| {
         // SAFETY: the caller's promise.
         let region = unsafe { region(pointer)? };
-        if len > 0 {
-            if buffer.is_null() {
-                return Err(fail(Status::Argument, &"the buffer is NULL"));
-            }
-            // No slice may be as long as C can say.
-            if len > region.len() {
-                return Err(fail(Status::Argument, &"the range is longer than the region"));
-            }
-            if let Err(error) = copy(region) {
+        // Checked here already: a slice of a longer buffer than any can be would be undefined.
+        if end_of(offset, len)? > region.len() {
+            return Err(fail(Status::Argument, &"the range is not in the region"));
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        if buffer.is_null() {
+            return Err(fail(Status::Argument, &"the buffer is NULL"));
+        }
+        // No longer than the region, so that two places overlap exactly if their distance is less.
+        if (region.as_ptr().addr() + offset).abs_diff(buffer.addr()) < len {
+            return Err(fail(Status::Argument, &"the buffer overlaps the range"));
+        }
+        match copy(region) {
+            Ok(()) => done = len,
+            Err(error) => {
                 done = error.copied;
                 return Err(refused(error));
             }
         }
-        done = len;
         Ok(())
     });
     // SAFETY: the caller's promise.
@@ -185,7 +214,8 @@ unsafe fn copy(
 /// Copies out of a region.
 ///
 /// # Safety
-/// The region is null or alive; `into` has room for `len` bytes, `copied` for one number, or is null.
+/// The region is null or alive; `into` has room for `len` bytes, `copied` for one number, or is null. No
+/// other thread writes to the bytes that are read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagewise_region_read(
     from: *const DemandRegion,
@@ -196,7 +226,7 @@ pub unsafe extern "C" fn pagewise_region_read(
 ) -> Status {
     // SAFETY: the caller's promise. (What a C program hands over may hold anything, even nothing yet.)
     unsafe {
-        copy(from, into, len, copied, |from| {
+        copy(from, offset, into, len, copied, |from| {
             from.read(offset, std::slice::from_raw_parts_mut(into.cast(), len))
         })
     }
@@ -217,7 +247,7 @@ pub unsafe extern "C" fn pagewise_region_write(
 ) -> Status {
     // SAFETY: the caller's promise.
     unsafe {
-        copy(to, from, len, copied, |to| {
+        copy(to, offset, from, len, copied, |to| {
             to.write_shared(offset, std::slice::from_raw_parts(from.cast(), len))
         })
     }
@@ -233,7 +263,7 @@ pub unsafe extern "C" fn pagewise_region_commit(
     offset: usize,
     len: usize,
 ) -> Status {
-    guarded(|| {
+    status(|| {
         // SAFETY: the caller's promise.
         let of = unsafe { region(of)? };
         let end = end_of(offset, len)?;
@@ -251,7 +281,7 @@ pub unsafe extern "C" fn pagewise_region_decommit(
     offset: usize,
     len: usize,
 ) -> Status {
-    guarded(|| {
+    status(|| {
         // SAFETY: the caller's promise.
         let of = unsafe { region(of)? };
         let end = end_of(offset, len)?;
@@ -268,7 +298,8 @@ pub unsafe extern "C" fn pagewise_region_decommit(
 pub unsafe extern "C" fn pagewise_region_free(region: *mut DemandRegion) {
     if !region.is_null() {
         // SAFETY: the caller's promise.
-        guarded(|| unsafe {
+        // A panic is in the last error; there is nothing to return.
+        let _ = guarded(|| unsafe {
             drop(Box::from_raw(region));
             Ok(())
         });
@@ -278,17 +309,77 @@ pub unsafe extern "C" fn pagewise_region_free(region: *mut DemandRegion) {
 /// Why this thread's last failing call failed.
 #[unsafe(no_mangle)]
 pub extern "C" fn pagewise_last_error() -> *const c_char {
+    // Nothing in here can panic: no other borrow lasts longer than a call of `fail` or of this.
     LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }
 
-/// Whether somebody replaced the handler.
+/// Whether somebody replaced the handler: 1 or 0, or -1 after a panic.
 #[unsafe(no_mangle)]
 pub extern "C" fn pagewise_is_displaced() -> c_int {
-    c_int::from(pagewise::fault::is_displaced())
+    guarded(|| Ok(c_int::from(pagewise::fault::is_displaced()))).unwrap_or(-1)
 }
 
 /// Puts the handler back in front.
 #[unsafe(no_mangle)]
 pub extern "C" fn pagewise_reinstall() -> Status {
-    guarded(|| pagewise::fault::reinstall().map_err(|error| fail(status_of(&error), &error)))
+    status(|| pagewise::fault::reinstall().map_err(|error| fail(status_of(&error), &error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::ffi::CStr;
+
+    use super::*;
+
+    thread_local! {
+        static WANTED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Stands for a bug in whatever a function of this interface calls.
+    pub(super) fn panic_if_wanted() {
+        assert!(!WANTED.replace(false), "a panic that the test wants");
+    }
+
+    /// Calls a function whose work panics: its result, and the error's text.
+    fn panicking<T>(call: impl FnOnce() -> T) -> (T, String) {
+        fail(Status::System, &"an error of before");
+        WANTED.set(true);
+        let result = call();
+        assert!(!WANTED.get(), "it did not go through the catch of panics");
+        // SAFETY: a string of this thread, copied before the next call.
+        let text = unsafe { CStr::from_ptr(pagewise_last_error()) };
+        (result, text.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_panic_in_any_function_is_an_error_and_never_leaves_it() {
+        // SAFETY: pointers are as the header says.
+        unsafe {
+            let region = pagewise_region_new(1, usize::MAX, 0);
+            let (mut byte, mut copied) = (0u8, 99);
+            let why = "a bug in pagewise: it panicked".to_string();
+            macro_rules! check {
+                ($($call:expr => $result:expr;)*) => {
+                    $(assert_eq!(panicking(|| $call), ($result, why.clone()), stringify!($call));)*
+                };
+            }
+            check! {
+                pagewise_page_size() => 0;
+                pagewise_region_new(1, usize::MAX, 0) => ptr::null_mut();
+                pagewise_region_ptr(region) => ptr::null_mut();
+                pagewise_region_len(region) => 0;
+                pagewise_region_committed(region) => 0;
+                pagewise_region_faults(region) => 0;
+                pagewise_region_read(region, 0, (&raw mut byte).cast(), 1, &mut copied) => Status::Panic;
+                pagewise_region_write(region, 0, (&raw const byte).cast(), 1, &mut copied) => Status::Panic;
+                pagewise_region_commit(region, 0, 1) => Status::Panic;
+                pagewise_region_decommit(region, 0, 1) => Status::Panic;
+                pagewise_is_displaced() => -1;
+                pagewise_reinstall() => Status::Panic;
+            }
+            assert_eq!(copied, 0);
+            assert_eq!(panicking(|| pagewise_region_free(region)), ((), why.clone()));
+        }
+    }
 }

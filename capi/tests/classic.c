@@ -34,9 +34,12 @@ int main(void) {
     assert(copied == 0);
     assert(pagewise_region_read(NULL, 0, buffer, 1, NULL) == PAGEWISE_ERROR_ARGUMENT);
     assert(pagewise_region_write(region, 0, NULL, 1, NULL) == PAGEWISE_ERROR_ARGUMENT);
+    assert(pagewise_region_read(region, SIZE_MAX, buffer, 0, NULL) == PAGEWISE_ERROR_ARGUMENT);
+    assert(pagewise_region_write(region, SIZE_MAX, buffer, 0, NULL) == PAGEWISE_ERROR_ARGUMENT);
     assert(pagewise_region_commit(region, SIZE_MAX, 2) == PAGEWISE_ERROR_ARGUMENT);
     assert(pagewise_region_new(0, SIZE_MAX, 0) == NULL && strlen(pagewise_last_error()) > 0);
-    assert(!pagewise_region_ptr(NULL) && !pagewise_region_len(NULL));
+    assert(!pagewise_region_ptr(NULL) && strstr(pagewise_last_error(), "NULL"));
+    assert(!pagewise_region_len(NULL));
     assert(!pagewise_is_displaced() && pagewise_reinstall() == PAGEWISE_OK);
     pagewise_region_free(region);
     pagewise_region_free(NULL);

@@ -42,6 +42,11 @@ pub fn ours_by_page(len: usize) -> Opened {
     ours_with(len, |builder| builder.step(CommitStep::page()))
 }
 
+/// Our region, with pages that become accessible by `mprotect`.
+pub fn ours_by_protect(len: usize) -> Opened {
+    ours_with(len, |builder| builder.engine(Engine::Protect))
+}
+
 /// Our region, with faults that `userfaultfd` tells of.
 pub fn ours_by_userfault(len: usize) -> Opened {
     ours_with(len, |builder| builder.engine(Engine::UserFault))

@@ -1,13 +1,15 @@
 //! sparse: first touches scattered over a range that is much longer than memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pagewise::{DemandRegion, Engine};
 
 use super::Suite;
-use crate::case::{Case, Sample, Size};
+use crate::case::{Case, Footprint, Sample, Size};
 use crate::rivals;
+use crate::row::grouped;
 use crate::system;
+use crate::warm;
 use crate::work::{self, Opened, store};
 
 pub const SUITE: Suite = Suite {
@@ -40,7 +42,99 @@ fn cases() -> Vec<Case> {
             .rival("40,000 mappings", |_| Sample::of(MOST_MAPPINGS as f64))
             .target(1.0, 1.0),
     );
+    cases.extend(few_to_many());
     cases
+}
+
+/// Few, some and many first touches, each over short and long ranges.
+fn few_to_many() -> impl Iterator<Item = Case> {
+    let lengths =
+        [(1 << 30, "1 GiB"), (1 << 34, "16 GiB"), (1 << 36, "64 GiB"), (1 << 40, "1 TiB")];
+    let counts = [100, 1_000, FEW, 100_000, 1_000_000];
+    lengths.into_iter().flat_map(move |(len, name)| {
+        // Where many of the pages are touched, touches are hardly scattered.
+        let counts = counts.into_iter().filter(move |&count| count <= pages(len) / 4);
+        counts.map(move |count| first_touches(len, name, count))
+    })
+}
+
+/// As many touches as mappings always last for.
+const FEW: usize = 16_000;
+
+/// Makes an area of some length.
+type Open = fn(usize) -> Opened;
+
+fn first_touches(len: usize, length: &str, count: usize) -> Case {
+    let touches = |count, open| move |size| touch_first(len, count, size, open);
+    let mut case = Case::new(
+        format!("{} first touches over {length}", grouped(&count.to_string())),
+        "µs/touch",
+        touches(count, rivals::ours as _),
+    );
+    case = case.rival("kernel demand paging, no reserve", touches(count, rivals::kernel as _));
+    let engines: [(_, Open); 2] = [
+        ("Engine::Protect", rivals::ours_by_protect),
+        ("Engine::UserFault", rivals::ours_by_userfault),
+    ];
+    for (name, open) in engines {
+        case = case.rival(name, touches(count, open));
+        if count <= FEW {
+            case = case.target(1.3, 1.0);
+        }
+    }
+    case = case
+        .rival("bare C handler, mprotect of 1 page", touches(count, rivals::bare_handler as _))
+        .rival(
+            "bare C handler, UFFDIO_COPY of 1 page",
+            touches(count, rivals::bare_userfault as _),
+        );
+    if count > FEW {
+        let name = format!("Engine::Protect, {} touches", grouped(&FEW.to_string()));
+        let few = touches(FEW, rivals::ours_by_protect as _);
+        return case.rival(name, few).target(3.0, 1.0).full_only().long();
+    }
+    // The ends of the scale are enough for `--quick`.
+    if len == 1 << 40 || len == 1 << 30 && count < FEW { case } else { case.full_only() }
+}
+
+/// What the process has now; its page tables without those it had before.
+fn footprint(tables_before: Option<usize>) -> Option<Footprint> {
+    let grown = system::page_tables()?.saturating_sub(tables_before?);
+    Some(Footprint { page_tables_kib: grown >> 10, mappings: system::mappings()? })
+}
+
+/// Makes an area and touches scattered pages of it for the first time: the time of both, for each touch.
+///
+/// The clock stands still whenever page tables and mappings are looked at.
+fn touch_first(len: usize, count: usize, size: Size, open: Open) -> Sample {
+    let count = size.pick(count, count, count.min(100));
+    if size != Size::Tiny {
+        // Each touch takes a page, and up to a page of page tables.
+        warm::for_a_sample(count * 2 * pagewise::page_size() + (64 << 20));
+    }
+    let bits = pages(len).ilog2();
+    let moments = if count > FEW { 64 } else { 16 };
+    let tables_before = system::page_tables();
+    let began = Instant::now();
+    let mut area = match open(len) {
+        Ok(area) => area,
+        Err(why) => return Sample::absent(why),
+    };
+    let base = area.base().expose_provenance();
+    let mut time = began.elapsed();
+    let (mut most, stretch) = (None::<Footprint>, count.div_ceil(moments));
+    for first in (0..count).step_by(stretch) {
+        let began = Instant::now();
+        for index in first..count.min(first + stretch) {
+            let page = work::scatter(index as u64, bits) as usize;
+            // SAFETY: whatever was opened can be touched over its length.
+            unsafe { store(base, page * pagewise::page_size()) };
+        }
+        time += began.elapsed();
+        let now = footprint(tables_before);
+        most = now.map(|now| now.max(most.unwrap_or_default()));
+    }
+    Sample::of(time.as_secs_f64() * 1e6 / count as f64).footprint(most)
 }
 
 /// With default settings.
@@ -97,18 +191,11 @@ fn against_kernel(threads: usize, settings: &str, ours: fn(usize) -> Opened) -> 
         .target(2.0, 1.3)
 }
 
-fn touches_over_64_gib(
-    threads: usize,
-    open: fn(usize) -> Opened,
-) -> impl Fn(Size) -> Sample + 'static {
+fn touches_over_64_gib(threads: usize, open: Open) -> impl Fn(Size) -> Sample + 'static {
     scattered(OVER, threads, open)
 }
 
-fn scattered(
-    len: usize,
-    threads: usize,
-    open: fn(usize) -> Opened,
-) -> impl Fn(Size) -> Sample + 'static {
+fn scattered(len: usize, threads: usize, open: Open) -> impl Fn(Size) -> Sample + 'static {
     move |size| match scatter(len, touches(len, size), threads, open) {
         Ok(done) => Sample::per(done.time, touches(len, size)).note(done.note()),
         Err(why) => Sample::absent(why),
@@ -128,12 +215,7 @@ impl Scattered {
     }
 }
 
-fn scatter(
-    len: usize,
-    count: usize,
-    threads: usize,
-    open: fn(usize) -> Opened,
-) -> Result<Scattered, String> {
+fn scatter(len: usize, count: usize, threads: usize, open: Open) -> Result<Scattered, String> {
     let mut area = open(len)?;
     let base = area.base().expose_provenance();
     // SAFETY: whatever was opened can be touched over its length, from any thread.

@@ -1,7 +1,7 @@
 //! Linux: plain mappings, and what `/proc` tells.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::ptr;
 use std::time::Duration;
 
@@ -142,9 +142,21 @@ pub fn time_on_processor() -> Option<Duration> {
     }
 }
 
-/// Mappings that this process has.
+/// Mappings that this process has. (Read in pieces: the buffer of a longer read would be one of them.)
 pub fn mappings() -> Option<usize> {
-    Some(fs::read_to_string("/proc/self/maps").ok()?.lines().count())
+    let mut file = fs::File::open("/proc/self/maps").ok()?;
+    let (mut count, mut piece) = (0, [0; 1 << 14]);
+    loop {
+        match file.read(&mut piece).ok()? {
+            0 => return Some(count),
+            len => count += piece[..len].iter().filter(|&&byte| byte == b'\n').count(),
+        }
+    }
+}
+
+/// Bytes of this process's page tables.
+pub fn page_tables() -> Option<usize> {
+    kilobytes("/proc/self/status", "VmPTE:")
 }
 
 /// Bytes of a range that are resident, and bytes that are charged as committed.
@@ -171,6 +183,25 @@ pub fn resident_and_charged(start: *const u8, len: usize) -> Option<(usize, usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Tests run at the same time, in threads: only what grows by far more than theirs is looked at.
+    #[test]
+    fn mappings_and_page_tables_grow_with_what_is_touched() {
+        const COUNT: usize = 4000;
+        let mapping = Mapping::inaccessible(COUNT << 21).unwrap();
+        let (mappings_before, tables_before) = (mappings().unwrap(), page_tables().unwrap());
+        for index in 0..COUNT {
+            mapping.commit(index << 21, pagewise::page_size()).unwrap();
+            // SAFETY: committed just now.
+            unsafe { mapping.as_ptr().add(index << 21).write_volatile(1) };
+        }
+        let grown = mappings().unwrap() - mappings_before;
+        assert!((2 * COUNT - 200..2 * COUNT + 200).contains(&grown), "{grown}");
+        // Each touch has a page of page tables for itself where 2 MiB is what one describes; where
+        // pages are larger, one describes more.
+        let grown = page_tables().unwrap() - tables_before;
+        assert!(pagewise::page_size() > 4096 || grown >= COUNT * 4096, "{grown}");
+    }
 
     #[test]
     fn residency_and_charge_follow_commit_touch_and_map_over() {

@@ -20,6 +20,11 @@ pub fn mappings() -> Option<usize> {
     None
 }
 
+/// Bytes of this process's page tables.
+pub fn page_tables() -> Option<usize> {
+    None
+}
+
 /// Bytes of a range that are resident, and bytes that are charged as committed.
 pub fn resident_and_charged(_start: *const u8, _len: usize) -> Option<(usize, usize)> {
     None

@@ -1,0 +1,15 @@
+//! What the tests of the C interface share.
+
+/// Says aloud that something is not shown here: see the function of the same name in the library's
+/// `tests/common`.
+#[track_caller]
+pub fn not_here(what: &str) {
+    use std::io::Write;
+    eprintln!("NOT TESTED HERE: {what}");
+    if let Some(list) = std::env::var_os("PAGEWISE_SKIPS") {
+        let file = std::panic::Location::caller().file().replace('\\', "/");
+        let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
+        // One call: tests and their children append at the same time.
+        list.write_all(format!("{file}: {what}\n").as_bytes()).unwrap();
+    }
+}
