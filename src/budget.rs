@@ -125,7 +125,9 @@ impl Ledger {
         loop {
             let taken = bytes_of(seen);
             // More than the limit is taken only in a forked child: see `Account::recount`.
-            let left = self.limit.saturating_sub(taken) / unit * unit;
+            let left = self.limit.saturating_sub(taken);
+            // (Without a division that could panic: the fault handler comes here.)
+            let left = left - left.checked_rem(unit).unwrap_or(0);
             let bytes = want.min(left);
             let others = seen / TENTATIVE;
             if bytes < least && (others == 0 || round == MOST_ROUNDS) {

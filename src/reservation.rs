@@ -951,7 +951,7 @@ impl ReservationBuilder {
         let before = if guard == 0 { Some(0) } else { guard.checked_next_multiple_of(align) };
         let mapping_len = before.and_then(|before| before.checked_add(len)?.checked_add(guard));
         let (Some(before), Some(mapping_len)) = (before, mapping_len) else { return Err(overflow) };
-        let attributes = self.attributes();
+        let attributes = self.attributes(page);
         os::watch_forks()
             .map_err(|error| Error::System { operation: "pthread_atfork", source: error.into() })?;
         let mapping = os::reserve(mapping_len, align.max(os::reserve_granularity()), &attributes)
@@ -995,7 +995,7 @@ impl ReservationBuilder {
         if wanted { HUGE_PAGE } else { 1 }
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self, page: PageSize) -> Attributes {
         let printable = |byte: u8| match byte {
             b'[' | b']' | b'\\' | b'$' | b'`' => b'_',
             b' '..=b'~' => byte,
@@ -1006,7 +1006,14 @@ impl ReservationBuilder {
             CString::new(bytes).expect("printable bytes are not zero")
         });
         let charged = self.mechanism != Mechanism::UserFault;
-        Attributes { huge_pages: self.huge_pages, dump: self.dump, name, charged }
+        let is_explicit = self.huge_pages == HugePages::Explicit;
+        Attributes {
+            huge_pages: self.huge_pages,
+            explicit_page: is_explicit.then_some(page.bytes()),
+            dump: self.dump,
+            name,
+            charged,
+        }
     }
 
     fn reserve_error(&self, requested: usize, error: OsError) -> Error {

@@ -16,10 +16,11 @@ const ROOTS: [&str; 2] = ["pagewise::fault::handler::handler", "pagewise::demand
 
 /// Every function outside of this program that the handler may call. All of them are
 /// async-signal-safe by POSIX, or touch nothing but their arguments and the thread's own errno.
-const ALLOWED: [&str; 24] = [
+const ALLOWED: [&str; 30] = [
     "__errno_location",
     "close",
-    "ioctl", // no word in POSIX, but nothing more than the system call (userfaultfd)
+    "getrlimit", // no word in POSIX, but nothing more than the system call
+    "ioctl",     // no word in POSIX, but nothing more than the system call (userfaultfd)
     "madvise",
     "memcmp",
     "memcpy",
@@ -28,11 +29,16 @@ const ALLOWED: [&str; 24] = [
     "mmap",
     "mprotect",
     "munmap",
+    "nanosleep", // where another thread has the page for long: it may need this processor
+    "open",
+    "open64",
     "poll", // before a line to stderr, and for a moment only
     "prctl",
     "pthread_self",
     "pthread_sigmask",
+    "pwrite", // as "getrlimit"
     "raise",
+    "read",
     "sched_yield",
     "sigaction",
     "sigaddset",
@@ -122,11 +128,15 @@ fn functions(listing: &str, table: &BTreeMap<u64, Result<u64, String>>) -> BTree
             .split_once("(%rip)")
             .and_then(|(_, rest)| hex(rest.split_once("# ")?.1.split_whitespace().next()?));
         let target = place.and_then(|place| table.get(&place));
-        if let Some(Err(name)) = target {
-            function.outside.insert(name.clone());
-            if let Some((_, register)) = instruction.split_once("(%rip),") {
-                function.named.extend(register.split_whitespace().next().map(String::from));
-            }
+        match target {
+            Some(Err(name)) => function.outside.insert(name.clone()),
+            Some(Ok(address)) => function.calls.insert(*address),
+            None => false,
+        };
+        if target.is_some()
+            && let Some((_, register)) = instruction.split_once("(%rip),")
+        {
+            function.named.extend(register.split_whitespace().next().map(String::from));
         }
         let mut words = instruction.split_whitespace();
         let operation = words.next().unwrap_or_default();
@@ -136,8 +146,6 @@ fn functions(listing: &str, table: &BTreeMap<u64, Result<u64, String>>) -> BTree
         let operand = words.next().unwrap_or_default();
         if let Some(address) = hex(operand) {
             function.calls.insert(address);
-        } else if let Some(Ok(address)) = target {
-            function.calls.insert(*address);
         } else if target.is_none()
             && operation.starts_with("call")
             && !function.named.contains(operand.trim_start_matches('*'))

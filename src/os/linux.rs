@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
@@ -23,10 +23,7 @@ pub(crate) fn reserve(
     align: usize,
     attributes: &Attributes,
 ) -> Result<NonNull<u8>, OsError> {
-    let page = match attributes.huge_pages {
-        HugePages::Explicit => explicit_huge_page_size().unwrap_or(page_size()),
-        HugePages::System | HugePages::Transparent => page_size(),
-    };
+    let page = attributes.explicit_page.unwrap_or(page_size());
     let start = unix::map_inaccessible(len, align, page, map_flags(attributes))?;
     // SAFETY: the mapping is new and ours.
     unsafe { apply(start, len, attributes) };
@@ -251,9 +248,9 @@ pub(crate) fn commits_strictly() -> bool {
     // (Not a `OnceLock`: a forked child might find it locked.)
     static ANSWER: AtomicI32 = AtomicI32::new(0);
     if ANSWER.load(Ordering::Relaxed) == 0 {
-        let mut mode = [0u8];
-        let strict = Reader::open(c"/proc/sys/vm/overcommit_memory")
-            .is_some_and(|file| file.read_into(&mut mode) && mode == *b"2");
+        let mut strict = false;
+        let buffer = [const { AtomicU8::new(0) }; 8];
+        read_file(c"/proc/sys/vm/overcommit_memory", &buffer, |byte| strict |= byte == b'2');
         ANSWER.store(if strict { YES } else { NO }, Ordering::Relaxed);
     }
     ANSWER.load(Ordering::Relaxed) == YES
@@ -283,7 +280,7 @@ fn map_flags(attributes: &Attributes) -> MapFlags {
 /// # Safety
 /// The range is one of our own mappings.
 unsafe fn apply(start: NonNull<u8>, len: usize, attributes: &Attributes) {
-    // All of them are wishes: an old kernel without one of them is no reason to fail.
+    // Best effort: an old kernel without one of them is no reason to fail.
     // SAFETY: none of these changes contents or access.
     unsafe {
         if attributes.huge_pages == HugePages::Transparent {
@@ -350,61 +347,42 @@ static COUNTING: AtomicBool = AtomicBool::new(false);
 /// is counting. Async-signal-safe, and needs little stack.
 pub(crate) fn mappings() -> Option<(usize, usize)> {
     /// Too large for the alternate stack of a signal handler.
-    static BUFFER: [AtomicU64; 2048] = [const { AtomicU64::new(0) }; 2048];
+    static BUFFER: [AtomicU8; 16 << 10] = [const { AtomicU8::new(0) }; 16 << 10];
     if COUNTING.swap(true, Ordering::Acquire) {
         return None;
     }
-    let max = (|| {
-        let file = Reader::open(c"/proc/sys/vm/max_map_count")?;
-        let text = file.read(&BUFFER)?;
-        let digits = text.take_while(u8::is_ascii_digit);
-        Some(digits.fold(0usize, |max, digit| {
-            max.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
-        }))
-    })();
-    let count = Reader::open(c"/proc/self/maps").map(|file| {
-        let mut count = 0;
-        while let Some(text) = file.read(&BUFFER) {
-            count += text.filter(|&byte| byte == b'\n').count();
+    let mut max = 0usize;
+    let has_max = read_file(c"/proc/sys/vm/max_map_count", &BUFFER, |byte| {
+        if byte.is_ascii_digit() {
+            max = max.saturating_mul(10).saturating_add(usize::from(byte - b'0'));
         }
-        count
     });
+    let mut count = 0;
+    let has_count =
+        read_file(c"/proc/self/maps", &BUFFER, |byte| count += usize::from(byte == b'\n'));
     COUNTING.store(false, Ordering::Release);
-    Some((count?, max?))
+    (has_max && has_count).then_some((count, max))
 }
 
-/// A file that is read by plain system calls: the fault handler comes here.
-struct Reader(i32);
-
-impl Reader {
-    fn open(path: &CStr) -> Option<Self> {
-        // SAFETY: the path ends with a zero.
-        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        (file >= 0).then_some(Self(file))
-    }
-
-    /// Whether the buffer could be filled.
-    fn read_into(&self, buffer: &mut [u8]) -> bool {
-        // SAFETY: the buffer is valid for its length.
-        let len = unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) };
-        usize::try_from(len) == Ok(buffer.len())
-    }
-
-    /// The next bytes; `None` at the end, or where reading fails.
-    fn read<'a>(&self, buffer: &'a [AtomicU64]) -> Option<impl Iterator<Item = u8> + 'a> {
-        let start = buffer.as_ptr().cast_mut().cast();
-        // SAFETY: atomics may be written through a shared reference, and only the caller uses these.
-        let len = unsafe { libc::read(self.0, start, size_of_val(buffer)) };
-        let len = usize::try_from(len).ok().filter(|&len| len > 0)?;
-        let bytes = buffer.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
-        Some(bytes.take(len))
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        // SAFETY: this value opened it.
-        unsafe { libc::close(self.0) };
+/// Calls `each` for every byte of a file; `false` where it cannot be read. By plain system calls: the fault
+/// handler comes here.
+fn read_file(path: &CStr, buffer: &[AtomicU8], mut each: impl FnMut(u8)) -> bool {
+    // SAFETY: the path ends with a zero. Atomics may be written through a shared reference, and a caller
+    // lets nobody else use them.
+    unsafe {
+        let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return false;
+        }
+        let len = loop {
+            let len = libc::read(file, buffer.as_ptr().cast_mut().cast(), buffer.len());
+            if len <= 0 {
+                break len;
+            }
+            buffer.iter().take(len as usize).for_each(|byte| each(byte.load(Ordering::Relaxed)));
+        };
+        libc::close(file);
+        len == 0
     }
 }
 

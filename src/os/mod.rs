@@ -184,6 +184,8 @@ pub enum HugePages {
 #[allow(dead_code)] // only Linux has all of them
 pub(crate) struct Attributes {
     pub(crate) huge_pages: HugePages,
+    /// Bytes of an explicit huge page, where those are asked for.
+    pub(crate) explicit_page: Option<usize>,
     pub(crate) dump: bool,
     pub(crate) name: Option<CString>,
     /// Whether accessible pages count against the system's commit limit.
@@ -191,8 +193,13 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    pub(crate) const PLAIN: Self =
-        Self { huge_pages: HugePages::System, dump: true, name: None, charged: true };
+    pub(crate) const PLAIN: Self = Self {
+        huge_pages: HugePages::System,
+        explicit_page: None,
+        dump: true,
+        name: None,
+        charged: true,
+    };
 }
 
 /// What is known of one page: see [`PageState`](crate::PageState).
