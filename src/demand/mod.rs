@@ -862,3 +862,40 @@ impl std::error::Error for Refused {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+
+    /// On systems that prefault by touching, the handler touches what it commits. Another thread may
+    /// decommit the neighbours of its own page at any time: not before the touching is done.
+    #[test]
+    fn a_neighbour_may_be_decommitted_while_a_batch_is_being_prefaulted() {
+        os::PREFAULT_BY_TOUCHING.store(true, Ordering::Relaxed);
+        let page = crate::page_size();
+        let pages = 256;
+        for engine in [Engine::Protect, Engine::Auto] {
+            let region = DemandRegion::builder(pages * page)
+                .engine(engine)
+                .step(CommitStep::fixed(pages * page))
+                .build()
+                .unwrap();
+            std::thread::scope(|threads| {
+                let faults = threads.spawn(|| {
+                    for _ in 0..300 {
+                        // SAFETY: only this thread accesses the first page.
+                        unsafe {
+                            region.as_ptr().write_volatile(1);
+                            region.decommit_shared(..page).unwrap();
+                        }
+                    }
+                });
+                while !faults.is_finished() {
+                    // SAFETY: nobody accesses the other pages.
+                    unsafe { region.decommit_shared(page..).unwrap() };
+                }
+            });
+        }
+        os::PREFAULT_BY_TOUCHING.store(false, Ordering::Relaxed);
+    }
+}

@@ -711,3 +711,32 @@ mod machine {
         }
     }
 }
+
+#[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_others_can_send_interrupts_a_thread_that_holds_pages() {
+        let is_blocked = |signal| {
+            // SAFETY: asking only fills the set.
+            unsafe {
+                let mut set = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), &mut set);
+                libc::sigismember(&set, signal) == 1
+            }
+        };
+        let signals = [
+            libc::SIGUSR1,
+            libc::SIGALRM,
+            libc::SIGABRT,
+            libc::SIGTRAP,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGCHLD,
+        ];
+        uninterrupted(|| assert!(signals.iter().all(|&signal| is_blocked(signal))));
+        assert!(!signals.iter().any(|&signal| is_blocked(signal)));
+        uninterrupted(|| assert!(!SIGNALS.iter().any(|&signal| is_blocked(signal))));
+    }
+}

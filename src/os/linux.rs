@@ -77,9 +77,18 @@ pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
 /// # Safety
 /// See the contract of [`os`](super).
 pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
+    #[cfg(test)]
+    if PREFAULT_BY_TOUCHING.load(Ordering::Relaxed) {
+        // SAFETY: the caller's promise.
+        return unsafe { super::touch_each_page(start, len) };
+    }
     // SAFETY: populating keeps the contents.
     let _ = unsafe { rustix::mm::madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
 }
+
+/// Lets a test see here what happens on systems that prefault by touching.
+#[cfg(test)]
+pub(crate) static PREFAULT_BY_TOUCHING: AtomicBool = AtomicBool::new(false);
 
 /// Installs guard markers (`MADV_GUARD_INSTALL`, Linux 6.13): every access faults, whatever the access
 /// rights; contents are dropped. Unlike access rights, markers split no mappings.
