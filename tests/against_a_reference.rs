@@ -119,9 +119,7 @@ fn apply(memory: &Reservation, reference: &mut Reference, operation: Operation) 
             memory.decommit(range).unwrap();
         }
         Operation::Zero(range) => {
-            for page in reference.pages[inward(&range)].iter_mut().flatten() {
-                page.fill(0);
-            }
+            reference.fill(range.clone(), 0);
             memory.zero(range).unwrap();
         }
         Operation::Protect(range, read) => {
@@ -192,9 +190,13 @@ proptest! {
                     let allowed = reference.commit(outward(&range));
                     prop_assert_eq!(region.commit(range).is_ok(), allowed);
                 }
-                Operation::Decommit(range) | Operation::Zero(range) => {
+                Operation::Decommit(range) => {
                     reference.pages[inward(&range)].fill(None);
                     region.decommit(range).unwrap();
+                }
+                Operation::Zero(range) => {
+                    reference.fill(range.clone(), 0);
+                    region.zero(range).unwrap();
                 }
                 Operation::Fill(range, value) => {
                     let done = touch(&mut region, &mut reference, &range, value, backwards);

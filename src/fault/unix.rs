@@ -57,7 +57,10 @@ pub(super) fn install() -> Result<(), Error> {
 
 /// Held by whoever changes signal actions here.
 fn changing() -> impl Drop {
+    #[cfg(not(loom))]
     static CHANGING: SpinLock = SpinLock::new();
+    #[cfg(loom)]
+    static CHANGING: std::sync::LazyLock<SpinLock> = std::sync::LazyLock::new(SpinLock::new);
     struct Changing;
     impl Drop for Changing {
         fn drop(&mut self) {

@@ -13,12 +13,13 @@
 //! because each block between costs a page of page tables that nothing else needs.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::{Ground, mappings};
 use crate::os::{self, OsError};
 use crate::page::{PageRange, PageSize};
 use crate::page_states::zeroed;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Invariants, for pages that nobody holds:
 /// - A committed page is accessible as far as `protect` was not asked otherwise, and has no marker.
