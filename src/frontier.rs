@@ -219,11 +219,21 @@ impl Frontier {
 
     fn decommit_from(&mut self, end: usize) -> Result<(), Error> {
         if end < self.committed {
-            self.memory.decommit(end..self.committed)?;
-            self.committed = end;
-            self.ready = self.ready.min(end);
+            let result = self.memory.decommit(end..self.committed);
+            self.committed = if result.is_ok() { end } else { self.still_committed() };
+            self.ready = self.ready.min(self.committed);
+            return result;
         }
         Ok(())
+    }
+
+    /// Where the committed pages end after a decommit that failed: it may have given back a part of
+    /// its range, from the end. Nobody else commits or decommits here, so that what is left is one run.
+    fn still_committed(&self) -> usize {
+        let page = self.memory.page();
+        let before = page.pages(0, page.page_of(self.committed));
+        let (run, is_committed) = self.memory.states().run(before);
+        if is_committed { run.len() } else { 0 }
     }
 
     fn slack(&self) -> usize {
