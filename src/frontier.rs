@@ -196,7 +196,9 @@ impl Frontier {
     /// Bytes below which the used part must fall for [`give_back`](Self::give_back) to do anything:
     /// so far that appending again does not at once commit again.
     pub(crate) fn give_back_below(&self) -> usize {
-        if self.keeps_committed || self.committed - self.round_up(self.kept) <= self.slack() {
+        // Whole huge pages may be more than what a limit granted of `kept`.
+        let beyond_kept = self.committed.saturating_sub(self.round_up(self.kept));
+        if self.keeps_committed || beyond_kept <= self.slack() {
             return 0;
         }
         self.committed - self.slack()

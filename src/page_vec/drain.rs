@@ -91,11 +91,10 @@ impl<'a, T> Drain<'a, T> {
     pub(super) fn move_tail(&mut self, additional: usize) {
         // SAFETY: the invariant.
         let vec = unsafe { self.vec.as_mut() };
-        // Room is counted from the end of the tail: growing looks at the length only.
-        let before = std::mem::replace(&mut vec.len, self.tail + self.tail_len);
-        let grown = vec.grow(additional, super::Growth::Amortized);
-        vec.len = before;
-        grown.unwrap_or_else(super::refused);
+        // `vec.len` stays as it is meanwhile: the slots between it and the tail hold nothing, and must
+        // not be dropped should growing panic.
+        let end = self.tail + self.tail_len;
+        vec.grow_behind(end, additional, super::Growth::Amortized).unwrap_or_else(super::refused);
         // SAFETY: there is room for the tail at its new place.
         unsafe {
             let tail = vec.start.as_ptr().add(self.tail);

@@ -154,6 +154,7 @@ impl<T> PageVec<T> {
     }
 
     /// Takes the elements from `at` on, into a new array with the same maximum length and options.
+    /// They get new addresses; this array keeps its own, and what it reserved.
     ///
     /// # Panics
     /// If `at > len`, or where reserving or growing is refused; then nothing has changed.
@@ -163,10 +164,6 @@ impl<T> PageVec<T> {
         let len = self.len;
         assert!(at <= len, "`at` split index (is {at}) should be <= len (is {len})");
         let mut other = self.new_alike().unwrap_or_else(super::refused);
-        if at == 0 {
-            mem::swap(self, &mut other);
-            return other;
-        }
         other.make_room(len - at);
         self.len = at;
         other.len = len - at;

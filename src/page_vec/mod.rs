@@ -281,9 +281,15 @@ impl<T> PageVec<T> {
     }
 
     /// Commits memory for `additional` more elements.
-    #[cold]
     fn grow(&mut self, additional: usize, growth: Growth) -> Result<(), Error> {
-        let (len, max_len) = (self.len, self.backing.max_len);
+        self.grow_behind(self.len, additional, growth)
+    }
+
+    /// Commits memory for `additional` more slots behind the first `len`, which are in use although
+    /// they may not be elements now.
+    #[cold]
+    fn grow_behind(&mut self, len: usize, additional: usize, growth: Growth) -> Result<(), Error> {
+        let max_len = self.backing.max_len;
         if additional > max_len - len {
             return Err(Error::Full { len, additional, max_len });
         }
