@@ -318,10 +318,13 @@ impl<T: fmt::Debug> fmt::Debug for ConcurrentVec<T> {
 }
 
 impl<T> Extend<T> for ConcurrentVec<T> {
+    /// # Panics
+    /// Where growing is refused; the elements before it stay.
+    #[track_caller]
     fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
-        elements.into_iter().for_each(|element| {
+        for element in elements {
             self.push(element);
-        });
+        }
     }
 }
 

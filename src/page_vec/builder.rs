@@ -72,7 +72,7 @@ pub(super) fn build<T>(
     let size = size_of::<T>();
     if size == 0 || max_len == 0 {
         let backing = Backing { frontier: None, max_len, options };
-        return Ok(PageVec::from_backing(NonNull::dangling(), backing));
+        return Ok(PageVec::from_backing(NonNull::dangling(), Box::new(backing)));
     }
     let bytes = max_len.checked_mul(size).ok_or(Error::Overflow { requested: usize::MAX })?;
     options.reservation = options.reservation.align(align_of::<T>());
@@ -80,7 +80,8 @@ pub(super) fn build<T>(
     let memory = frontier.memory();
     let max_len = max_len.min(memory.len() / size);
     let start = NonNull::new(memory.as_ptr().cast()).expect("a reservation is not at address zero");
-    Ok(PageVec::from_backing(start, Backing { frontier: Some(frontier), max_len, options }))
+    let backing = Backing { frontier: Some(frontier), max_len, options };
+    Ok(PageVec::from_backing(start, Box::new(backing)))
 }
 
 impl<T> Clone for PageVecBuilder<T> {
