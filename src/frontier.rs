@@ -10,6 +10,8 @@
 //! depends on its length: its steps are an eighth of what there is. Populating pages costs the time
 //! that it takes to clear them: its steps are short, so that no single append waits long.
 
+use std::fmt;
+
 use crate::error::Error;
 use crate::os::{self, HugePages};
 use crate::reservation::{Reservation, ReservationBuilder};
@@ -25,7 +27,7 @@ const MOST_POPULATED: usize = 64 << 10;
 const HUGE_PAGE: usize = 2 << 20;
 
 /// What a container is told about its memory; kept, so that a clone of the container gets the same.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) reservation: ReservationBuilder,
     pub(crate) keeps_committed: bool,
@@ -34,6 +36,25 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn new() -> Self {
         Self { reservation: ReservationBuilder::new(0), keeps_committed: false }
+    }
+
+    /// Describes a container's builder: its maximum, the least where another was stated, and what
+    /// options it was given.
+    pub(crate) fn describe(
+        &self,
+        mut builder: fmt::DebugStruct<'_, '_>,
+        most: (&str, usize),
+        at_least: usize,
+    ) -> fmt::Result {
+        builder.field(most.0, &most.1);
+        if at_least != most.1 {
+            builder.field("at_least", &at_least);
+        }
+        self.reservation.describe(&mut builder);
+        if self.keeps_committed {
+            builder.field("keep_committed", &true);
+        }
+        builder.finish_non_exhaustive()
     }
 
     /// Reserves `len` bytes, or at least `least` where addresses are scarce.

@@ -12,6 +12,7 @@
 //! calls the system in between: this file is the only one where the three meet.
 
 use std::ffi::CString;
+use std::fmt;
 use std::ops::RangeBounds;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -670,6 +671,16 @@ impl ReservationBuilder {
     /// `docs/architecture.md`.
     pub(crate) fn wants_guard_markers(&self) -> bool {
         self.huge_pages == HugePages::System && os::guards_work() && !os::commits_strictly()
+    }
+
+    /// Adds what a user of a container's builder may have stated to its description.
+    pub(crate) fn describe(&self, builder: &mut fmt::DebugStruct<'_, '_>) {
+        if self.limit != usize::MAX {
+            builder.field("limit", &self.limit);
+        }
+        if let Some(name) = &self.name {
+            builder.field("name", name);
+        }
     }
 
     /// Another length, for containers that know theirs last.

@@ -82,9 +82,7 @@ impl Arena {
     /// As [`try_alloc_layout`](Self::try_alloc_layout).
     #[inline]
     pub fn try_alloc_slice_uninit<T>(&self, len: usize) -> Result<&mut [MaybeUninit<T>], Error> {
-        let layout = Layout::array::<T>(len)
-            .map_err(|_| Error::Overflow { requested: len.saturating_mul(size_of::<T>()) })?;
-        let slots = self.bump(layout)?;
+        let slots = self.bump(array_of::<T>(len)?)?;
         // SAFETY: new memory of that layout, which nobody else has.
         Ok(unsafe { slice::from_raw_parts_mut(slots.cast().as_ptr(), len) })
     }
@@ -222,11 +220,13 @@ impl Arena {
             self.bump(Layout::new::<T>())?;
             return Ok((start, len + 1));
         }
-        let slots = self.try_alloc_slice_uninit::<T>((2 * len).max(4))?;
+        let room = (2 * len).max(4);
+        // Not by way of a slice: a pointer that comes from one must not go beyond its end, and the
+        // next elements may be appended there.
+        let moved = self.bump(array_of::<T>(room)?)?.cast::<T>();
         // SAFETY: initialised elements, which move to new, larger memory.
-        unsafe { ptr::copy_nonoverlapping(start.as_ptr(), slots.as_mut_ptr().cast(), len) };
-        let room = slots.len();
-        Ok((NonNull::from(slots).cast(), room))
+        unsafe { ptr::copy_nonoverlapping(start.as_ptr(), moved.as_ptr(), len) };
+        Ok((moved, room))
     }
 
     /// Allocates bytes of a layout, not initialised.
@@ -278,6 +278,11 @@ impl Arena {
         // SAFETY: inside the new allocation.
         unsafe { start.write_bytes(0, written) };
     }
+}
+
+fn array_of<T>(len: usize) -> Result<Layout, Error> {
+    Layout::array::<T>(len)
+        .map_err(|_| Error::Overflow { requested: len.saturating_mul(size_of::<T>()) })
 }
 
 /// What methods without `try_` return, or else panic with. (A function that is handed to

@@ -462,9 +462,9 @@ impl<T: FromZeros> DemandArrayBuilder<T> {
 
 impl<T> fmt::Debug for DemandArrayBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DemandArrayBuilder")
-            .field("len", &self.len)
-            .field("region", &self.region)
-            .finish()
+        let mut builder = f.debug_struct("DemandArrayBuilder");
+        builder.field("len", &self.len);
+        self.region.reservation.describe(&mut builder);
+        builder.finish_non_exhaustive()
     }
 }

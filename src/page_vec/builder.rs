@@ -38,6 +38,10 @@ impl<T> PageVecBuilder<T> {
 
     reservation_options!(options.reservation);
 
+    pub(crate) fn describe(&self, builder: fmt::DebugStruct<'_, '_>) -> fmt::Result {
+        self.options.describe(builder, ("max_len", self.max_len), self.at_least)
+    }
+
     /// Takes a smaller maximum length where the address space is small, but not below `min_len`
     /// elements. [`max_len`](PageVec::max_len) says what it came to.
     pub fn at_least(mut self, min_len: usize) -> Self {
@@ -92,10 +96,6 @@ impl<T> Clone for PageVecBuilder<T> {
 
 impl<T> fmt::Debug for PageVecBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PageVecBuilder")
-            .field("max_len", &self.max_len)
-            .field("at_least", &self.at_least)
-            .field("options", &self.options)
-            .finish()
+        self.describe(f.debug_struct("PageVecBuilder"))
     }
 }
