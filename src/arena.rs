@@ -64,11 +64,17 @@ pub struct Arena {
 unsafe impl Send for Arena {}
 
 /// A place in an [`Arena`] to [rewind](Arena::rewind) to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
     arena: u64,
     rewinds: u64,
     offset: usize,
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint").field("offset", &self.offset).finish_non_exhaustive()
+    }
 }
 
 impl Arena {
@@ -268,12 +274,19 @@ impl fmt::Debug for Arena {
 }
 
 /// Options for an [`Arena`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a builder reserves nothing until `build`"]
 pub struct ArenaBuilder {
     max_bytes: usize,
     at_least: usize,
     options: Options,
+}
+
+impl fmt::Debug for ArenaBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let builder = f.debug_struct("ArenaBuilder");
+        self.options.describe(builder, ("max_bytes", self.max_bytes), self.at_least)
+    }
 }
 
 impl ArenaBuilder {

@@ -310,18 +310,29 @@ impl<T: fmt::Debug> fmt::Debug for ConcurrentVec<T> {
 }
 
 impl<T> Extend<T> for ConcurrentVec<T> {
+    /// # Panics
+    /// Where growing is refused; the elements before it stay.
+    #[track_caller]
     fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
-        elements.into_iter().for_each(|element| {
+        for element in elements {
             self.push(element);
-        });
+        }
     }
 }
 
 /// The elements of a [`ConcurrentVec`], including those that are pushed while it runs.
-#[derive(Debug)]
 pub struct Iter<'a, T> {
     vec: &'a ConcurrentVec<T>,
     next: usize,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No more than there are now: others may push faster than this prints.
+        let count = self.vec.len() - self.next;
+        let rest: Vec<_> = Iter { ..*self }.take(count).collect();
+        f.debug_tuple("Iter").field(&rest).finish()
+    }
 }
 
 impl<'a, T> Iterator for Iter<'a, T> {
@@ -348,9 +359,15 @@ impl<'a, T> IntoIterator for &'a ConcurrentVec<T> {
 }
 
 /// Options for a [`ConcurrentVec`]: those of a [`PageVecBuilder`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a builder reserves nothing until `build`"]
 pub struct ConcurrentVecBuilder<T>(PageVecBuilder<T>);
+
+impl<T> fmt::Debug for ConcurrentVecBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(f.debug_struct("ConcurrentVecBuilder"))
+    }
+}
 
 impl<T> ConcurrentVecBuilder<T> {
     crate::frontier::reservation_options!(0);

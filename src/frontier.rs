@@ -10,6 +10,8 @@
 //! depends on its length: its steps are an eighth of what there is. Populating pages costs the time
 //! that it takes to clear them: its steps are short, so that no single append waits long.
 
+use std::fmt;
+
 use crate::error::Error;
 use crate::os::{self, HugePages};
 use crate::reservation::{Reservation, ReservationBuilder};
@@ -25,7 +27,7 @@ const MOST_POPULATED: usize = 64 << 10;
 const HUGE_PAGE: usize = 2 << 20;
 
 /// What a container is told about its memory; kept, so that a clone of the container gets the same.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) reservation: ReservationBuilder,
     pub(crate) keeps_committed: bool,
@@ -34,6 +36,25 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn new() -> Self {
         Self { reservation: ReservationBuilder::new(0), keeps_committed: false }
+    }
+
+    /// Describes a container's builder: its maximum, the least where another was stated, and what
+    /// options it was given.
+    pub(crate) fn describe(
+        &self,
+        mut builder: fmt::DebugStruct<'_, '_>,
+        most: (&str, usize),
+        at_least: usize,
+    ) -> fmt::Result {
+        builder.field(most.0, &most.1);
+        if at_least != most.1 {
+            builder.field("at_least", &at_least);
+        }
+        self.reservation.describe(&mut builder);
+        if self.keeps_committed {
+            builder.field("keep_committed", &true);
+        }
+        builder.finish_non_exhaustive()
     }
 
     /// Reserves `len` bytes, or at least `least` where addresses are scarce.
@@ -196,7 +217,9 @@ impl Frontier {
     /// Bytes below which the used part must fall for [`give_back`](Self::give_back) to do anything:
     /// so far that appending again does not at once commit again.
     pub(crate) fn give_back_below(&self) -> usize {
-        if self.keeps_committed || self.committed - self.round_up(self.kept) <= self.slack() {
+        // Whole huge pages may be more than what a limit granted of `kept`.
+        let beyond_kept = self.committed.saturating_sub(self.round_up(self.kept));
+        if self.keeps_committed || beyond_kept <= self.slack() {
             return 0;
         }
         self.committed - self.slack()
@@ -219,9 +242,11 @@ impl Frontier {
 
     fn decommit_from(&mut self, end: usize) -> Result<(), Error> {
         if end < self.committed {
-            self.memory.decommit(end..self.committed)?;
-            self.committed = end;
-            self.ready = self.ready.min(end);
+            let result = self.memory.decommit(end..self.committed);
+            self.committed =
+                if result.is_ok() { end } else { self.committed_before(self.committed) };
+            self.ready = self.ready.min(self.committed);
+            return result;
         }
         Ok(())
     }
@@ -230,12 +255,18 @@ impl Frontier {
     /// has committed without a gap, and gives back what lies behind.
     pub(crate) fn recover(&mut self) {
         self.memory.end_what_the_parent_did();
-        let page = self.memory.page();
-        let all = page.pages(0, page.page_of(self.memory.len()));
-        let any = self.memory.states().is_committed(0);
-        self.committed = if any { self.memory.states().run(all).0.len() } else { 0 };
+        self.committed = self.committed_before(self.memory.len());
         self.ready = self.ready.min(self.committed);
         let _ = self.memory.decommit(self.committed..);
+    }
+
+    /// Bytes before `end` that are committed from the start without a gap.
+    fn committed_before(&self, end: usize) -> usize {
+        if !self.memory.states().is_committed(0) {
+            return 0;
+        }
+        let page = self.memory.page();
+        self.memory.states().run(page.pages(0, page.page_of(end))).0.len()
     }
 
     fn slack(&self) -> usize {

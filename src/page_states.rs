@@ -381,7 +381,10 @@ impl PageStates {
 
     /// The parts of a range whose words were ever written, in order: everywhere else the pages are
     /// reserved. What keeps an operation on all of 64 TiB from visiting 64 TiB.
-    pub(crate) fn written_parts(&self, range: PageRange) -> impl Iterator<Item = PageRange> {
+    pub(crate) fn written_parts(
+        &self,
+        range: PageRange,
+    ) -> impl DoubleEndedIterator<Item = PageRange> {
         let granule = self.table.granule_words().get() * PAGES_PER_WORD;
         let end = if range.is_empty() { 0 } else { range.end().div_ceil(granule) };
         (range.first() / granule..end)

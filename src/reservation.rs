@@ -365,13 +365,15 @@ impl Reservation {
     /// Committed → Reserved.
     ///
     /// Rounds inward: only pages that lie whole inside the range. Pages that are not committed stay
-    /// reserved. The next commit reads zero. What is refused changes nothing.
+    /// reserved. The next commit reads zero. Works from the end of the range towards its start; what
+    /// is refused, and everything before it, stays as it was.
     ///
     /// # Errors
     /// [`MappingsExhausted`](Error::MappingsExhausted), or a bad range.
     pub fn decommit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let range = self.page.inward(range, self.len)?;
-        for part in self.states.written_parts(range) {
+        // From the end: where the system refuses half-way, what was a committed prefix still is one.
+        for part in self.states.written_parts(range).rev() {
             self.decommit_part(part)?;
         }
         Ok(())
@@ -846,6 +848,16 @@ impl ReservationBuilder {
     /// `docs/architecture.md`.
     pub(crate) fn wants_guard_markers(&self) -> bool {
         self.huge_pages == HugePages::System && os::guards_work() && !os::commits_strictly()
+    }
+
+    /// Adds what a user of a container's builder may have stated to its description.
+    pub(crate) fn describe(&self, builder: &mut fmt::DebugStruct<'_, '_>) {
+        if self.limit != usize::MAX {
+            builder.field("limit", &self.limit);
+        }
+        if let Some(name) = &self.name {
+            builder.field("name", name);
+        }
     }
 
     /// Another length, for containers that know theirs last.

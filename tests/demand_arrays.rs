@@ -18,18 +18,19 @@ fn elements_are_zero_until_they_are_set() {
 
 #[test]
 fn atomics_are_shared_by_reference() {
-    let array = DemandArray::<AtomicU64>::new(1 << 16).unwrap();
+    let len = if cfg!(miri) { 1 << 12 } else { 1 << 16 };
+    let array = DemandArray::<AtomicU64>::new(len).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for index in (0..1 << 16).step_by(97) {
+                for index in (0..len).step_by(97) {
                     array[index].fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
     let sum: u64 = array.iter().map(|counter| counter.load(Ordering::Relaxed)).sum();
-    assert_eq!(sum, 4 * (1u64 << 16).div_ceil(97));
+    assert_eq!(sum, 4 * (len as u64).div_ceil(97));
 }
 
 #[test]
@@ -87,4 +88,97 @@ fn over_aligned_elements_are_aligned() {
     let array = DemandArray::<Aligned>::new(4).unwrap();
     assert_eq!(&raw const array[1] as usize % 65536, 0);
     assert_eq!(array[3].0[65535], 0);
+}
+
+#[test]
+fn elements_with_padding_are_set_and_read_back() {
+    #[derive(Clone, Copy, Debug, PartialEq, zerocopy::FromZeros)]
+    #[repr(C)]
+    struct Padded(u8, u32);
+    let mut array = DemandArray::<Padded>::new(1000).unwrap();
+    array.try_set(3, Padded(1, 2)).unwrap();
+    array.try_fill(4..6, Padded(3, 4)).unwrap();
+    let read = [2, 3, 5].map(|index| array.try_get(index).unwrap());
+    assert_eq!(read, [Padded(0, 0), Padded(1, 2), Padded(3, 4)]);
+    assert_eq!(array.get_if_committed(3), Some(Padded(1, 2)));
+}
+
+#[test]
+fn looking_at_what_is_not_committed_commits_nothing() {
+    type Element = [u8; 12]; // does not divide a page
+    let last = 1 << 16;
+    let builder = DemandArray::<Element>::builder(last + 1).limit(2 * page_size());
+    let mut array = builder.step(CommitStep::page()).build().unwrap();
+    assert_eq!(array.get_if_committed(0), None);
+    assert_eq!(array.get_if_committed(last + 1), None, "out of bounds");
+    assert!(!array.is_committed(..).unwrap());
+    assert!(array.is_committed(7..7).unwrap(), "nothing is missing of nothing");
+    assert!(array.is_committed(..last + 2).is_err());
+    assert_eq!(array.committed(), 0);
+
+    array.try_set(5, [9; 12]).unwrap();
+    assert_eq!(array.get_if_committed(5), Some([9; 12]));
+    assert_eq!(array.get_if_committed(6), Some([0; 12]), "on the same page");
+    assert_eq!(array.get_if_committed(last), None);
+    assert!(array.is_committed(..=5).unwrap() && !array.is_committed(5..=last).unwrap());
+    assert_eq!(array.committed(), page_size());
+
+    // At the limit, too, reading goes on.
+    array.try_set(last, [8; 12]).unwrap();
+    assert!(array.try_get(last / 2).is_err());
+    assert_eq!(array.get_if_committed(last / 2), None);
+    assert_eq!(array.get_if_committed(last), Some([8; 12]));
+}
+
+#[test]
+fn an_element_over_two_pages_is_complete_although_one_of_them_is_not_committed() {
+    type Element = [u8; 12];
+    let straddling = page_size() / 12; // page sizes are powers of two: never a multiple of 12
+    let builder = DemandArray::<Element>::builder(1 << 16).step(CommitStep::page());
+    let mut array = builder.build().unwrap();
+    array.commit(straddling + 1..straddling + 2).unwrap(); // the second page alone
+    assert!(!array.is_committed(straddling..=straddling).unwrap());
+    assert_eq!(array.get_if_committed(straddling), Some([0; 12]));
+    array[straddling][11] = 7; // a byte of the second page
+    assert_eq!(array.get_if_committed(straddling), Some([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]));
+    if cfg!(not(any(miri, pagewise_model))) {
+        assert_eq!(array.committed(), page_size(), "the first page was not needed");
+    }
+}
+
+#[test]
+fn zeroing_zeroes_the_named_elements_and_commits_nothing() {
+    let len = 100_000;
+    let mut array = DemandArray::<[u8; 3]>::builder(len).step(CommitStep::page()).build().unwrap();
+    for (start, end) in [(0, len), (1, len - 1), (5, 6), (10_000, 70_001), (7, 7), (len - 2, len)] {
+        array.fill([1, 2, 3]);
+        let before = array.committed();
+        array.zero(start..end).unwrap();
+        assert_eq!(array.committed(), before);
+        for (index, element) in array.iter().enumerate() {
+            let expected = if (start..end).contains(&index) { [0; 3] } else { [1, 2, 3] };
+            assert_eq!(*element, expected, "{index} after {start}..{end}");
+        }
+    }
+    array.decommit(..).unwrap();
+    array.try_set(len / 2, [1; 3]).unwrap();
+    let committed = array.committed();
+    array.zero(..).unwrap();
+    assert_eq!(array.committed(), committed, "pages that are not committed stay so");
+    assert_eq!(array.get_if_committed(len / 2), Some([0; 3]));
+    assert!(array.zero(..=len).is_err());
+}
+
+#[test]
+fn what_happened_can_be_seen_without_the_bytes() {
+    let builder = DemandArray::<AtomicU64>::builder(1 << 16).limit(4 * page_size());
+    let array = builder.events(8).step(CommitStep::page()).build().unwrap();
+    array.commit(..1).unwrap();
+    assert_eq!(array.page_map().unwrap().committed(), 1);
+    assert_eq!((array.page_size(), array.limit()), (page_size(), 4 * page_size()));
+    if cfg!(not(any(miri, pagewise_model))) {
+        array[(1 << 16) - 1].store(1, Ordering::Relaxed);
+        let offsets: Vec<_> = array.events().map(|event| event.offset).collect();
+        assert_eq!(offsets, [((1 << 16) - 1) * 8]);
+    }
 }

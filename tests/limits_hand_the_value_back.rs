@@ -5,6 +5,9 @@ use std::rc::Rc;
 
 use pagewise::{Arena, Budget, ConcurrentVec, Error, PageVec, page_size};
 
+/// Addresses to spare: nearly all that the pretended system gives under Miri.
+const LONG: usize = if cfg!(miri) { 8 << 20 } else { 1 << 30 };
+
 #[test]
 fn the_element_that_does_not_fit_comes_back() {
     let mut names = PageVec::builder(1 << 20).limit(2 * page_size()).build().unwrap();
@@ -54,7 +57,7 @@ fn dropping_after_a_refusal_drops_every_element_once() {
 
 #[test]
 fn a_slice_that_does_not_fit_is_refused_whole() {
-    let mut bytes = PageVec::builder(1 << 30).limit(page_size()).build().unwrap();
+    let mut bytes = PageVec::builder(LONG).limit(page_size()).build().unwrap();
     bytes.extend_from_slice(b"abc");
     assert!(bytes.try_extend_from_slice(&vec![0; page_size()]).is_err());
     assert_eq!(bytes, b"abc");
@@ -74,9 +77,9 @@ fn push_panics_with_the_reason() {
 #[test]
 fn one_budget_is_shared_by_containers_of_every_kind() {
     let budget = Budget::new(64 * page_size());
-    let mut column = PageVec::builder(1 << 30).budget(budget.clone()).build().unwrap();
-    let events = ConcurrentVec::builder(1 << 30).budget(budget.clone()).build().unwrap();
-    let arena = Arena::builder(1 << 30).budget(budget.clone()).build().unwrap();
+    let mut column = PageVec::builder(LONG).budget(budget.clone()).build().unwrap();
+    let events = ConcurrentVec::builder(LONG).budget(budget.clone()).build().unwrap();
+    let arena = Arena::builder(LONG).budget(budget.clone()).build().unwrap();
     column.push(1u8);
     events.push(2u8);
     arena.alloc(3u8);

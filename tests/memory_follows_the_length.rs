@@ -1,6 +1,6 @@
 //! Memory comes in steps, goes back when the length falls, and is gone after drop.
 
-use pagewise::{Arena, PageVec, page_size};
+use pagewise::{Arena, ConcurrentVec, HugePages, PageVec, page_size};
 
 const STEP: usize = 64 << 10;
 
@@ -104,4 +104,51 @@ fn an_arena_keeps_or_returns_its_memory() {
     arena.reset_and_release().unwrap();
     assert_eq!(arena.committed(), 0);
     assert_eq!(*arena.alloc(5), 5);
+}
+
+#[test]
+fn reserving_less_than_a_huge_page_below_the_limit_is_granted() {
+    // Rounded up to whole huge pages, it would not fit the limit.
+    let (limit, wanted) = (5 << 20, (4 << 20) + (1 << 19));
+    let new = || PageVec::<u8>::builder(64 << 20).huge_pages(HugePages::Transparent).limit(limit);
+    let shared = ConcurrentVec::from(new().build().unwrap());
+    shared.try_reserve(wanted).unwrap();
+    assert!((wanted..=limit).contains(&shared.committed()), "{}", shared.committed());
+    shared.push(1);
+    let mut vec = shared.into_page_vec();
+    vec.clear();
+    assert!(vec.committed() >= wanted, "what was reserved stays");
+    vec.shrink_to_fit();
+    assert_eq!(vec.committed(), 0);
+}
+
+#[test]
+fn splitting_off_everything_leaves_the_array_where_it_is_with_what_it_reserved() {
+    let mut vec = PageVec::builder(1 << 24).build().unwrap();
+    vec.reserve(1 << 20);
+    vec.extend([String::from("a"), String::from("b")]);
+    let (start, committed) = (vec.as_ptr(), vec.committed());
+    let other = vec.split_off(0);
+    assert_eq!(other, ["a", "b"]);
+    assert_eq!((vec.as_ptr(), vec.committed(), vec.len()), (start, committed, 0));
+    assert_ne!(other.as_ptr(), start);
+    assert!(other.committed() <= STEP.max(page_size()), "{}", other.committed());
+}
+
+#[test]
+fn appending_takes_the_elements_and_the_other_gives_its_memory_back() {
+    let mut vec = PageVec::new(1 << 24).unwrap();
+    let mut other = PageVec::new(1 << 24).unwrap();
+    vec.extend([1u8; 10]);
+    other.resize(8 << 20, 2u8);
+    vec.append(&mut other);
+    assert_eq!((vec.len(), vec[9], vec[10], vec[vec.len() - 1]), (10 + (8 << 20), 1, 2, 2));
+    assert!(vec.committed() >= vec.len() && vec.committed() <= vec.len() * 9 / 8 + 2 * STEP);
+    assert!(
+        other.is_empty() && other.committed() <= 2 * STEP + page_size(),
+        "{}",
+        other.committed()
+    );
+    vec.append(&mut other);
+    assert_eq!(vec.len(), 10 + (8 << 20));
 }

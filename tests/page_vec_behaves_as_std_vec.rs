@@ -115,7 +115,7 @@ struct Operation {
     seeds: Vec<u8>,
 }
 
-const KINDS: u8 = 52;
+const KINDS: u8 = 55;
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let operation = (0..KINDS, any::<u8>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..24))
@@ -305,6 +305,33 @@ macro_rules! step {
             51 => {
                 $v.iter_mut().for_each(|element| *element = make());
                 format!("{:?} {}", $v.get(index), $v[low.min(len)..] == many_of()[..])
+            }
+            // An iterator that goes on after it said that it was at its end.
+            52 | 53 => {
+                let mut count = 0;
+                let resumes = many().map_while(|element| {
+                    count += 1;
+                    (count % 3 != 0).then_some(element)
+                });
+                if kind == 52 {
+                    $v.extend(resumes);
+                } else {
+                    drop($v.splice(low..high, resumes));
+                }
+                String::new()
+            }
+            54 => {
+                let mut count = 0;
+                let mut extracted = $v.extract_if(low..high, |element| {
+                    count += 1;
+                    if count % 4 == 0 {
+                        *element = make();
+                    }
+                    count % 3 == b % 3
+                });
+                let some = (extracted.next(), extracted.size_hint(), extracted.next());
+                let rest: Vec<_> = if a % 2 == 0 { extracted.collect() } else { Vec::new() };
+                format!("{some:?} {rest:?}")
             }
             _ => unreachable!("{KINDS} kinds"),
         }

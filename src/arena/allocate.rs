@@ -52,7 +52,7 @@ impl Arena {
     #[inline]
     #[track_caller]
     pub fn alloc_uninit<T>(&self) -> &mut MaybeUninit<T> {
-        self.try_alloc_uninit().unwrap_or_else(refused)
+        granted(self.try_alloc_uninit())
     }
 
     /// Allocates room for a value, to be written later.
@@ -73,7 +73,7 @@ impl Arena {
     #[inline]
     #[track_caller]
     pub fn alloc_slice_uninit<T>(&self, len: usize) -> &mut [MaybeUninit<T>] {
-        self.try_alloc_slice_uninit(len).unwrap_or_else(refused)
+        granted(self.try_alloc_slice_uninit(len))
     }
 
     /// Allocates room for `len` values, to be written later.
@@ -82,9 +82,7 @@ impl Arena {
     /// As [`try_alloc_layout`](Self::try_alloc_layout).
     #[inline]
     pub fn try_alloc_slice_uninit<T>(&self, len: usize) -> Result<&mut [MaybeUninit<T>], Error> {
-        let layout = Layout::array::<T>(len)
-            .map_err(|_| Error::Overflow { requested: len.saturating_mul(size_of::<T>()) })?;
-        let slots = self.bump(layout)?;
+        let slots = self.bump(array_of::<T>(len)?)?;
         // SAFETY: new memory of that layout, which nobody else has.
         Ok(unsafe { slice::from_raw_parts_mut(slots.cast().as_ptr(), len) })
     }
@@ -96,7 +94,7 @@ impl Arena {
     #[inline]
     #[track_caller]
     pub fn alloc_slice_copy<T: Copy>(&self, source: &[T]) -> &mut [T] {
-        self.try_alloc_slice_copy(source).unwrap_or_else(refused)
+        granted(self.try_alloc_slice_copy(source))
     }
 
     /// Allocates a copy of a slice.
@@ -128,7 +126,7 @@ impl Arena {
     /// Where [`try_alloc_slice_fill_with`](Self::try_alloc_slice_fill_with) returns an error.
     #[track_caller]
     pub fn alloc_slice_fill_with<T>(&self, len: usize, make: impl FnMut(usize) -> T) -> &mut [T] {
-        self.try_alloc_slice_fill_with(len, make).unwrap_or_else(refused)
+        granted(self.try_alloc_slice_fill_with(len, make))
     }
 
     /// Allocates a slice of `len` values: what `make` returns for every index. It may itself
@@ -156,7 +154,7 @@ impl Arena {
     #[inline]
     #[track_caller]
     pub fn alloc_str(&self, source: &str) -> &mut str {
-        self.try_alloc_str(source).unwrap_or_else(refused)
+        granted(self.try_alloc_str(source))
     }
 
     /// Allocates a copy of a string.
@@ -184,7 +182,7 @@ impl Arena {
     /// ```
     #[track_caller]
     pub fn alloc_iter<T>(&self, elements: impl IntoIterator<Item = T>) -> &mut [T] {
-        self.try_alloc_iter(elements).unwrap_or_else(refused)
+        granted(self.try_alloc_iter(elements))
     }
 
     /// Allocates what an iterator yields, as one slice.
@@ -222,11 +220,13 @@ impl Arena {
             self.bump(Layout::new::<T>())?;
             return Ok((start, len + 1));
         }
-        let slots = self.try_alloc_slice_uninit::<T>((2 * len).max(4))?;
+        let room = (2 * len).max(4);
+        // Not by way of a slice: a pointer that comes from one must not go beyond its end, and the
+        // next elements may be appended there.
+        let moved = self.bump(array_of::<T>(room)?)?.cast::<T>();
         // SAFETY: initialised elements, which move to new, larger memory.
-        unsafe { ptr::copy_nonoverlapping(start.as_ptr(), slots.as_mut_ptr().cast(), len) };
-        let room = slots.len();
-        Ok((NonNull::from(slots).cast(), room))
+        unsafe { ptr::copy_nonoverlapping(start.as_ptr(), moved.as_ptr(), len) };
+        Ok((moved, room))
     }
 
     /// Allocates bytes of a layout, not initialised.
@@ -236,7 +236,7 @@ impl Arena {
     #[inline]
     #[track_caller]
     pub fn alloc_layout(&self, layout: Layout) -> NonNull<u8> {
-        self.try_alloc_layout(layout).unwrap_or_else(refused)
+        granted(self.try_alloc_layout(layout))
     }
 
     /// Allocates bytes of a layout, not initialised. They are the caller's until the arena is
@@ -258,7 +258,7 @@ impl Arena {
     #[inline]
     #[track_caller]
     pub fn alloc_layout_zeroed(&self, layout: Layout) -> NonNull<u8> {
-        self.try_alloc_layout_zeroed(layout).unwrap_or_else(refused)
+        granted(self.try_alloc_layout_zeroed(layout))
     }
 
     /// Allocates bytes of a layout that are all zero. Memory that was never used before is zero
@@ -280,8 +280,24 @@ impl Arena {
     }
 }
 
+fn array_of<T>(len: usize) -> Result<Layout, Error> {
+    Layout::array::<T>(len)
+        .map_err(|_| Error::Overflow { requested: len.saturating_mul(size_of::<T>()) })
+}
+
+/// What methods without `try_` return, or else panic with. (A function that is handed to
+/// `unwrap_or_else` loses the caller: its panic would not name the line of whoever called the method.)
+#[inline]
+#[track_caller]
+fn granted<R>(result: Result<R, Error>) -> R {
+    match result {
+        Ok(value) => value,
+        Err(error) => refused(error),
+    }
+}
+
 #[cold]
 #[track_caller]
-fn refused<R>(error: Error) -> R {
+fn refused(error: Error) -> ! {
     panic!("an Arena cannot grow: {error}")
 }

@@ -37,7 +37,7 @@ unsafe impl Allocator for &Arena {
         new: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
         if self.fits_in_place(block, old, new)? {
-            return Ok(NonNull::slice_from_raw_parts(block, new.size()));
+            return Ok(self.block(block, new.size()));
         }
         let moved = self.allocate(new)?;
         // SAFETY: the caller's block is `old` long, and the new one, which is not shorter, is new.
@@ -69,7 +69,7 @@ unsafe impl Allocator for &Arena {
             let start = block.as_ptr().addr();
             // Where it is not the last allocation, the surplus stays unused.
             let _ = self.resize_last(start + old.size(), start + new.size());
-            return Ok(NonNull::slice_from_raw_parts(block, new.size()));
+            return Ok(self.block(block, new.size()));
         }
         let moved = self.allocate(new)?;
         // SAFETY: the new block is new, and not longer than the old one.
@@ -79,6 +79,13 @@ unsafe impl Allocator for &Arena {
 }
 
 impl Arena {
+    /// The block at an address, from the arena's own pointer: the caller's may come from a reference,
+    /// and then it is not good for more than that was to.
+    #[inline]
+    fn block(&self, start: NonNull<u8>, len: usize) -> NonNull<[u8]> {
+        NonNull::slice_from_raw_parts(self.pointer(start.as_ptr().addr()), len)
+    }
+
     #[inline]
     fn fits_in_place(
         &self,

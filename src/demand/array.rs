@@ -6,12 +6,16 @@ use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut, Range, RangeBounds};
 use std::slice;
 
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, Immutable, IntoBytes};
 
-use super::{AccessError, CommitStep, DemandRegion, DemandRegionBuilder, Engine, Stats};
+use super::{
+    AccessError, CommitStep, DemandRegion, DemandRegionBuilder, Engine, FaultEvent, Stats,
+};
 use crate::error::Error;
+use crate::fault;
 use crate::frontier::reservation_options;
 use crate::page::byte_range;
+use crate::page_map::PageMap;
 
 /// A slice of `len` elements, all zero, that commits the pages you touch: in any order, from any
 /// thread.
@@ -153,13 +157,120 @@ impl<T: FromZeros> DemandArray<T> {
         let (start, end) = (range.start * size, range.end * size);
         let mut at = start;
         while at < end {
-            if let Err(refused) = self.region.read(at, &mut [0]) {
+            if let Err(refused) = self.touch_byte(at) {
                 let copied = (at - start) / size * size;
                 return Err(AccessError { copied, ..refused });
             }
             at = (at + 1).next_multiple_of(self.region.page_size());
         }
         Ok(range.start)
+    }
+
+    /// Commits the page of one byte by reading it. The byte's value is not looked at: it may be
+    /// uninitialised, where `T` has padding.
+    fn touch_byte(&self, at: usize) -> Result<(), AccessError> {
+        let mut byte = MaybeUninit::<u8>::uninit();
+        let core = &self.region.core;
+        let (from, ready) = (core.check(at, 1)?, core.touch_without_faults(at, 1));
+        let count = ready.map_or(1, |stopped| stopped.done);
+        // SAFETY: the source lies inside the region, and the target is a variable of its own.
+        let copied = unsafe { fault::copy(byte.as_mut_ptr(), from, count) };
+        core.result(copied, ready)
+    }
+
+    /// A copy of the element at `index`, without committing anything: `None` where none of its pages
+    /// is committed, which means that the element is zero, and where `index` is out of bounds.
+    ///
+    /// For tables that are mostly empty: looking at what was never written costs no memory and is
+    /// never refused. Of an element that lies on several pages, the parts whose page is not committed
+    /// read zero.
+    ///
+    /// ```
+    /// let mut table = pagewise::DemandArray::<u64>::new(1 << 40)?;
+    /// assert_eq!(table.get_if_committed(123_456_789), None);
+    /// assert_eq!(table.committed(), 0);
+    /// table[123_456_789] = 7;
+    /// assert_eq!(table.get_if_committed(123_456_789), Some(7));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn get_if_committed(&self, index: usize) -> Option<T>
+    where
+        T: Copy,
+    {
+        if index >= self.len {
+            return None;
+        }
+        let start = index * size_of::<T>();
+        let mut element = MaybeUninit::<T>::zeroed();
+        let mut found = false;
+        self.for_each_committed_piece(start..start + size_of::<T>(), |piece| {
+            found = true;
+            // SAFETY: the piece is a part of the element whose page is committed; `T` is `Copy`, so
+            // that nothing changes it through a shared reference.
+            unsafe {
+                let from = self.region.as_ptr().add(piece.start);
+                let to = element.as_mut_ptr().cast::<u8>().add(piece.start - start);
+                from.copy_to_nonoverlapping(to, piece.len());
+            }
+        });
+        // SAFETY: bytes of pages that are not committed are zero, so these are the element's bytes.
+        found.then(|| unsafe { element.assume_init() })
+    }
+
+    /// Whether every page that holds a part of these elements is committed: touching them would not
+    /// fault. True for an empty range. Commits nothing.
+    ///
+    /// Other threads may commit pages at any time, so that `false` may be out of date at once.
+    ///
+    /// # Errors
+    /// A range that is out of bounds.
+    pub fn is_committed(&self, range: impl RangeBounds<usize>) -> Result<bool, Error> {
+        let (start, end) = byte_range(range, self.len)?;
+        let reservation = &self.region.core.reservation;
+        let bytes = start * size_of::<T>()..end * size_of::<T>();
+        let pages = reservation.page().outward(bytes, reservation.len())?;
+        Ok(reservation.states().all_committed(pages))
+    }
+
+    /// Makes every element of a range zero, and only these, without committing what is not committed
+    /// (which is zero already). What is committed stays committed; [`decommit`](Self::decommit) gives
+    /// memory back, too.
+    ///
+    /// # Errors
+    /// A range that is out of bounds; then nothing is zeroed.
+    ///
+    /// ```
+    /// let mut table = pagewise::DemandArray::<u64>::new(1 << 40)?;
+    /// table[5..8].fill(9);
+    /// let committed = table.committed();
+    /// table.zero(6..)?;
+    /// assert_eq!((table[5], table[6], table[7]), (9, 0, 0));
+    /// assert_eq!(table.committed(), committed);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn zero(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        let (start, end) = byte_range(range, self.len)?;
+        self.for_each_committed_piece(start * size_of::<T>()..end * size_of::<T>(), |piece| {
+            // SAFETY: the piece lies inside one committed page, and `&mut self` makes it exclusive.
+            // The pieces are all that is not zero of whole elements.
+            unsafe { self.region.as_ptr().add(piece.start).write_bytes(0, piece.len()) };
+        });
+        Ok(())
+    }
+
+    /// Calls `each` for what a byte range has in common with every committed page, in ascending order.
+    /// Parts of the table of page states that were never written are skipped, so that a sparse array
+    /// costs no more than what was touched in it.
+    fn for_each_committed_piece(&self, bytes: Range<usize>, mut each: impl FnMut(Range<usize>)) {
+        let reservation = &self.region.core.reservation;
+        let (size, states) = (reservation.page(), reservation.states());
+        let Ok(pages) = size.outward(bytes.clone(), reservation.len()) else { return };
+        for part in states.written_parts(pages) {
+            for page in (part.first()..part.end()).filter(|&page| states.is_committed(page)) {
+                let start = size.pages(page, page + 1).offset();
+                each(start.max(bytes.start)..(start + size.bytes()).min(bytes.end));
+            }
+        }
     }
 
     /// Commits the pages of a range of elements, for threads that are to share them. Reserved →
@@ -233,7 +344,49 @@ impl<T> DemandArray<T> {
         self.region.stats()
     }
 
-    /// The memory below, for its events and its page map.
+    /// Takes the fault events since the last call, oldest first: see [`DemandRegion::events`]. Offsets
+    /// are in bytes.
+    pub fn events(&self) -> impl Iterator<Item = FaultEvent> + '_ {
+        self.region.events()
+    }
+
+    /// Which pages are reserved, committed, resident, huge, swapped: now.
+    ///
+    /// # Errors
+    /// What the system says about residency.
+    pub fn page_map(&self) -> Result<PageMap, Error> {
+        self.region.page_map()
+    }
+
+    /// Bytes of a page of this array.
+    pub fn page_size(&self) -> usize {
+        self.region.page_size()
+    }
+
+    /// Bytes that may be committed at most: the limit given to the builder, or all of them.
+    pub fn limit(&self) -> usize {
+        self.region.core.reservation.limit()
+    }
+}
+
+impl<T: IntoBytes + Immutable> DemandArray<T> {
+    /// The memory below: the bytes of all elements.
+    ///
+    /// Only for elements that are nothing but initialised bytes. Others may have padding, or may be
+    /// changed through a shared reference (cells, atomics) while the region's slice shows them:
+    ///
+    /// ```compile_fail,E0599
+    /// let counters = pagewise::DemandArray::<std::sync::atomic::AtomicU64>::new(1)?;
+    /// let bytes = counters.region().as_slice();
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
+    /// ```
+    /// let mut array = pagewise::DemandArray::<u16>::new(1 << 20)?;
+    /// array[1] = 0x0101;
+    /// assert_eq!(array.region().as_slice()[..4], [0, 0, 1, 1]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn region(&self) -> &DemandRegion {
         &self.region
     }
@@ -243,17 +396,19 @@ impl<T: FromZeros> Deref for DemandArray<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        let start = self.region.as_slice().as_ptr().cast();
+        self.region.core.touch_all_without_faults();
+        // From the region's own pointer: one that comes from a `&[u8]` must not be written through,
+        // which elements with interior mutability do.
         // SAFETY: the invariant; the region serves every touch, or ends the process.
-        unsafe { slice::from_raw_parts(start, self.len) }
+        unsafe { slice::from_raw_parts(self.start(), self.len) }
     }
 }
 
 impl<T: FromZeros> DerefMut for DemandArray<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        let start = self.region.as_mut_slice().as_mut_ptr().cast();
+        self.region.core.touch_all_without_faults();
         // SAFETY: as in `deref`; `&mut self` makes it exclusive.
-        unsafe { slice::from_raw_parts_mut(start, self.len) }
+        unsafe { slice::from_raw_parts_mut(self.start(), self.len) }
     }
 }
 
@@ -307,9 +462,9 @@ impl<T: FromZeros> DemandArrayBuilder<T> {
 
 impl<T> fmt::Debug for DemandArrayBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DemandArrayBuilder")
-            .field("len", &self.len)
-            .field("region", &self.region)
-            .finish()
+        let mut builder = f.debug_struct("DemandArrayBuilder");
+        builder.field("len", &self.len);
+        self.region.reservation.describe(&mut builder);
+        builder.finish_non_exhaustive()
     }
 }

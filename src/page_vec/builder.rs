@@ -38,6 +38,10 @@ impl<T> PageVecBuilder<T> {
 
     reservation_options!(options.reservation);
 
+    pub(crate) fn describe(&self, builder: fmt::DebugStruct<'_, '_>) -> fmt::Result {
+        self.options.describe(builder, ("max_len", self.max_len), self.at_least)
+    }
+
     /// Takes a smaller maximum length where the address space is small, but not below `min_len`
     /// elements. [`max_len`](PageVec::max_len) says what it came to.
     pub fn at_least(mut self, min_len: usize) -> Self {
@@ -72,7 +76,7 @@ pub(super) fn build<T>(
     let size = size_of::<T>();
     if size == 0 || max_len == 0 {
         let backing = Backing { frontier: None, max_len, options };
-        return Ok(PageVec::from_backing(NonNull::dangling(), backing));
+        return Ok(PageVec::from_backing(NonNull::dangling(), Box::new(backing)));
     }
     let bytes = max_len.checked_mul(size).ok_or(Error::Overflow { requested: usize::MAX })?;
     options.reservation = options.reservation.align(align_of::<T>());
@@ -80,7 +84,8 @@ pub(super) fn build<T>(
     let memory = frontier.memory();
     let max_len = max_len.min(memory.len() / size);
     let start = NonNull::new(memory.as_ptr().cast()).expect("a reservation is not at address zero");
-    Ok(PageVec::from_backing(start, Backing { frontier: Some(frontier), max_len, options }))
+    let backing = Backing { frontier: Some(frontier), max_len, options };
+    Ok(PageVec::from_backing(start, Box::new(backing)))
 }
 
 impl<T> Clone for PageVecBuilder<T> {
@@ -91,10 +96,6 @@ impl<T> Clone for PageVecBuilder<T> {
 
 impl<T> fmt::Debug for PageVecBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PageVecBuilder")
-            .field("max_len", &self.max_len)
-            .field("at_least", &self.at_least)
-            .field("options", &self.options)
-            .finish()
+        self.describe(f.debug_struct("PageVecBuilder"))
     }
 }

@@ -8,6 +8,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use super::PageVec;
+use crate::error::Error;
 
 /// The elements of a range that was taken out of a [`PageVec`]: see [`PageVec::drain`].
 pub struct Drain<'a, T> {
@@ -87,21 +88,20 @@ impl<'a, T> Drain<'a, T> {
     }
 
     /// Moves the tail up, to make room for `additional` elements before it.
-    #[track_caller]
-    pub(super) fn move_tail(&mut self, additional: usize) {
+    pub(super) fn move_tail(&mut self, additional: usize) -> Result<(), Error> {
         // SAFETY: the invariant.
         let vec = unsafe { self.vec.as_mut() };
-        // Room is counted from the end of the tail: growing looks at the length only.
-        let before = std::mem::replace(&mut vec.len, self.tail + self.tail_len);
-        let grown = vec.grow(additional, super::Growth::Amortized);
-        vec.len = before;
-        grown.unwrap_or_else(super::refused);
+        // `vec.len` stays as it is meanwhile: the slots between it and the tail hold nothing, and must
+        // not be dropped should growing panic.
+        let end = self.tail + self.tail_len;
+        vec.grow_behind(end, additional, super::Growth::Amortized)?;
         // SAFETY: there is room for the tail at its new place.
         unsafe {
             let tail = vec.start.as_ptr().add(self.tail);
             ptr::copy(tail, tail.add(additional), self.tail_len);
         }
         self.tail += additional;
+        Ok(())
     }
 
     /// Closes the gap: the tail becomes part of the array again.

@@ -4,14 +4,14 @@ use std::mem;
 use std::ops::{Bound, Range, RangeBounds};
 use std::ptr;
 
-use super::{Drain, PageVec, Splice};
+use super::{Drain, ExtractIf, PageVec, Splice};
 
 /// A walk over all elements that drops some and closes the gap that they leave. Whatever happens
 /// on the way, elements that were not reached yet stay.
 ///
 /// Invariant: slots `0..reached - dropped` and `reached..len` are initialised, those between are
 /// not; `vec.len` is zero until the end, so that nothing is dropped twice.
-struct Sweep<'a, T> {
+pub(super) struct Sweep<'a, T> {
     vec: &'a mut PageVec<T>,
     len: usize,
     reached: usize,
@@ -25,7 +25,13 @@ impl<'a, T> Sweep<'a, T> {
         Self { vec, len, reached, dropped: 0 }
     }
 
-    fn next(&self) -> Option<*mut T> {
+    /// How many elements were looked at.
+    pub(super) fn reached(&self) -> usize {
+        self.reached
+    }
+
+    /// The next element to be kept, dropped or taken.
+    pub(super) fn next(&self) -> Option<*mut T> {
         // SAFETY: `reached < len`.
         (self.reached < self.len).then(|| unsafe { self.vec.start.as_ptr().add(self.reached) })
     }
@@ -36,7 +42,7 @@ impl<'a, T> Sweep<'a, T> {
         unsafe { self.vec.start.as_ptr().add(self.reached - self.dropped - 1) }
     }
 
-    fn keep(&mut self) {
+    pub(super) fn keep(&mut self) {
         if self.dropped > 0 {
             // SAFETY: `reached < len` is initialised; the slot that it goes to is not.
             unsafe {
@@ -45,6 +51,15 @@ impl<'a, T> Sweep<'a, T> {
             }
         }
         self.reached += 1;
+    }
+
+    /// Hands the next element out; its slot is empty from now on, as those of dropped ones are.
+    pub(super) fn take_next(&mut self) -> T {
+        let slot = self.next().expect("an element to take");
+        self.reached += 1;
+        self.dropped += 1;
+        // SAFETY: the element was initialised, and does not count any more.
+        unsafe { slot.read() }
     }
 
     fn drop_next(&mut self) {
@@ -137,6 +152,30 @@ impl<T> PageVec<T> {
         Splice::new(self.drain(range), replace_with.into_iter())
     }
 
+    /// Takes out the elements of a range for which `predicate`, which may change them, returns true:
+    /// an iterator that asks about the next element when it is asked for the next one. Elements that it
+    /// was not asked for stay, as do those outside of the range.
+    ///
+    /// ```
+    /// let mut numbers = pagewise::PageVec::try_from_iter(100, 0..10)?;
+    /// let even: Vec<_> = numbers.extract_if(..6, |n| *n % 2 == 0).collect();
+    /// assert_eq!(even, [0, 2, 4]);
+    /// assert_eq!(numbers, [1, 3, 5, 6, 7, 8, 9]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the range is out of bounds.
+    #[track_caller]
+    pub fn extract_if<F, R>(&mut self, range: R, predicate: F) -> ExtractIf<'_, T, F>
+    where
+        F: FnMut(&mut T) -> bool,
+        R: RangeBounds<usize>,
+    {
+        let range = checked_range(range, self.len);
+        ExtractIf::new(Sweep::new(self, range.start), range.end, predicate)
+    }
+
     /// Moves all elements of `other` to the end of this array. They get new addresses.
     ///
     /// # Panics
@@ -154,6 +193,7 @@ impl<T> PageVec<T> {
     }
 
     /// Takes the elements from `at` on, into a new array with the same maximum length and options.
+    /// They get new addresses; this array keeps its own, and what it reserved.
     ///
     /// # Panics
     /// If `at > len`, or where reserving or growing is refused; then nothing has changed.
@@ -162,11 +202,7 @@ impl<T> PageVec<T> {
     pub fn split_off(&mut self, at: usize) -> Self {
         let len = self.len;
         assert!(at <= len, "`at` split index (is {at}) should be <= len (is {len})");
-        let mut other = self.new_alike().unwrap_or_else(super::refused);
-        if at == 0 {
-            mem::swap(self, &mut other);
-            return other;
-        }
+        let mut other = super::granted(self.new_alike());
         other.make_room(len - at);
         self.len = at;
         other.len = len - at;
@@ -195,6 +231,35 @@ impl<T> PageVec<T> {
             // SAFETY: there is room for all of them.
             unsafe { writer.write(make()) };
         }
+    }
+}
+
+impl<T, const N: usize> PageVec<[T; N]> {
+    /// The elements of the elements, one array at the same address: nothing is copied or moved. The
+    /// maximum length becomes `N` times as large.
+    ///
+    /// ```
+    /// let pairs = pagewise::PageVec::try_from_iter(100, [[1, 2], [3, 4]])?;
+    /// let address = pairs.as_ptr().cast();
+    /// let numbers = pairs.into_flattened();
+    /// assert_eq!((&numbers[..], numbers.as_ptr()), (&[1, 2, 3, 4][..], address));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the new length overflows, which only that of elements without a size can.
+    #[track_caller]
+    pub fn into_flattened(self) -> PageVec<T> {
+        let len = self.len.checked_mul(N).expect("vec len overflow");
+        let this = mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, and not dropped.
+        let mut backing = unsafe { ptr::read(&this.backing) };
+        // More than there are addresses only where elements have no size.
+        backing.max_len = backing.max_len.saturating_mul(N);
+        let mut flat = PageVec::from_backing(this.start.cast(), backing);
+        flat.len = len;
+        flat.frontier_moved();
+        flat
     }
 }
 

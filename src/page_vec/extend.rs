@@ -57,6 +57,34 @@ impl<T> PageVec<T> {
         Ok(vec)
     }
 
+    /// Appends what an iterator yields until it ends: it is not asked again after that. Where growing
+    /// is refused, one element is lost.
+    pub(super) fn extend_until_refused(
+        &mut self,
+        elements: impl IntoIterator<Item = T>,
+    ) -> Result<(), Error> {
+        let mut elements = elements.into_iter();
+        self.grow(elements.size_hint().0, Growth::Amortized)?;
+        let room = self.capacity() - self.len;
+        let mut writer = self.writer();
+        // Two loops, so that the first one has nothing to check but the iterator.
+        for _ in 0..room {
+            let Some(element) = elements.next() else { return Ok(()) };
+            // SAFETY: there is room for so many.
+            unsafe { writer.write(element) };
+        }
+        drop(writer);
+        for element in elements {
+            if self.len >= self.ready {
+                self.grow(1, Growth::Append)?;
+            }
+            // SAFETY: as in `push`.
+            unsafe { self.start.as_ptr().add(self.len).write(element) };
+            self.len += 1;
+        }
+        Ok(())
+    }
+
     /// Appends what an iterator yields, until something is refused: that element comes back, those
     /// before it stay, and those behind it stay in the iterator (pass `&mut iterator` to keep it).
     ///
@@ -80,7 +108,7 @@ impl<T: Clone> PageVec<T> {
     /// Where [`try_extend_from_slice`](Self::try_extend_from_slice) returns an error.
     #[track_caller]
     pub fn extend_from_slice(&mut self, elements: &[T]) {
-        self.try_extend_from_slice(elements).unwrap_or_else(super::refused)
+        super::granted(self.try_extend_from_slice(elements))
     }
 
     /// Appends clones of all elements of a slice, or none.
@@ -153,22 +181,16 @@ impl<T: Copy> PageVec<T> {
 impl<T> Extend<T> for PageVec<T> {
     /// # Panics
     /// Where growing is refused: at the start, if the iterator says truly how much is to come.
+    #[track_caller]
     fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
-        let mut elements = elements.into_iter();
-        self.make_room(elements.size_hint().0);
-        let room = self.capacity() - self.len;
-        let mut writer = self.writer();
-        // Two loops, so that the first one has nothing to check but the iterator.
-        for element in elements.by_ref().take(room) {
-            // SAFETY: there is room for so many.
-            unsafe { writer.write(element) };
-        }
-        drop(writer);
-        elements.for_each(|element| self.push(element));
+        super::granted(self.extend_until_refused(elements));
     }
 }
 
 impl<'a, T: Copy + 'a> Extend<&'a T> for PageVec<T> {
+    /// # Panics
+    /// As the one that takes elements by value.
+    #[track_caller]
     fn extend<I: IntoIterator<Item = &'a T>>(&mut self, elements: I) {
         self.extend(elements.into_iter().copied());
     }

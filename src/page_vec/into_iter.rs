@@ -98,8 +98,11 @@ impl<T> Drop for IntoIter<T> {
 }
 
 impl<T: Clone> Clone for IntoIter<T> {
+    /// # Panics
+    /// As the clone of the array.
+    #[track_caller]
     fn clone(&self) -> Self {
-        let mut vec = self.vec.new_alike().unwrap_or_else(super::refused);
+        let mut vec = super::granted(self.vec.new_alike());
         vec.extend_from_slice(self.as_slice());
         vec.into_iter()
     }

@@ -4,6 +4,7 @@ mod builder;
 mod drain;
 mod edit;
 mod extend;
+mod extract_if;
 mod into_iter;
 #[cfg(feature = "rayon")]
 mod rayon;
@@ -24,6 +25,7 @@ use crate::push_error::PushError;
 
 pub use builder::PageVecBuilder;
 pub use drain::Drain;
+pub use extract_if::ExtractIf;
 pub use into_iter::IntoIter;
 #[cfg(feature = "rayon")]
 pub use rayon::ParIntoIter;
@@ -120,16 +122,9 @@ impl<T> PageVec<T> {
         builder::build(self.backing.max_len, self.backing.max_len, self.backing.options.clone())
     }
 
-    fn from_backing(start: NonNull<T>, backing: Backing) -> Self {
+    fn from_backing(start: NonNull<T>, backing: Box<Backing>) -> Self {
         let ready = if Self::IS_ZERO_SIZED { backing.max_len } else { 0 };
-        Self {
-            start,
-            len: 0,
-            ready,
-            give_back_below: 0,
-            backing: Box::new(backing),
-            owns: PhantomData,
-        }
+        Self { start, len: 0, ready, give_back_below: 0, backing, owns: PhantomData }
     }
 
     /// Elements that there are.
@@ -225,7 +220,7 @@ impl<T> PageVec<T> {
     /// Where [`try_reserve`](Self::try_reserve) returns an error.
     #[track_caller]
     pub fn reserve(&mut self, additional: usize) {
-        self.try_reserve(additional).unwrap_or_else(refused)
+        granted(self.try_reserve(additional))
     }
 
     /// Commits memory for exactly `additional` more elements, rounded up to whole pages.
@@ -234,7 +229,7 @@ impl<T> PageVec<T> {
     /// Where [`try_reserve_exact`](Self::try_reserve_exact) returns an error.
     #[track_caller]
     pub fn reserve_exact(&mut self, additional: usize) {
-        self.try_reserve_exact(additional).unwrap_or_else(refused)
+        granted(self.try_reserve_exact(additional))
     }
 
     /// Like [`reserve`](Self::reserve), but returns what went wrong.
@@ -281,9 +276,15 @@ impl<T> PageVec<T> {
     }
 
     /// Commits memory for `additional` more elements.
-    #[cold]
     fn grow(&mut self, additional: usize, growth: Growth) -> Result<(), Error> {
-        let (len, max_len) = (self.len, self.backing.max_len);
+        self.grow_behind(self.len, additional, growth)
+    }
+
+    /// Commits memory for `additional` more slots behind the first `len`, which are in use although
+    /// they may not be elements now.
+    #[cold]
+    fn grow_behind(&mut self, len: usize, additional: usize, growth: Growth) -> Result<(), Error> {
+        let max_len = self.backing.max_len;
         if additional > max_len - len {
             return Err(Error::Full { len, additional, max_len });
         }
@@ -301,7 +302,7 @@ impl<T> PageVec<T> {
     #[inline]
     #[track_caller]
     fn make_room(&mut self, additional: usize) {
-        self.grow(additional, Growth::Amortized).unwrap_or_else(refused)
+        granted(self.grow(additional, Growth::Amortized))
     }
 
     /// To be called when elements went away, as the last thing: slots behind `len` may lose their
@@ -365,7 +366,7 @@ impl<T> PageVec<T> {
     #[inline(never)]
     #[track_caller]
     fn grow_for_push(&mut self) {
-        self.grow(1, Growth::Append).unwrap_or_else(refused)
+        granted(self.grow(1, Growth::Append))
     }
 
     /// Appends an element, or hands it back.
@@ -500,10 +501,21 @@ impl<T> PageVec<T> {
     }
 }
 
+/// What methods without `try_` return, or else panic with. (A function that is handed to
+/// `unwrap_or_else` loses the caller: its panic would not name the line of whoever called the method.)
+#[inline]
+#[track_caller]
+fn granted<R>(result: Result<R, Error>) -> R {
+    match result {
+        Ok(value) => value,
+        Err(error) => refused(error),
+    }
+}
+
 /// What methods without `try_` do with an error.
 #[cold]
 #[track_caller]
-fn refused<R>(error: Error) -> R {
+fn refused(error: Error) -> ! {
     panic!("a PageVec cannot grow: {error}")
 }
 

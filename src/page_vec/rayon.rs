@@ -1,9 +1,13 @@
 //! Parallel iterators.
 
+use std::collections::LinkedList;
+use std::marker::PhantomData;
 use std::ptr;
 use std::slice;
 
-use rayon::iter::plumbing::{Consumer, Producer, ProducerCallback, UnindexedConsumer, bridge};
+use rayon::iter::plumbing::{
+    Consumer, Folder, Producer, ProducerCallback, Reducer, UnindexedConsumer, bridge,
+};
 use rayon::iter::{
     IndexedParallelIterator, IntoParallelIterator, ParallelExtend, ParallelIterator,
 };
@@ -38,17 +42,176 @@ impl<T: Send> IntoParallelIterator for PageVec<T> {
 }
 
 impl<T: Send> ParallelExtend<T> for PageVec<T> {
+    /// Elements whose number is known are written where they stay, by all threads at once. Others are
+    /// collected in pieces first, then moved.
+    ///
     /// # Panics
-    /// Where growing is refused.
+    /// Where growing is refused, or where an element's making panics: then nothing is appended.
+    #[track_caller]
     fn par_extend<I: IntoParallelIterator<Item = T>>(&mut self, elements: I) {
-        // Collected first, in parallel, then moved: how many come is known only afterwards.
-        self.extend(elements.into_par_iter().collect::<Vec<T>>());
+        let elements = elements.into_par_iter();
+        let Some(count) = elements.opt_len() else {
+            return self.append_pieces(pieces(elements));
+        };
+        self.make_room(count);
+        // SAFETY: `len <= capacity()`.
+        let slots = Slots::new(unsafe { self.start.as_ptr().add(self.len) }, count);
+        let filled = elements.drive_unindexed(slots);
+        // Every slot is filled at most once, so that this many are all of them.
+        assert_eq!(filled.len, count, "a parallel iterator that yields as much as it says");
+        self.len += filled.into_len();
+    }
+}
+
+/// What many threads have collected each, in the order of the iterator.
+fn pieces<T: Send>(elements: impl ParallelIterator<Item = T>) -> LinkedList<Vec<T>> {
+    elements
+        .fold(Vec::new, |mut piece, element| {
+            piece.push(element);
+            piece
+        })
+        .collect()
+}
+
+impl<T> PageVec<T> {
+    #[track_caller]
+    fn append_pieces(&mut self, pieces: LinkedList<Vec<T>>) {
+        self.make_room(pieces.iter().map(Vec::len).sum());
+        for mut piece in pieces {
+            // SAFETY: there is room for all pieces, and the elements move: the piece is empty
+            // afterwards, and frees its memory before the next one is moved.
+            unsafe {
+                let end = self.start.as_ptr().add(self.len);
+                ptr::copy_nonoverlapping(piece.as_ptr(), end, piece.len());
+                self.len += piece.len();
+                piece.set_len(0);
+            }
+        }
+    }
+}
+
+/// Free slots, to be filled by several threads.
+///
+/// Invariant: `count` slots from `start` on are committed, hold nothing, and are this value's alone for
+/// the lifetime `'a`.
+struct Slots<'a, T> {
+    start: *mut T,
+    count: usize,
+    borrows: PhantomData<&'a mut T>,
+}
+
+// SAFETY: the slots are this value's alone, and what is written to them may be sent.
+unsafe impl<T: Send> Send for Slots<'_, T> {}
+
+impl<T> Slots<'_, T> {
+    fn new(start: *mut T, count: usize) -> Self {
+        Self { start, count, borrows: PhantomData }
+    }
+}
+
+/// [`Slots`] of which the first `len` are filled. It owns those elements until they are counted.
+struct Filled<'a, T> {
+    slots: Slots<'a, T>,
+    len: usize,
+}
+
+impl<T> Filled<'_, T> {
+    /// Gives the elements to whoever knows where they are.
+    fn into_len(mut self) -> usize {
+        std::mem::take(&mut self.len)
+    }
+}
+
+impl<T> Drop for Filled<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: the first `len` slots are filled, and owned by this value.
+        unsafe { ptr::drop_in_place(ptr::slice_from_raw_parts_mut(self.slots.start, self.len)) };
+    }
+}
+
+impl<'a, T: Send> Consumer<T> for Slots<'a, T> {
+    type Folder = Filled<'a, T>;
+    type Reducer = Join;
+    type Result = Filled<'a, T>;
+
+    fn split_at(self, index: usize) -> (Self, Self, Join) {
+        assert!(index <= self.count, "a split inside of the slots");
+        // SAFETY: checked just now.
+        let right = unsafe { self.start.add(index) };
+        (Self::new(self.start, index), Self::new(right, self.count - index), Join)
+    }
+
+    fn into_folder(self) -> Filled<'a, T> {
+        Filled { slots: self, len: 0 }
+    }
+
+    fn full(&self) -> bool {
+        false
+    }
+}
+
+/// An iterator that knows its length is driven as if it did not: nothing else tells the two apart
+/// where the type does not. It never splits without an index.
+impl<T: Send> UnindexedConsumer<T> for Slots<'_, T> {
+    fn split_off_left(&self) -> Self {
+        unreachable!("an iterator with a known length splits by index")
+    }
+
+    fn to_reducer(&self) -> Join {
+        Join
+    }
+}
+
+impl<T: Send> Folder<T> for Filled<'_, T> {
+    type Result = Self;
+
+    fn consume(mut self, element: T) -> Self {
+        assert!(
+            self.len < self.slots.count,
+            "a parallel iterator that yields no more than it says"
+        );
+        // SAFETY: the slot is one of ours, and not filled yet.
+        unsafe { self.slots.start.add(self.len).write(element) };
+        self.len += 1;
+        self
+    }
+
+    fn complete(self) -> Self {
+        self
+    }
+
+    fn full(&self) -> bool {
+        false
+    }
+}
+
+/// Joins what was filled by two neighbours. Where there is a gap between them, the right one's elements
+/// are dropped, and the number that is missing in the end tells.
+struct Join;
+
+impl<'a, T> Reducer<Filled<'a, T>> for Join {
+    fn reduce(self, mut left: Filled<'a, T>, right: Filled<'a, T>) -> Filled<'a, T> {
+        // SAFETY: so many slots are filled, so that the sum is at most behind the last slot.
+        if unsafe { left.slots.start.add(left.len) } == right.slots.start {
+            left.slots.count += right.slots.count;
+            left.len += right.into_len();
+        }
+        left
     }
 }
 
 /// The elements of a [`PageVec`], handed out by value to many threads.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ParIntoIter<T>(PageVec<T>);
+
+impl<T: Clone> Clone for ParIntoIter<T> {
+    /// # Panics
+    /// As the clone of the array.
+    #[track_caller]
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl<T: Send> ParallelIterator for ParIntoIter<T> {
     type Item = T;

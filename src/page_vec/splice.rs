@@ -2,19 +2,50 @@
 
 use std::fmt;
 use std::iter::FusedIterator;
+use std::panic::Location;
 
 use super::Drain;
+use crate::error::Error;
 
 /// The elements that a [`PageVec::splice`](super::PageVec::splice) takes out; those that it puts in
 /// are put in when this is dropped.
 pub struct Splice<'a, I: Iterator + 'a> {
     drain: Drain<'a, I::Item>,
     replace_with: I,
+    /// A destructor has no caller: its panic says where it was made instead.
+    made_at: &'static Location<'static>,
 }
 
 impl<'a, I: Iterator> Splice<'a, I> {
+    #[track_caller]
     pub(super) fn new(drain: Drain<'a, I::Item>, replace_with: I) -> Self {
-        Self { drain, replace_with }
+        Self { drain, replace_with, made_at: Location::caller() }
+    }
+
+    /// Puts the elements in, as far as growing is granted.
+    fn put_in(&mut self) -> Result<(), Error> {
+        self.drain.drop_rest();
+        if self.drain.tail_len() == 0 {
+            return self.drain.vec_without_tail().extend_until_refused(self.replace_with.by_ref());
+        }
+        if !self.drain.fill(&mut self.replace_with) {
+            return Ok(());
+        }
+        let (at_least, _) = self.replace_with.size_hint();
+        if at_least > 0 {
+            self.drain.move_tail(at_least)?;
+            if !self.drain.fill(&mut self.replace_with) {
+                return Ok(());
+            }
+        }
+        // How many more come is known only once they are here.
+        let mut rest = self.replace_with.by_ref().collect::<Vec<_>>().into_iter();
+        if rest.len() > 0 {
+            self.drain.move_tail(rest.len())?;
+            let filled = self.drain.fill(&mut rest);
+            debug_assert!(filled && rest.len() == 0);
+        }
+        Ok(())
     }
 }
 
@@ -42,27 +73,8 @@ impl<I: Iterator> FusedIterator for Splice<'_, I> {}
 impl<I: Iterator> Drop for Splice<'_, I> {
     fn drop(&mut self) {
         // Wherever a panic comes from, `drain` is dropped next, and the tail comes back.
-        self.drain.drop_rest();
-        if self.drain.tail_len() == 0 {
-            self.drain.vec_without_tail().extend(self.replace_with.by_ref());
-            return;
-        }
-        if !self.drain.fill(&mut self.replace_with) {
-            return;
-        }
-        let (at_least, _) = self.replace_with.size_hint();
-        if at_least > 0 {
-            self.drain.move_tail(at_least);
-            if !self.drain.fill(&mut self.replace_with) {
-                return;
-            }
-        }
-        // How many more come is known only once they are here.
-        let mut rest = self.replace_with.by_ref().collect::<Vec<_>>().into_iter();
-        if rest.len() > 0 {
-            self.drain.move_tail(rest.len());
-            let filled = self.drain.fill(&mut rest);
-            debug_assert!(filled && rest.len() == 0);
+        if let Err(error) = self.put_in() {
+            panic!("a PageVec cannot grow: {error} (spliced at {})", self.made_at);
         }
     }
 }

@@ -44,12 +44,16 @@ impl<T, I: SliceIndex<[T]>> IndexMut<I> for PageVec<T> {
 impl<T: Clone> Clone for PageVec<T> {
     /// # Panics
     /// Where reserving or growing is refused.
+    #[track_caller]
     fn clone(&self) -> Self {
-        let mut clone = self.new_alike().unwrap_or_else(super::refused);
+        let mut clone = super::granted(self.new_alike());
         clone.extend_from_slice(self);
         clone
     }
 
+    /// # Panics
+    /// Where growing is refused.
+    #[track_caller]
     fn clone_from(&mut self, source: &Self) {
         self.truncate(source.len);
         let (same, more) = source.split_at(self.len);

@@ -1,0 +1,46 @@
+//! Whatever panics on the way, no element is dropped twice, and none that is in an array is lost.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use pagewise::{HugePages, PageVec};
+
+/// Counts its drops.
+struct Counted(Rc<Cell<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn growing_that_fails_in_the_middle_of_a_splice_drops_every_element_once() {
+    let drops: Vec<_> = (0..70_000).map(|_| Rc::new(Cell::new(0))).collect();
+    let counted = |index: usize| Counted(Rc::clone(&drops[index]));
+    let splice = || {
+        let builder = PageVec::builder(8 << 20).huge_pages(HugePages::Transparent);
+        let mut vec = builder.limit(5 << 20).build().unwrap();
+        vec.extend((0..10).map(counted));
+        // What was reserved cannot be rounded up to whole huge pages: the limit is in the way.
+        let _ =
+            catch_unwind(AssertUnwindSafe(|| vec.try_reserve((9 << 19) / size_of::<Counted>())));
+        // Some of these fit, all of them do not, and there is a tail to be moved out of their way.
+        let _ =
+            catch_unwind(AssertUnwindSafe(|| drop(vec.splice(2..4, (10..60_000).map(counted)))));
+        assert!(vec.len() >= 8, "what was not named stays");
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let too_many = std::iter::repeat_with(|| counted(60_000)).take(1 << 20);
+            drop(vec.splice(1..2, too_many));
+        }));
+        vec.truncate(100);
+        drop(vec);
+    };
+    let _ = catch_unwind(AssertUnwindSafe(splice));
+    for (index, drops) in drops.iter().enumerate() {
+        let made = if index < 10 { 1 } else { drops.get() };
+        assert_eq!((drops.get(), Rc::strong_count(drops)), (made, 1), "element {index}");
+        assert!(index >= 60_000 || made <= 1, "element {index} was dropped {made} times");
+    }
+}

@@ -1,0 +1,175 @@
+//! A container that panics names the line that called it, not a line of its own.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use pagewise::{Arena, ConcurrentVec, PageVec, page_size};
+
+thread_local! {
+    static FILE: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// The file that the panic of `body` names; the message, too, where the panic has one.
+fn panics_in(body: impl FnOnce()) -> (String, String) {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let Some(location) = info.location() else { return before(info) };
+            FILE.set(Some(location.file().to_owned()));
+        }));
+    });
+    let payload = catch_unwind(AssertUnwindSafe(body)).expect_err("a panic");
+    let message = payload.downcast_ref::<String>().cloned();
+    let message = message.or(payload.downcast_ref::<&str>().map(|text| String::from(*text)));
+    (FILE.take().expect("the hook saw the panic"), message.unwrap_or_default())
+}
+
+/// Drops what need not be dropped.
+fn ignore<T>(_: T) {}
+
+#[track_caller]
+fn names_this_file(what: &str, body: impl FnOnce()) {
+    let (file, message) = panics_in(body);
+    assert_eq!(file, file!(), "{what}: {message}");
+}
+
+/// An array that is full.
+fn full() -> PageVec<u64> {
+    PageVec::try_from_iter(3, [1, 2, 3]).unwrap()
+}
+
+macro_rules! each_panic_names_this_file {
+    ($container:ty: $make:expr; $($name:ident: $body:expr;)*) => {$(
+        names_this_file(stringify!($name), || {
+            let mut container = $make;
+            let body: fn(&mut $container) = $body;
+            body(&mut container);
+        });
+    )*};
+}
+
+#[test]
+fn every_method_of_a_page_vec_that_panics() {
+    each_panic_names_this_file! { PageVec<u64>: full();
+        push: |v| v.push(4);
+        insert_out_of_bounds: |v| v.insert(4, 4);
+        insert_refused: |v| v.insert(1, 4);
+        try_insert: |v| ignore(v.try_insert(4, 4));
+        remove: |v| ignore(v.remove(3));
+        swap_remove: |v| ignore(v.swap_remove(3));
+        reserve: |v| v.reserve(1);
+        reserve_exact: |v| v.reserve_exact(1);
+        drain: |v| ignore(v.drain(2..5));
+        drain_reversed: |v| ignore(v.drain((std::ops::Bound::Included(2), std::ops::Bound::Excluded(1))));
+        drain_overflow: |v| ignore(v.drain(..=usize::MAX));
+        splice: |v| ignore(v.splice(4.., []));
+        extract_if: |v| ignore(v.extract_if(2..5, |_| true));
+        append: |v| v.append(&mut full());
+        split_off: |v| ignore(v.split_off(4));
+        resize: |v| v.resize(4, 0);
+        resize_with: |v| v.resize_with(4, || 0);
+        extend_from_slice: |v| v.extend_from_slice(&[4]);
+        extend_from_within: |v| v.extend_from_within(..1);
+        extend_from_within_out_of_bounds: |v| v.extend_from_within(..4);
+        extend_known: |v| v.extend([4]);
+        extend_unknown: |v| v.extend([4].into_iter().filter(|_| true));
+        extend_by_reference: |v| v.extend(&[4]);
+        extend_by_unknown_references: |v| v.extend([4].iter().filter(|_| true));
+        index: |v| ignore(v[3]);
+        index_range: |v| ignore(v[2..5].len());
+        index_mut: |v| v[3] = 1;
+    }
+}
+
+#[test]
+fn cloning_and_splitting_where_the_budget_is_used_up() {
+    // What a clone takes is refused: the budget is shared.
+    fn used_up() -> PageVec<u64> {
+        let budget = pagewise::Budget::new(page_size());
+        let mut vec = PageVec::builder(10).budget(budget).build().unwrap();
+        vec.extend([1, 2, 3]);
+        vec
+    }
+    each_panic_names_this_file! { PageVec<u64>: used_up();
+        clone: |v| ignore(v.clone());
+        split_off: |v| ignore(v.split_off(1));
+        split_off_all: |v| ignore(v.split_off(0));
+    }
+    names_this_file("clone_from", || {
+        let mut short = PageVec::new(1).unwrap();
+        short.clone_from(&full());
+    });
+    names_this_file("IntoIter::clone", || ignore(used_up().into_iter().clone()));
+    names_this_file("into_flattened", || {
+        let vec = PageVec::try_from_iter(usize::MAX, [[(); usize::MAX]; 2]).unwrap();
+        ignore(vec.into_flattened());
+    });
+}
+
+#[test]
+fn a_splice_that_is_refused_when_it_is_dropped_names_the_line_of_the_splice() {
+    // The panic comes from a destructor, which has no caller: the message says where it was made.
+    let line = line!() + 1;
+    let (_, message) = panics_in(|| ignore(full().splice(1..2, [7, 8, 9])));
+    assert!(message.contains(&format!("{}:{line}:", file!())), "{message}");
+    let line = line!() + 1;
+    let (_, message) = panics_in(|| ignore(full().splice(3.., [7])));
+    assert!(message.contains(&format!("{}:{line}:", file!())), "{message}");
+}
+
+#[test]
+fn every_method_of_an_arena_that_panics() {
+    // Nothing fits any more.
+    fn full() -> Arena {
+        let arena = Arena::new(1).unwrap();
+        arena.alloc_slice_uninit::<u8>(arena.max_bytes());
+        arena
+    }
+    each_panic_names_this_file! { Arena: full();
+        alloc: |a| ignore(*a.alloc(1u8));
+        alloc_with: |a| ignore(*a.alloc_with(|| 1u8));
+        alloc_uninit: |a| ignore(a.alloc_uninit::<u8>().write(1));
+        alloc_slice_uninit: |a| ignore(a.alloc_slice_uninit::<u8>(1).len());
+        alloc_slice_uninit_overflow: |a| ignore(a.alloc_slice_uninit::<u64>(usize::MAX).len());
+        alloc_slice_copy: |a| ignore(a.alloc_slice_copy(&[1u8]).len());
+        alloc_slice_clone: |a| ignore(a.alloc_slice_clone(&[1u8]).len());
+        alloc_slice_fill_with: |a| ignore(a.alloc_slice_fill_with(1, |_| 1u8).len());
+        alloc_str: |a| ignore(a.alloc_str("a").len());
+        alloc_iter: |a| ignore(a.alloc_iter([1u8]).len());
+        alloc_layout: |a| ignore(a.alloc_layout(std::alloc::Layout::new::<u8>()));
+        alloc_layout_zeroed: |a| ignore(a.alloc_layout_zeroed(std::alloc::Layout::new::<u8>()));
+        rewind_of_another: |a| a.rewind(full().checkpoint());
+        rewind_to_what_was_freed: |a| {
+            let checkpoint = a.checkpoint();
+            a.reset();
+            a.rewind(checkpoint);
+        };
+    }
+}
+
+#[test]
+fn every_method_of_a_concurrent_vec_that_panics() {
+    each_panic_names_this_file! { ConcurrentVec<u64>: ConcurrentVec::from(full());
+        push: |v| ignore(v.push(4));
+        extend: |v| v.extend([4]);
+        index: |v| ignore(v[3]);
+    }
+}
+
+#[cfg(feature = "rayon")]
+#[test]
+fn extending_in_parallel() {
+    use rayon::iter::{IntoParallelIterator, ParallelExtend, ParallelIterator};
+    each_panic_names_this_file! { PageVec<u64>: full();
+        par_extend_known: |v| v.par_extend([4].into_par_iter());
+        par_extend_unknown: |v| v.par_extend([4].into_par_iter().filter(|_| true));
+    }
+    names_this_file("ParIntoIter::clone", || {
+        let budget = pagewise::Budget::new(page_size());
+        let mut vec = PageVec::builder(10).budget(budget).build().unwrap();
+        vec.push(1u64);
+        ignore(vec.into_par_iter().clone());
+    });
+}
