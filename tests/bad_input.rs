@@ -106,7 +106,7 @@ fn rounding_never_takes_bytes_that_were_not_named() {
     assert_eq!(memory.committed(), 2 * page, "commit rounds outward");
     // SAFETY: the two pages are committed.
     unsafe { memory.as_ptr().write_bytes(7, 2 * page) };
-    for operation in [Reservation::decommit, Reservation::zero, Reservation::discard] {
+    for operation in [Reservation::decommit, Reservation::discard] {
         operation(&memory, 1..2 * page - 1).unwrap();
         operation(&memory, 0..page - 1).unwrap();
     }

@@ -139,12 +139,12 @@ fn joined_pages_keep_limits_contents_and_decommits() {
             assert_eq!(region.committed(), touched.len() * page);
             // Half of them go, some of them alone, some with all that is around them.
             let half = 7 * pages_per_block + 100;
-            for &index in touched.iter().filter(|&&index| index < half && index % 5 == 0) {
+            for &index in touched.iter().filter(|&&index| index < half && index.is_multiple_of(5)) {
                 region.decommit(index * page..(index + 1) * page).unwrap();
             }
             region.decommit(half * page..12 * pages_per_block * page).unwrap();
             let left = |index: usize| {
-                if index < half { index % 5 != 0 } else { index >= 12 * pages_per_block }
+                if index < half { !index.is_multiple_of(5) } else { index >= 12 * pages_per_block }
             };
             let kept: Vec<_> = touched.iter().copied().filter(|&index| left(index)).collect();
             assert_eq!(region.committed(), kept.len() * page, "every {every}");
