@@ -1,6 +1,6 @@
 //! The C interface: see `include/pagewise.h`, which documents it for those who call it.
 //!
-//! A panic never leaves a function: all work happens inside [`guarded`]. A null pointer for a region is
+//! A panic never leaves a function: all work happens inside `guarded`. A null pointer for a region is
 //! an error of the caller, which every function reports.
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 
@@ -76,12 +76,12 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Status>) -> Result<T, Status> {
         .unwrap_or_else(|_| Err(fail(Status::Panic, &"a bug in pagewise: it panicked")))
 }
 
-/// [`guarded`], for functions that return how they ended.
+/// `guarded`, for functions that return how they ended.
 fn status(work: impl FnOnce() -> Result<(), Status>) -> Status {
     guarded(work).map_or_else(|status| status, |()| Status::Ok)
 }
 
-/// [`guarded`], for functions that return a property of a region.
+/// `guarded`, for functions that return a property of a region.
 ///
 /// # Safety
 /// The pointer is null, or to a living region.
