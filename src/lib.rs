@@ -4,7 +4,7 @@
 //! ```
 //! use pagewise::DemandRegion;
 //!
-//! // A terabyte of zeros. It costs nothing until it is touched, and never more than 64 MiB.
+//! // A terabyte of zeros. It costs nothing until it is touched, and at most 64 MiB are ever committed.
 //! let mut region = DemandRegion::builder(1 << 40).limit(64 << 20).build()?;
 //! region.as_mut_slice()[123_456_789_012] = 1; // a page fault commits that page, and we go on
 //! assert!(region.committed() <= 64 << 10);
@@ -28,7 +28,7 @@
 //!
 //! - **Reserved**: addresses only. Access faults. Costs no memory and no commit charge.
 //! - **Committed**: charged against the limit and against the system; reads zero until written.
-//! - **Resident**: backed by physical memory now. The system's business: to be seen, not controlled.
+//! - **Resident**: backed by physical memory now. Decided by the system; [`PageMap`] shows it.
 //! - To **zero** pages: they stay committed and read zero. To **discard** them: they stay committed and
 //!   hold anything. To **protect** them: other access rights. To **prefault**: make them resident.
 //! - A **fault** is an access to a page that is not accessible. It is **refused** when it must not be
@@ -36,8 +36,12 @@
 //! - A **step** is how much one fault or one growth commits. A **budget** is a commit limit that any
 //!   number of reservations share.
 //!
-//! Commit rounds *outward* to whole pages; decommit, zero and discard round *inward*: bytes that nobody
-//! named never vanish. Lengths, offsets and limits are in bytes.
+//! Commit rounds *outward* to whole pages; decommit and discard round *inward*: a page that is only partly
+//! inside the range keeps its contents. Zeroing zeroes exactly the bytes that are named. Lengths, offsets
+//! and limits are in bytes.
+//!
+//! Page tables are memory, too, and no limit counts them: the system needs 4 KiB for each 2 MiB in which a
+//! page was touched (where pages are 4 KiB).
 //!
 //! # Layers
 //!
@@ -47,8 +51,9 @@
 //! - [`PageVec`], [`ConcurrentVec`], [`Arena`]: collections whose elements never move, on explicit
 //!   commits; [`DemandArray`]: a sparse array, on page faults.
 //!
-//! Nothing happens behind your back: no thread, no handler before the first [`DemandRegion`], no
-//! environment variable that changes what a program means.
+//! Nothing happens behind your back: no thread, no signal handler before the first [`DemandRegion`], no
+//! environment variable that changes what a program means. (On Unix the first reservation asks to be told
+//! of forks, by `pthread_atfork`.)
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 

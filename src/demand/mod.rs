@@ -111,17 +111,24 @@ pub enum Engine {
     /// else [`Protect`](Self::Protect).
     #[default]
     Auto,
-    /// Inaccessible pages, made accessible by the handler. Everywhere. The system's commit charge is
-    /// exactly what is committed; scattered pages take a memory mapping each.
+    /// The handler changes the access rights of inaccessible pages. Works on every system. The system's
+    /// commit charge is exactly what is committed; scattered pages take up to two memory mappings each, of
+    /// which Linux allows a process 65,530.
     Protect,
-    /// Guard markers inside accessible windows of 2 to 64 MiB (Linux 6.13). Scattered pages are cheaper,
-    /// and take no mappings of their own; the system's commit charge counts whole windows, until all
-    /// pages of a window are decommitted. (Limits, budgets and `committed` count pages, as always.)
+    /// As [`Protect`](Self::Protect), and guard markers (Linux 6.13) where they are better: in blocks of
+    /// 2 MiB that have many single pages, and where half of the process's mappings are in use. The
+    /// system's commit charge counts such a block whole, until all of its pages are decommitted. (Limits,
+    /// budgets and `committed` count pages, as always.)
     Guard,
     /// `userfaultfd` (Linux 5.11, where it is allowed; never chosen by itself). Scattered pages are
     /// cheapest, and take no mappings. Committed pages are resident at once, and the system's commit
-    /// charge counts none of them. A fork takes time in proportion to what was ever touched; one by a
-    /// bare `clone`, past the C library, leaves the child without limits.
+    /// charge counts none of them.
+    ///
+    /// The limit holds only as long as the process keeps the descriptor: a program that closes it, for
+    /// instance by `close_range(3, …)`, gets zeros for missing pages from then on, and nobody is told. A
+    /// fork takes time in proportion to what was ever touched. A child by a bare `clone`, past the C library,
+    /// has no limits, and neither have `pthread_atfork` handlers in a child that were registered before
+    /// the first reservation.
     UserFault,
 }
 
