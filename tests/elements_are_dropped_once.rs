@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use pagewise::{HugePages, PageVec};
 
+const MANY: usize = if cfg!(miri) { 600 } else { 60_000 };
+
 /// Counts its drops.
 struct Counted(Rc<Cell<usize>>);
 
@@ -17,21 +19,20 @@ impl Drop for Counted {
 
 #[test]
 fn growing_that_fails_in_the_middle_of_a_splice_drops_every_element_once() {
-    let drops: Vec<_> = (0..70_000).map(|_| Rc::new(Cell::new(0))).collect();
+    let drops: Vec<_> = (0..MANY + 1).map(|_| Rc::new(Cell::new(0))).collect();
     let counted = |index: usize| Counted(Rc::clone(&drops[index]));
     let splice = || {
-        let builder = PageVec::builder(8 << 20).huge_pages(HugePages::Transparent);
+        let builder = PageVec::builder(2 << 20).huge_pages(HugePages::Transparent);
         let mut vec = builder.limit(5 << 20).build().unwrap();
         vec.extend((0..10).map(counted));
         // What was reserved cannot be rounded up to whole huge pages: the limit is in the way.
         let _ =
             catch_unwind(AssertUnwindSafe(|| vec.try_reserve((9 << 19) / size_of::<Counted>())));
         // Some of these fit, all of them do not, and there is a tail to be moved out of their way.
-        let _ =
-            catch_unwind(AssertUnwindSafe(|| drop(vec.splice(2..4, (10..60_000).map(counted)))));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(vec.splice(2..4, (10..MANY).map(counted)))));
         assert!(vec.len() >= 8, "what was not named stays");
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            let too_many = std::iter::repeat_with(|| counted(60_000)).take(1 << 20);
+            let too_many = std::iter::repeat_with(|| counted(MANY)).take(1 << 20);
             drop(vec.splice(1..2, too_many));
         }));
         vec.truncate(100);
@@ -39,8 +40,8 @@ fn growing_that_fails_in_the_middle_of_a_splice_drops_every_element_once() {
     };
     let _ = catch_unwind(AssertUnwindSafe(splice));
     for (index, drops) in drops.iter().enumerate() {
-        let made = if index < 10 { 1 } else { drops.get() };
-        assert_eq!((drops.get(), Rc::strong_count(drops)), (made, 1), "element {index}");
-        assert!(index >= 60_000 || made <= 1, "element {index} was dropped {made} times");
+        assert_eq!(Rc::strong_count(drops), 1, "element {index} is lost");
+        assert!(index >= MANY || drops.get() <= 1, "element {index} was dropped twice");
+        assert!(index >= 10 || drops.get() == 1, "element {index} was not dropped");
     }
 }

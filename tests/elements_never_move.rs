@@ -4,7 +4,7 @@ use pagewise::PageVec;
 
 #[test]
 fn pointers_to_a_million_elements_stay_good() {
-    const COUNT: usize = if cfg!(miri) { 10_000 } else { 1_000_000 };
+    const COUNT: usize = if cfg!(miri) { 1000 } else { 1_000_000 };
     let mut numbers = PageVec::new(COUNT).unwrap();
     let mut pointers = Vec::with_capacity(COUNT);
     for number in 0..COUNT as u64 {
@@ -19,12 +19,13 @@ fn pointers_to_a_million_elements_stay_good() {
 
 #[test]
 fn removing_behind_an_element_does_not_move_it() {
-    let mut names = PageVec::new(1 << 20).unwrap();
-    names.extend((0..50_000).map(|n| n.to_string()));
+    let count = if cfg!(miri) { 1000 } else { 50_000 };
+    let mut names = PageVec::new(1 << 17).unwrap();
+    names.extend((0..count).map(|n| n.to_string()));
     let tenth = &raw const names[10];
     names.truncate(11);
     names.shrink_to_fit();
-    names.extend((0..50_000).map(|n| n.to_string()));
+    names.extend((0..count).map(|n| n.to_string()));
     // SAFETY: as above.
     assert_eq!(unsafe { &*tenth }, "10");
     assert!(std::ptr::eq(tenth, &names[10]));
@@ -40,7 +41,7 @@ fn a_concurrent_slice_stays_good_while_others_push() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                for _ in 0..10_000 {
+                for _ in 0..if cfg!(miri) { 100 } else { 10_000 } {
                     vec.push(7);
                 }
             });

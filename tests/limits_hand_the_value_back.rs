@@ -10,7 +10,7 @@ const LONG: usize = if cfg!(miri) { 8 << 20 } else { 1 << 30 };
 
 #[test]
 fn the_element_that_does_not_fit_comes_back() {
-    let mut names = PageVec::builder(1 << 20).limit(2 * page_size()).build().unwrap();
+    let mut names = PageVec::builder(LONG / 32).limit(2 * page_size()).build().unwrap();
     let refused = loop {
         let name = format!("name {}", names.len());
         if let Err(refused) = names.try_push(name) {
@@ -77,22 +77,23 @@ fn push_panics_with_the_reason() {
 #[test]
 fn one_budget_is_shared_by_containers_of_every_kind() {
     let budget = Budget::new(64 * page_size());
-    let mut column = PageVec::builder(LONG).budget(budget.clone()).build().unwrap();
-    let events = ConcurrentVec::builder(LONG).budget(budget.clone()).build().unwrap();
+    let mut column = PageVec::builder(LONG / 1024).budget(budget.clone()).build().unwrap();
+    let events = ConcurrentVec::builder(LONG / 1024).budget(budget.clone()).build().unwrap();
     let arena = Arena::builder(LONG).budget(budget.clone()).build().unwrap();
-    column.push(1u8);
-    events.push(2u8);
-    arena.alloc(3u8);
+    let block = |value| [value; 1024]; // divides every page
+    column.push(block(1u8));
+    events.push(block(2));
+    arena.alloc(block(3));
     assert_eq!(budget.used(), column.committed() + events.committed() + arena.committed());
-    while column.try_push(1).is_ok() {}
+    while column.try_push(block(1)).is_ok() {}
     assert_eq!(budget.used(), budget.limit(), "the last page is used");
-    while events.try_push(2).is_ok() {}
-    while arena.try_alloc(3u8).is_ok() {}
+    while events.try_push(block(2)).is_ok() {}
+    while arena.try_alloc(block(3)).is_ok() {}
     let room = [column.committed(), events.committed(), arena.committed()];
     assert_eq!(room.iter().sum::<usize>(), budget.limit());
     drop(column);
     assert_eq!(budget.used(), room[1] + room[2]);
-    events.push(2); // what one gave back, another takes
+    events.push(block(2)); // what one gave back, another takes
     drop((events, arena));
     assert_eq!(budget.used(), 0);
 }
@@ -109,19 +110,20 @@ fn a_clone_shares_the_budget_and_the_maximum() {
 
 #[test]
 fn a_concurrent_push_that_is_refused_leaves_the_array_usable() {
-    let vec = ConcurrentVec::builder(1 << 20).limit(page_size()).build().unwrap();
+    type Element = [Box<usize>; 16];
+    let element = |n| -> Element { std::array::from_fn(|_| Box::new(n)) };
+    let fits = page_size() / size_of::<Element>();
+    let vec = ConcurrentVec::builder(1 << 12).limit(page_size()).build().unwrap();
     let refused: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
             .map(|_| {
-                scope.spawn(|| {
-                    (0..page_size()).filter(|n| vec.try_push(Box::new(*n)).is_err()).count()
-                })
+                scope.spawn(|| (0..fits).filter(|n| vec.try_push(element(*n)).is_err()).count())
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
-    assert_eq!(vec.len(), page_size() / size_of::<Box<usize>>());
-    assert_eq!(vec.len() + refused, 4 * page_size());
-    assert!(std::panic::catch_unwind(|| vec.push(Box::new(1))).is_err());
-    assert!(vec.try_push(Box::new(2)).is_err(), "a push that panicked holds nothing");
+    assert_eq!(vec.len(), fits);
+    assert_eq!(vec.len() + refused, 4 * fits);
+    assert!(std::panic::catch_unwind(|| vec.push(element(1))).is_err());
+    assert!(vec.try_push(element(2)).is_err(), "a push that panicked holds nothing");
 }
