@@ -1,5 +1,6 @@
 //! An array as long as you like, of which only the touched pages cost memory.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -203,33 +204,32 @@ impl<T: FromZeros> DemandArray<T> {
         let start = index * size_of::<T>();
         let mut element = MaybeUninit::<T>::zeroed();
         let mut found = false;
-        self.for_each_committed_piece(start..start + size_of::<T>(), |piece| {
-            found = true;
-            // SAFETY: the piece is a part of the element whose page is committed; `T` is `Copy`, so
-            // that nothing changes it through a shared reference.
-            unsafe {
-                let from = self.region.as_ptr().add(piece.start);
-                let to = element.as_mut_ptr().cast::<u8>().add(piece.start - start);
-                from.copy_to_nonoverlapping(to, piece.len());
-            }
-        });
+        let _: Result<(), Infallible> =
+            self.region.for_each_part(start..start + size_of::<T>(), |part, is_committed| {
+                if is_committed {
+                    found = true;
+                    // SAFETY: a part of the element whose page is committed; `T` is `Copy`, so that
+                    // nothing changes it through a shared reference.
+                    unsafe {
+                        let from = self.region.as_ptr().add(part.start);
+                        let to = element.as_mut_ptr().cast::<u8>().add(part.start - start);
+                        from.copy_to_nonoverlapping(to, part.len());
+                    }
+                }
+                Ok(())
+            });
         // SAFETY: bytes of pages that are not committed are zero, so these are the element's bytes.
         found.then(|| unsafe { element.assume_init() })
     }
 
     /// Whether every page that holds a part of these elements is committed: touching them would not
-    /// fault. True for an empty range. Commits nothing.
+    /// fault. `false`, too, where the range reaches outside; true for an empty one. Commits nothing.
     ///
     /// Other threads may commit pages at any time, so that `false` may be out of date at once.
-    ///
-    /// # Errors
-    /// A range that is out of bounds.
-    pub fn is_committed(&self, range: impl RangeBounds<usize>) -> Result<bool, Error> {
-        let (start, end) = byte_range(range, self.len)?;
-        let reservation = &self.region.core.reservation;
-        let bytes = start * size_of::<T>()..end * size_of::<T>();
-        let pages = reservation.page().outward(bytes, reservation.len())?;
-        Ok(reservation.states().all_committed(pages))
+    pub fn is_committed(&self, range: impl RangeBounds<usize>) -> bool {
+        byte_range(range, self.len).is_ok_and(|(start, end)| {
+            self.region.is_committed(start * size_of::<T>()..end * size_of::<T>())
+        })
     }
 
     /// Makes every element of a range zero, and only these, without committing what is not committed
@@ -237,7 +237,7 @@ impl<T: FromZeros> DemandArray<T> {
     /// memory back, too.
     ///
     /// # Errors
-    /// A range that is out of bounds; then nothing is zeroed.
+    /// As [`DemandRegion::zero`]; where the range is out of bounds, nothing is zeroed.
     ///
     /// ```
     /// let mut table = pagewise::DemandArray::<u64>::new(1 << 40)?;
@@ -250,27 +250,7 @@ impl<T: FromZeros> DemandArray<T> {
     /// ```
     pub fn zero(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = byte_range(range, self.len)?;
-        self.for_each_committed_piece(start * size_of::<T>()..end * size_of::<T>(), |piece| {
-            // SAFETY: the piece lies inside one committed page, and `&mut self` makes it exclusive.
-            // The pieces are all that is not zero of whole elements.
-            unsafe { self.region.as_ptr().add(piece.start).write_bytes(0, piece.len()) };
-        });
-        Ok(())
-    }
-
-    /// Calls `each` for what a byte range has in common with every committed page, in ascending order.
-    /// Parts of the table of page states that were never written are skipped, so that a sparse array
-    /// costs no more than what was touched in it.
-    fn for_each_committed_piece(&self, bytes: Range<usize>, mut each: impl FnMut(Range<usize>)) {
-        let reservation = &self.region.core.reservation;
-        let (size, states) = (reservation.page(), reservation.states());
-        let Ok(pages) = size.outward(bytes.clone(), reservation.len()) else { return };
-        for part in states.written_parts(pages) {
-            for page in (part.first()..part.end()).filter(|&page| states.is_committed(page)) {
-                let start = size.pages(page, page + 1).offset();
-                each(start.max(bytes.start)..(start + size.bytes()).min(bytes.end));
-            }
-        }
+        self.region.zero(start * size_of::<T>()..end * size_of::<T>())
     }
 
     /// Commits the pages of a range of elements, for threads that are to share them. Reserved →
