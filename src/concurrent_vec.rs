@@ -414,9 +414,16 @@ mod models {
                     thread::spawn(move || vec.push(value))
                 })
                 .collect();
-            let seen: Vec<i32> = vec.iter().copied().collect();
-            assert!(seen.len() <= vec.len());
+            let reader = {
+                let vec = Arc::clone(&vec);
+                thread::spawn(move || {
+                    let seen: Vec<i32> = vec.iter().copied().collect();
+                    assert!(seen.len() <= vec.len());
+                    seen
+                })
+            };
             let mut indices: Vec<_> = writers.into_iter().map(|t| t.join().unwrap()).collect();
+            let seen = reader.join().unwrap();
             let all: Vec<i32> = vec.iter().copied().collect();
             assert_eq!(all[..seen.len()], seen, "what was seen stays");
             assert!(matches!(all[..], [1, 2] | [2, 1]), "every element once: {all:?}");

@@ -530,4 +530,58 @@ mod loom_models {
             registry.remove(&fixed);
         });
     }
+
+    /// A reader that is still in the first of two counters when one range goes must be waited for when the
+    /// next one goes, too.
+    #[test]
+    fn loom_a_reader_is_waited_for_however_many_ranges_go() {
+        loom::model(|| {
+            let registry = Arc::new(Registry::new());
+            let alive = Arc::new(AtomicUsize::new(1));
+            let first = Box::new(test_entry(0x1000, 0x2000));
+            let second = Box::new(test_entry(0x4000, 0x5000));
+            // SAFETY: both are removed below, before they are freed.
+            unsafe {
+                registry.add(&first);
+                registry.add(&second);
+            }
+            let reader = loom::thread::spawn({
+                let (registry, alive) = (registry.clone(), alive.clone());
+                move || registry.with(0x4800, |_| assert_eq!(alive.load(Ordering::Relaxed), 1))
+            });
+            registry.remove(&first);
+            registry.remove(&second);
+            alive.store(0, Ordering::Relaxed);
+            drop((first, second));
+            reader.join().unwrap();
+        });
+    }
+
+    /// The table that a reader looks into lives until the reader is gone, although a larger one took its
+    /// place.
+    #[test]
+    fn loom_a_reader_finds_its_range_while_the_table_grows() {
+        loom::model(|| {
+            let registry = Arc::new(Registry::new());
+            // As many as fit into the smallest table.
+            let entries: Vec<_> =
+                (1..=7).map(|block| Box::new(test_entry(block << 12, (block + 1) << 12))).collect();
+            // SAFETY: they outlive the reader, and the registry is not used after that.
+            entries.iter().for_each(|entry| unsafe { registry.add(entry) });
+            let slots = |registry: &Registry| {
+                // SAFETY: only this thread replaces tables.
+                unsafe { &*registry.table.load(Ordering::Relaxed) }.slots.len()
+            };
+            let before = slots(&registry);
+            let reader = loom::thread::spawn({
+                let registry = registry.clone();
+                move || assert_eq!(registry.with(0x1800, |entry| entry.start), Some(0x1000))
+            });
+            let last = Box::new(test_entry(8 << 12, 9 << 12));
+            // SAFETY: as above.
+            unsafe { registry.add(&last) };
+            assert!(slots(&registry) > before, "the table did not grow");
+            reader.join().unwrap();
+        });
+    }
 }
