@@ -1,5 +1,5 @@
 //! What scattered touches cost beyond the pages themselves: page tables and mappings.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 mod common;
 
