@@ -167,6 +167,34 @@ fn joined_pages_keep_limits_contents_and_decommits() {
 }
 
 #[test]
+fn a_batch_across_an_open_block_and_a_closed_one_is_accessible_everywhere() {
+    if !is_here() {
+        return;
+    }
+    let name = "a_batch_across_an_open_block_and_a_closed_one_is_accessible_everywhere";
+    in_a_process(name, || {
+        let page = pagewise::page_size();
+        let block = page / 8 * page;
+        let mut region = DemandRegion::builder(1 << 26).step(CommitStep::page()).build().unwrap();
+        for index in (0..page / 8).step_by(page / 8 / 64) {
+            region.write(index * page, &[1]).unwrap();
+        }
+        region.commit(block / 2 + page..block + block / 2).unwrap();
+        let committed = region.committed();
+        for at in (block / 2 + page..block + block / 2).step_by(page) {
+            poke(region.as_ptr().wrapping_add(at + 1), 2);
+        }
+        assert_eq!(region.committed(), committed, "they were committed before");
+        // And back again, across both.
+        region.decommit(block / 2 + page..block + block / 4).unwrap();
+        let mut byte = [9];
+        region.read(block + page, &mut byte).unwrap();
+        assert_eq!(byte, [0]);
+    })
+    .well();
+}
+
+#[test]
 fn a_page_that_is_read_only_stays_so_when_its_neighbours_fill_the_block() {
     if !is_here() {
         return;
