@@ -359,9 +359,14 @@ impl<'a, T> IntoIterator for &'a ConcurrentVec<T> {
 }
 
 /// Options for a [`ConcurrentVec`]: those of a [`PageVecBuilder`].
-#[derive(Clone)]
 #[must_use = "a builder reserves nothing until `build`"]
 pub struct ConcurrentVecBuilder<T>(PageVecBuilder<T>);
+
+impl<T> Clone for ConcurrentVecBuilder<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl<T> fmt::Debug for ConcurrentVecBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
