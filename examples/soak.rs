@@ -9,7 +9,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use pagewise::{Budget, CommitStep, DemandRegion, Error, FaultOutcome, RefusedReason, page_size};
+use pagewise::{Budget, CommitStep, DemandRegion, Error, FaultOutcome, RefusalReason, page_size};
 
 /// What happened, in all regions together.
 #[derive(Debug, Default)]
@@ -158,7 +158,9 @@ fn one_region(random: &mut Random, budget: &Budget) -> Totals {
                 let before = region.committed();
                 match region.commit(range) {
                     Ok(()) => {}
-                    Err(Error::BudgetReached { .. }) => totals.commits_refused += 1,
+                    Err(Error::LimitReached { .. } | Error::BudgetReached { .. }) => {
+                        totals.commits_refused += 1
+                    }
                     Err(other) => panic!("{other}"),
                 }
                 totals.by_commit += ((region.committed() - before) / page) as u64;
@@ -202,7 +204,13 @@ fn scatter(
             Ok(()) => written[at] = true,
             Err(error) => {
                 assert_eq!(error.copied, 0);
-                assert!(matches!(error.refused.reason, RefusedReason::Limit { .. }), "{error}");
+                assert!(
+                    matches!(
+                        error.refusal.reason,
+                        RefusalReason::Limit { .. } | RefusalReason::Budget { .. }
+                    ),
+                    "{error}"
+                );
                 totals.refusals_seen += 1;
             }
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use pagewise::{
-    Access, CommitStep, DemandRegion, Error, HugePages, RefusedReason, Reservation, page_size,
+    Access, CommitStep, DemandRegion, Error, HugePages, RefusalReason, Reservation, page_size,
 };
 
 #[allow(clippy::reversed_empty_ranges)]
@@ -141,9 +141,9 @@ fn a_limit_is_rounded_down_and_zero_refuses_everything() {
         assert_eq!(region.committed(), pages * page);
         if pages < 8 {
             let error = filled.unwrap_err();
-            assert_eq!((error.copied, error.refused.offset), (pages * page, pages * page));
+            assert_eq!((error.copied, error.refusal.offset), (pages * page, pages * page));
             assert!(
-                matches!(error.refused.reason, RefusedReason::Limit { limit } if limit == pages * page)
+                matches!(error.refusal.reason, RefusalReason::Limit { limit, .. } if limit == pages * page)
             );
         } else {
             filled.unwrap();
@@ -177,7 +177,7 @@ fn ranges_outside_of_a_region_are_refused_as_a_whole() {
             region.write(offset, &buffer).unwrap_err(),
         ] {
             assert_eq!(error.copied, 0);
-            assert!(matches!(error.refused.reason, RefusedReason::NotReserved));
+            assert!(matches!(error.refusal.reason, RefusalReason::NotReserved));
         }
         assert!(buffer.iter().all(|&byte| byte == 9));
     }

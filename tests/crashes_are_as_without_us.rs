@@ -103,7 +103,7 @@ fn a_refused_plain_access_says_why_and_dies_of_it() {
             let region = DemandRegion::builder(8 * page_size()).limit(0).build().unwrap();
             std::hint::black_box(region.as_slice()[3 * page_size() + 5]);
         }),
-        ("a write past a shared limit", || {
+        ("a write past a budget", || {
             let budget = pagewise::Budget::new(0);
             let builder = DemandRegion::builder(8 * page_size()).budget(budget);
             builder.build().unwrap().as_mut_slice()[3 * page_size() + 5] = 1;
@@ -120,10 +120,10 @@ fn a_refused_plain_access_says_why_and_dies_of_it() {
         let lines = ended.diagnostics();
         assert_eq!(lines.len(), 1, "{ended:#?}");
         assert!(lines[0].contains(&format!("offset {:#x} ", 3 * page_size() + 5)), "{lines:?}");
-        assert!(
-            lines[0].contains("limit of ") && lines[0].contains("read/write/fill"),
-            "{lines:?}"
-        );
+        let which = if case.contains("budget") { "budget" } else { "limit" };
+        let bytes = if case == "a write past the limit" { page_size() } else { 0 };
+        let numbers = format!(": {which} of {bytes} bytes reached ({bytes} committed); ");
+        assert!(lines[0].contains(&numbers) && lines[0].contains("read/write/fill"), "{lines:?}");
     });
 }
 

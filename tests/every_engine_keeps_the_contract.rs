@@ -75,7 +75,7 @@ fn a_limit_holds_to_the_page_in_every_order() {
             }
             let beyond = 100 * stride % (LEN / page) * page;
             let refused = region.write(beyond, &[1]).unwrap_err();
-            assert_eq!((refused.copied, refused.refused.offset), (0, beyond), "{engine:?}");
+            assert_eq!((refused.copied, refused.refusal.offset), (0, beyond), "{engine:?}");
             assert_eq!(region.committed(), 100 * page);
             region.decommit(..page).unwrap();
             region.write(beyond, &[1]).unwrap();

@@ -5,7 +5,7 @@
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pagewise::{DemandRegion, Error, RefusedReason, Reservation, page_size};
+use pagewise::{DemandRegion, Error, RefusalReason, Reservation, page_size};
 
 mod common;
 
@@ -156,8 +156,8 @@ fn a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working()
     assert_eq!(memory.committed(), 1 << 20, "all or nothing");
 
     let error = region.fill(.., 8).unwrap_err();
-    assert!(matches!(error.refused.reason, RefusedReason::System(_)), "{error}");
-    assert_eq!(error.copied, error.refused.offset);
+    assert!(matches!(error.refusal.reason, RefusalReason::System(_)), "{error}");
+    assert_eq!(error.copied, error.refusal.offset);
     assert!(error.copied >= 1 << 20 && error.copied.is_multiple_of(page_size()));
     assert_eq!(region.committed(), error.copied, "a refused batch was used to its last page");
     assert!(region.as_slice()[..error.copied].iter().all(|&byte| byte == 8));

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use pagewise::{
-    CommitStep, DemandRegion, Error, RefusedReason, Reservation, page_size, refuse_commits_after,
+    CommitStep, DemandRegion, Error, RefusalReason, Reservation, page_size, refuse_commits_after,
 };
 
 /// Refusals are for the whole process: one test at a time.
@@ -58,8 +58,8 @@ fn a_batch_that_is_refused_becomes_the_one_page() {
     // that only the last of the calls it is asked for may succeed.
     let guard = refusing_after(0);
     let error = region.write(3 * page, &[1, 2, 3]).unwrap_err();
-    assert!(matches!(error.refused.reason, RefusedReason::System(_)));
-    assert_eq!((error.copied, error.refused.offset), (0, 3 * page));
+    assert!(matches!(error.refusal.reason, RefusalReason::System(_)));
+    assert_eq!((error.copied, error.refusal.offset), (0, 3 * page));
     assert_eq!(region.committed(), 0);
     drop(guard);
     region.write(3 * page, &[1, 2, 3]).unwrap();

@@ -122,7 +122,7 @@ fn helpers_commit_first_and_report_refusals_as_errors() {
     let mut source = &text[..];
     let refused = region.read_from(page_size()..3 * page_size(), &mut source).unwrap_err();
     let inner = refused.get_ref().unwrap().downcast_ref::<pagewise::Error>().unwrap();
-    assert!(matches!(inner, pagewise::Error::BudgetReached { .. }), "{inner}");
+    assert!(matches!(inner, pagewise::Error::LimitReached { .. }), "{inner}");
     assert_eq!(source.len(), text.len() - page_size(), "the reader was asked for what fits");
     assert_eq!(region.as_slice()[page_size()..2 * page_size()], text[..page_size()]);
     // Writing commits nothing, so that the limit does not matter.

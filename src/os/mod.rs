@@ -16,6 +16,7 @@
 //! `model` is a pretended operating system for Miri and for failure injection; it checks the contract.
 
 use std::ffi::CString;
+use std::fmt;
 use std::io;
 
 #[cfg(any(miri, pagewise_model))]
@@ -126,9 +127,25 @@ mod not_linux {
     }
 }
 
-/// An error code of the operating system (`errno`, or Windows' last error).
+/// An error code of the operating system (`errno`, or Windows' last error): plain data, which the fault
+/// handler can make. As an [`io::Error`] it has words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OsError(pub(crate) i32);
+pub struct OsError(pub(crate) i32);
+
+impl OsError {
+    /// The system's number for it.
+    pub fn code(self) -> i32 {
+        self.0
+    }
+}
+
+impl fmt::Display for OsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        io::Error::from(*self).fmt(f)
+    }
+}
+
+impl std::error::Error for OsError {}
 
 impl From<OsError> for io::Error {
     fn from(error: OsError) -> Self {

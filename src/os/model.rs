@@ -230,3 +230,7 @@ pub(crate) fn residency(
 /// # Safety
 /// None; the model refuses no release.
 pub(crate) unsafe fn empty(_start: NonNull<u8>, _len: usize) {}
+
+pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}

@@ -1,6 +1,6 @@
 //! What all Unix systems share. The differences are in `linux.rs`, `macos.rs` and `freebsd.rs`.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -157,14 +157,32 @@ pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsErr
     }
 }
 
+/// Where the thread's errno is.
+fn errno() -> *mut c_int {
+    // SAFETY: has no preconditions.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        return libc::__errno_location();
+        #[cfg(not(target_os = "linux"))]
+        return libc::__error();
+    }
+}
+
 /// errno, read where it is: the fault handler comes here, too, and `std::io::Error` has a destructor.
 pub(super) fn last_error() -> OsError {
     // SAFETY: errno's place is the thread's own.
+    OsError(unsafe { *errno() })
+}
+
+/// Whatever the code that the fault handler interrupted does with errno, it does not see our calls in it.
+pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: errno's place is the thread's own.
     unsafe {
-        #[cfg(target_os = "linux")]
-        return OsError(*libc::__errno_location());
-        #[cfg(not(target_os = "linux"))]
-        return OsError(*libc::__error());
+        let place = errno();
+        let saved = *place;
+        let result = work();
+        *place = saved;
+        result
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::Reservation;
 use crate::error::Error;
 use crate::page::{PageRange, PageSize};
-use crate::reservation::Reservation;
 
 /// The state of a page, as far as it can be seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

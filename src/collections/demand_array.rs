@@ -9,14 +9,10 @@ use std::slice;
 
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
-use super::{
-    AccessError, CommitStep, DemandRegion, DemandRegionBuilder, Engine, FaultEvent, Stats,
-};
-use crate::error::Error;
-use crate::fault;
-use crate::frontier::reservation_options;
+use crate::demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, Stats};
+use crate::error::{AccessError, Error};
 use crate::page::byte_range;
-use crate::page_map::PageMap;
+use crate::reservation::{Engine, PageMap, reservation_options};
 
 /// A slice of `len` elements, all zero, that commits the pages you touch: in any order, from any
 /// thread.
@@ -158,25 +154,13 @@ impl<T: FromZeros> DemandArray<T> {
         let (start, end) = (range.start * size, range.end * size);
         let mut at = start;
         while at < end {
-            if let Err(refused) = self.touch_byte(at) {
+            if let Err(error) = self.region.touch(at) {
                 let copied = (at - start) / size * size;
-                return Err(AccessError { copied, ..refused });
+                return Err(AccessError { copied, ..error });
             }
             at = (at + 1).next_multiple_of(self.region.page_size());
         }
         Ok(range.start)
-    }
-
-    /// Commits the page of one byte by reading it. The byte's value is not looked at: it may be
-    /// uninitialised, where `T` has padding.
-    fn touch_byte(&self, at: usize) -> Result<(), AccessError> {
-        let mut byte = MaybeUninit::<u8>::uninit();
-        let core = &self.region.core;
-        let (from, ready) = (core.check(at, 1)?, core.touch_without_faults(at, 1));
-        let count = ready.map_or(1, |stopped| stopped.done);
-        // SAFETY: the source lies inside the region, and the target is a variable of its own.
-        let copied = unsafe { fault::copy(byte.as_mut_ptr(), from, count) };
-        core.result(copied, ready)
     }
 
     /// A copy of the element at `index`, without committing anything: `None` where none of its pages
@@ -280,7 +264,7 @@ impl<T: FromZeros> DemandArray<T> {
         let (start, end) = byte_range(range, self.len)?;
         let is_rest = end == self.len;
         let (start, end) = (start * size_of::<T>(), end * size_of::<T>());
-        let page = self.region.core.reservation.page();
+        let page = self.region.reservation().page();
         let first_whole = page.round_up(start).unwrap_or(end).min(end);
         let last_whole = page.round_down(end).max(first_whole);
         // Behind the last element there is nothing to keep.
@@ -298,7 +282,7 @@ impl<T: FromZeros> DemandArray<T> {
 
     /// Zeroes bytes of one page, unless the page is zero for not being committed.
     fn zero_if_committed(&mut self, bytes: Range<usize>) {
-        let reservation = &self.region.core.reservation;
+        let reservation = self.region.reservation();
         if !bytes.is_empty()
             && reservation.states().is_committed(reservation.page().page_of(bytes.start))
         {
@@ -345,7 +329,7 @@ impl<T> DemandArray<T> {
 
     /// Bytes that may be committed at most: the limit given to the builder, or all of them.
     pub fn limit(&self) -> usize {
-        self.region.core.reservation.limit()
+        self.region.reservation().limit()
     }
 }
 
@@ -376,7 +360,7 @@ impl<T: FromZeros> Deref for DemandArray<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        self.region.core.touch_all_without_faults();
+        self.region.touch_all_without_faults();
         // From the region's own pointer: one that comes from a `&[u8]` must not be written through,
         // which elements with interior mutability do.
         // SAFETY: the invariant; the region serves every touch, or ends the process.
@@ -386,7 +370,7 @@ impl<T: FromZeros> Deref for DemandArray<T> {
 
 impl<T: FromZeros> DerefMut for DemandArray<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        self.region.core.touch_all_without_faults();
+        self.region.touch_all_without_faults();
         // SAFETY: as in `deref`; `&mut self` makes it exclusive.
         unsafe { slice::from_raw_parts_mut(self.start(), self.len) }
     }

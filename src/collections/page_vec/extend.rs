@@ -114,7 +114,7 @@ impl<T: Clone> PageVec<T> {
     /// Appends clones of all elements of a slice, or none.
     ///
     /// # Errors
-    /// [`Full`](Error::Full), [`BudgetReached`](Error::BudgetReached), or
+    /// [`Full`](Error::Full), [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached), or
     /// [`CommitRefused`](Error::CommitRefused): then nothing has changed.
     pub fn try_extend_from_slice(&mut self, elements: &[T]) -> Result<(), Error> {
         self.grow(elements.len(), Growth::Amortized)?;

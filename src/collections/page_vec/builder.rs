@@ -4,9 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use super::super::frontier::Options;
 use super::{Backing, PageVec};
 use crate::error::Error;
-use crate::frontier::{Options, reservation_options};
+use crate::reservation::reservation_options;
 
 /// Options for a [`PageVec`].
 ///

@@ -3,8 +3,8 @@
 use loom::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 
+use super::super::push_error::PushError;
 use crate::error::Error;
-use crate::push_error::PushError;
 
 pub(super) struct Storage<T> {
     len: UnsafeCell<usize>,

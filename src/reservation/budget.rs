@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::RefusalReason;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, relax};
 
 /// A commit limit, in bytes, that any number of reservations share.
@@ -75,6 +76,13 @@ pub(crate) struct Ledger {
     peak: AtomicUsize,
 }
 
+/// What a ledger says when it has too little left.
+#[derive(Debug)]
+struct Full {
+    used: usize,
+    limit: usize,
+}
+
 /// One tentative take. No address space has more than 2^56 bytes.
 const TENTATIVE: u64 = 1 << 56;
 
@@ -113,13 +121,7 @@ impl Ledger {
     ///
     /// A shortage is only reported where no tentative take is part of it: what another limit refuses was
     /// never gone.
-    fn take(
-        &self,
-        least: usize,
-        want: usize,
-        unit: usize,
-        tentative: u64,
-    ) -> Result<usize, Shortage> {
+    fn take(&self, least: usize, want: usize, unit: usize, tentative: u64) -> Result<usize, Full> {
         let mut round = 0;
         let mut seen = self.taken.load(Ordering::Relaxed);
         loop {
@@ -131,7 +133,7 @@ impl Ledger {
             let bytes = want.min(left);
             let others = seen / TENTATIVE;
             if bytes < least && (others == 0 || round == MOST_ROUNDS) {
-                return Err(Shortage { used: taken, limit: self.limit });
+                return Err(Full { used: taken, limit: self.limit });
             }
             if bytes < least || (tentative > 0 && others == u64::MAX / TENTATIVE) {
                 relax(round);
@@ -204,13 +206,6 @@ pub(crate) struct Account {
     from_shared: AtomicUsize,
 }
 
-/// How little a limit had left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shortage {
-    pub(crate) used: usize,
-    pub(crate) limit: usize,
-}
-
 impl Account {
     pub(crate) fn new(limit: usize, shared: Option<Budget>) -> Self {
         Self { own: Ledger::new(limit), shared, from_shared: AtomicUsize::new(0) }
@@ -221,29 +216,32 @@ impl Account {
     }
 
     /// Takes exactly `bytes`, or nothing.
-    pub(crate) fn take_exactly(&self, bytes: usize) -> Result<(), Shortage> {
+    pub(crate) fn take_exactly(&self, bytes: usize) -> Result<(), RefusalReason> {
         self.take(bytes, bytes, 1).map(|_| ())
     }
 
     /// Takes as much of `want` as both limits have left, in multiples of `unit`, at least one.
-    pub(crate) fn take_up_to(&self, want: usize, unit: usize) -> Result<usize, Shortage> {
+    pub(crate) fn take_up_to(&self, want: usize, unit: usize) -> Result<usize, RefusalReason> {
         self.take(unit, want, unit)
     }
 
-    fn take(&self, least: usize, want: usize, unit: usize) -> Result<usize, Shortage> {
-        let Some(Budget(shared)) = &self.shared else {
-            return self.own.take(least, want, unit, 0);
+    fn take(&self, least: usize, want: usize, unit: usize) -> Result<usize, RefusalReason> {
+        let take_own = |tentative| {
+            self.own
+                .take(least, want, unit, tentative)
+                .map_err(|Full { used, limit }| RefusalReason::Limit { used, limit })
         };
-        let own = self.own.take(least, want, unit, TENTATIVE)?;
+        let Some(Budget(shared)) = &self.shared else { return take_own(0) };
+        let own = take_own(TENTATIVE)?;
         match shared.take(least, own, unit, 0) {
             Ok(kept) => {
                 self.from_shared.fetch_add(kept, Ordering::Relaxed);
                 self.own.settle(own - kept);
                 Ok(kept)
             }
-            Err(shortage) => {
+            Err(Full { used, limit }) => {
                 self.own.settle(own);
-                Err(shortage)
+                Err(RefusalReason::Budget { used, limit })
             }
         }
     }
@@ -312,9 +310,15 @@ mod tests {
         let account = Account::new(10_000, Some(Budget::new(9_000)));
         assert_eq!(account.take_up_to(65_536, 4096), Ok(8192));
         account.committed(8192);
-        assert_eq!(account.take_up_to(4096, 4096), Err(Shortage { used: 8192, limit: 10_000 }));
+        assert_eq!(
+            account.take_up_to(4096, 4096),
+            Err(RefusalReason::Limit { used: 8192, limit: 10_000 })
+        );
         account.decommitted(4096);
-        assert_eq!(account.take_exactly(8192), Err(Shortage { used: 4096, limit: 10_000 }));
+        assert_eq!(
+            account.take_exactly(8192),
+            Err(RefusalReason::Limit { used: 4096, limit: 10_000 })
+        );
         commit(&account, 4096);
         assert_eq!(numbers(account.own()), (8192, 8192, 8192));
     }
@@ -330,7 +334,7 @@ mod tests {
         assert_eq!(numbers(account.own()), (4096, 4096, 4096));
         assert_eq!(numbers(&budget.0), (4096, 4096, 4096));
         account.decommitted(4096);
-        assert_eq!(account.take_exactly(8193), Err(Shortage { used: 0, limit: 8192 }));
+        assert_eq!(account.take_exactly(8193), Err(RefusalReason::Budget { used: 0, limit: 8192 }));
         commit(&account, 6000);
         account.decommitted(1000);
         commit(&account, 500);
@@ -370,7 +374,7 @@ mod tests {
     fn what_the_shared_budget_refuses_is_not_kept_by_the_own_limit() {
         let shared = Budget::new(4096);
         let account = Account::new(usize::MAX, Some(shared.clone()));
-        assert_eq!(account.take_exactly(8192), Err(Shortage { used: 0, limit: 4096 }));
+        assert_eq!(account.take_exactly(8192), Err(RefusalReason::Budget { used: 0, limit: 4096 }));
         assert_eq!((numbers(account.own()), numbers(&shared.0)), ((0, 0, 0), (0, 0, 0)));
     }
 }

@@ -70,50 +70,6 @@ impl Options {
     }
 }
 
-/// The builder methods that every container offers, forwarded to the builder in a field.
-macro_rules! reservation_options {
-    ($($field:tt).+) => {
-        /// Commits at most `bytes`, rounded down to whole pages: a hard limit on memory, apart from
-        /// the maximum length.
-        pub fn limit(mut self, bytes: usize) -> Self {
-            self.$($field).+ = self.$($field).+.limit(bytes);
-            self
-        }
-
-        /// Takes every commit from a [`Budget`](crate::Budget), which others may share.
-        pub fn budget(mut self, budget: crate::Budget) -> Self {
-            self.$($field).+ = self.$($field).+.budget(budget);
-            self
-        }
-
-        /// Huge pages: transparent (steps past 2 MiB are whole huge pages), or explicit ones.
-        pub fn huge_pages(mut self, huge_pages: crate::HugePages) -> Self {
-            self.$($field).+ = self.$($field).+.huge_pages(huge_pages);
-            self
-        }
-
-        /// A name for people who look at the process: see
-        /// [`ReservationBuilder::name`](crate::ReservationBuilder::name).
-        pub fn name(mut self, name: impl Into<String>) -> Self {
-            self.$($field).+ = self.$($field).+.name(name);
-            self
-        }
-
-        /// Keeps `pages` inaccessible pages before the start and behind the end.
-        pub fn guard_pages(mut self, pages: usize) -> Self {
-            self.$($field).+ = self.$($field).+.guard_pages(pages);
-            self
-        }
-
-        /// Whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
-        pub fn dump(mut self, dump: bool) -> Self {
-            self.$($field).+ = self.$($field).+.dump(dump);
-            self
-        }
-    };
-}
-pub(crate) use reservation_options;
-
 /// Why memory is wanted, which decides how much is committed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Growth {
@@ -175,9 +131,11 @@ impl Frontier {
             match self.memory.commit(self.committed..wanted) {
                 Ok(()) => break,
                 // What a limit refuses as a step it may grant in smaller pieces.
-                Err(Error::BudgetReached { .. } | Error::CommitRefused { .. })
-                    if wanted > least =>
-                {
+                Err(
+                    Error::LimitReached { .. }
+                    | Error::BudgetReached { .. }
+                    | Error::CommitRefused { .. },
+                ) if wanted > least => {
                     wanted = least + page.round_down((wanted - least) / 2);
                 }
                 Err(error) => return Err(error),

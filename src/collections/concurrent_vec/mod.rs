@@ -5,13 +5,14 @@ use std::marker::PhantomData;
 use std::ops::Index;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use super::page_vec::{PageVec, PageVecBuilder};
+use super::push_error::PushError;
 use crate::error::Error;
-use crate::page_vec::{PageVec, PageVecBuilder};
-use crate::push_error::PushError;
+use crate::reservation::reservation_options;
 use crate::sync::{AtomicUsize, Ordering, SpinLock, Taken};
 use storage::Storage;
 
-#[cfg_attr(loom, path = "concurrent_vec/model.rs")]
+#[cfg_attr(loom, path = "model.rs")]
 mod storage;
 
 /// An array that many threads append to through `&self`, and read as one slice that never moves.
@@ -96,7 +97,7 @@ impl<T> ConcurrentVec<T> {
     ///
     /// # Errors
     /// [`PushError`] with the value, and [`Full`](Error::Full),
-    /// [`BudgetReached`](Error::BudgetReached), or [`CommitRefused`](Error::CommitRefused).
+    /// [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached), or [`CommitRefused`](Error::CommitRefused).
     /// Nothing has changed then.
     #[inline]
     pub fn try_push(&self, value: T) -> Result<usize, PushError<T>> {
@@ -277,7 +278,7 @@ impl<T> From<PageVec<T>> for ConcurrentVec<T> {
 #[cfg(not(loom))]
 impl<T> IntoIterator for ConcurrentVec<T> {
     type Item = T;
-    type IntoIter = crate::page_vec::IntoIter<T>;
+    type IntoIter = super::page_vec::IntoIter<T>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.into_page_vec().into_iter()
@@ -375,7 +376,7 @@ impl<T> fmt::Debug for ConcurrentVecBuilder<T> {
 }
 
 impl<T> ConcurrentVecBuilder<T> {
-    crate::frontier::reservation_options!(0);
+    reservation_options!(0);
 
     /// Takes a smaller maximum length where the address space is small: see
     /// [`PageVecBuilder::at_least`].

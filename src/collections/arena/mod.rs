@@ -10,8 +10,9 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::frontier::{Frontier, Growth, Options};
 use crate::error::Error;
-use crate::frontier::{Frontier, Growth, Options, reservation_options};
+use crate::reservation::reservation_options;
 
 /// An arena: allocation moves a pointer, and everything is freed at once.
 ///

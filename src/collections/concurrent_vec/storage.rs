@@ -3,8 +3,8 @@
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 
-use crate::page_vec::PageVec;
-use crate::push_error::PushError;
+use super::super::page_vec::PageVec;
+use super::super::push_error::PushError;
 
 pub(super) struct Storage<T> {
     /// Where the elements begin, which never changes: readers must not look into `vec`.

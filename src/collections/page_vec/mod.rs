@@ -19,9 +19,9 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use super::frontier::{Frontier, Growth, Options};
+use super::push_error::PushError;
 use crate::error::Error;
-use crate::frontier::{Frontier, Growth, Options};
-use crate::push_error::PushError;
 
 pub use builder::PageVecBuilder;
 pub use drain::Drain;
@@ -235,7 +235,7 @@ impl<T> PageVec<T> {
     /// Like [`reserve`](Self::reserve), but returns what went wrong.
     ///
     /// # Errors
-    /// [`Full`](Error::Full), [`BudgetReached`](Error::BudgetReached),
+    /// [`Full`](Error::Full), [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached),
     /// [`CommitRefused`](Error::CommitRefused): then nothing has changed.
     pub fn try_reserve(&mut self, additional: usize) -> Result<(), Error> {
         self.grow(additional, Growth::Amortized)?;
@@ -373,7 +373,7 @@ impl<T> PageVec<T> {
     ///
     /// # Errors
     /// [`PushError`] with the value, and [`Full`](Error::Full),
-    /// [`BudgetReached`](Error::BudgetReached), or [`CommitRefused`](Error::CommitRefused). Nothing
+    /// [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached), or [`CommitRefused`](Error::CommitRefused). Nothing
     /// has changed then.
     #[inline]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {

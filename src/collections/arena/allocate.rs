@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use super::super::push_error::PushError;
 use super::Arena;
 use crate::error::Error;
-use crate::push_error::PushError;
 
 /// The mutable references that `&self` gives out are to memory that nobody else has: every
 /// allocation is a new one, until `&mut self` takes all of them back.
@@ -244,7 +244,7 @@ impl Arena {
     ///
     /// # Errors
     /// [`OutOfBounds`](Error::OutOfBounds) or [`Overflow`](Error::Overflow) where the arena is too
-    /// small, [`BudgetReached`](Error::BudgetReached), [`CommitRefused`](Error::CommitRefused).
+    /// small, [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached), [`CommitRefused`](Error::CommitRefused).
     /// Nothing has changed then.
     #[inline]
     pub fn try_alloc_layout(&self, layout: Layout) -> Result<NonNull<u8>, Error> {

@@ -691,7 +691,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_models {
     use super::*;
-    use crate::budget::{Account, Budget};
+    use crate::reservation::budget::{Account, Budget};
     use loom::sync::Arc;
 
     const PAGE: usize = 4096;
@@ -789,7 +789,7 @@ mod loom_models {
 #[cfg(all(test, loom))]
 mod loom_models_of_holding {
     use super::*;
-    use crate::budget::{Account, Budget};
+    use crate::reservation::budget::{Account, Budget};
     use crate::sync::AtomicUsize;
     use loom::sync::Arc;
 
