@@ -22,7 +22,7 @@ use windows_sys::Win32::System::SystemInformation::{GetSystemInfo, SYSTEM_INFO};
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, Sleep, SwitchToThread};
 
 use super::{Access, Attributes, Cause, OsError, Residency};
-use crate::sync::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Prefaulting reads from each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;

@@ -15,6 +15,8 @@ mod ground;
 mod guard;
 mod mappings;
 mod protect;
+#[cfg(test)]
+mod toy;
 mod userfault;
 
 use crate::error::Error;
@@ -111,7 +113,7 @@ pub(super) trait Mechanism: Sized {
 
 /// Declares the engines: what users choose by name, and what a reservation has after that choice.
 macro_rules! engines {
-    ($($(#[$about:meta])* $name:ident: $engine:ty,)+) => {
+    ($($(#[doc = $about:literal])* $(#[cfg($condition:meta)])? $name:ident: $engine:ty,)+) => {
         /// Which mechanism makes pages accessible when they are committed, and so catches and serves the
         /// faults of a [`DemandRegion`](crate::DemandRegion).
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,7 +123,7 @@ macro_rules! engines {
             /// for; else [`Protect`](Self::Protect).
             #[default]
             Auto,
-            $($(#[$about])* $name,)+
+            $($(#[doc = $about])* $(#[cfg($condition)])? $name,)+
         }
 
         impl Engine {
@@ -130,12 +132,12 @@ macro_rules! engines {
                 match self {
                     Self::Auto => {
                         let mut best = Self::Protect;
-                        $(if <$engine>::is_preferred(huge_pages) {
+                        $($(#[cfg($condition)])? if <$engine>::is_preferred(huge_pages) {
                             best = Self::$name;
                         })+
                         Ok(best)
                     }
-                    $(Self::$name => <$engine>::check(huge_pages).map(|()| self),)+
+                    $($(#[cfg($condition)])? Self::$name => <$engine>::check(huge_pages).map(|()| self),)+
                 }
             }
 
@@ -143,7 +145,7 @@ macro_rules! engines {
             pub(super) fn is_charged(self) -> bool {
                 match self {
                     Self::Auto => true,
-                    $(Self::$name => <$engine>::IS_CHARGED,)+
+                    $($(#[cfg($condition)])? Self::$name => <$engine>::IS_CHARGED,)+
                 }
             }
 
@@ -151,7 +153,7 @@ macro_rules! engines {
             pub(super) fn set_up(self, ground: Ground) -> Result<ChosenEngine, Error> {
                 match self {
                     Self::Auto => protect::Protect::new(ground).map(ChosenEngine::Protect),
-                    $(Self::$name => <$engine>::new(ground).map(ChosenEngine::$name),)+
+                    $($(#[cfg($condition)])? Self::$name => <$engine>::new(ground).map(ChosenEngine::$name),)+
                 }
             }
         }
@@ -160,25 +162,25 @@ macro_rules! engines {
         /// [`Mechanism`].
         #[derive(Debug)]
         pub(super) enum ChosenEngine {
-            $($name($engine),)+
+            $($(#[cfg($condition)])? $name($engine),)+
         }
 
         impl ChosenEngine {
             pub(super) unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
                 // SAFETY: the caller's promise.
-                unsafe { match self { $(Self::$name(engine) => engine.commit(ground, run),)+ } }
+                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.commit(ground, run),)+ } }
             }
 
             pub(super) fn after_commit(&self, ground: Ground, run: PageRange) {
-                match self { $(Self::$name(engine) => engine.after_commit(ground, run),)+ }
+                match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.after_commit(ground, run),)+ }
             }
 
             pub(super) fn commits_resident(&self) -> bool {
-                match self { $(Self::$name(engine) => engine.commits_resident(),)+ }
+                match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.commits_resident(),)+ }
             }
 
             pub(super) fn decommit_unit(&self, range: PageRange) -> PageRange {
-                match self { $(Self::$name(engine) => engine.decommit_unit(range),)+ }
+                match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.decommit_unit(range),)+ }
             }
 
             pub(super) unsafe fn decommit(
@@ -188,7 +190,7 @@ macro_rules! engines {
                 done: &mut dyn FnMut(PageRange),
             ) -> Result<(), OsError> {
                 // SAFETY: the caller's promise.
-                unsafe { match self { $(Self::$name(engine) => engine.decommit(ground, part, done),)+ } }
+                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.decommit(ground, part, done),)+ } }
             }
 
             pub(super) unsafe fn zero(
@@ -198,7 +200,7 @@ macro_rules! engines {
                 was_protected: &AtomicBool,
             ) -> Result<(), OsError> {
                 // SAFETY: the caller's promise.
-                unsafe { match self { $(Self::$name(engine) => engine.zero(start, len, was_protected),)+ } }
+                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.zero(start, len, was_protected),)+ } }
             }
 
             pub(super) unsafe fn settle(
@@ -208,11 +210,11 @@ macro_rules! engines {
                 accessible: bool,
             ) -> Result<(), OsError> {
                 // SAFETY: the caller's promise.
-                unsafe { match self { $(Self::$name(engine) => engine.settle(ground, run, accessible),)+ } }
+                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.settle(ground, run, accessible),)+ } }
             }
 
             pub(super) fn fork(&self, ground: Ground) {
-                match self { $(Self::$name(engine) => engine.fork(ground),)+ }
+                match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.fork(ground),)+ }
             }
         }
     };
@@ -240,4 +242,8 @@ engines! {
     /// has no limits, and neither have `pthread_atfork` handlers in a child that were registered before
     /// the first reservation.
     UserFault: userfault::UserFault,
+
+    /// For tests.
+    #[cfg(test)]
+    Toy: toy::Toy,
 }
