@@ -11,7 +11,7 @@ use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use crate::demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, Stats};
 use crate::error::{AccessError, Error};
-use crate::page::byte_range;
+use crate::page::index_range;
 use crate::reservation::{Engine, PageMap, reservation_options};
 
 /// A slice of `len` elements, all zero, that commits the pages you touch: in any order, from any
@@ -105,7 +105,7 @@ impl<T: FromZeros> DemandArray<T> {
     where
         T: Copy,
     {
-        let (start, end) = byte_range(range, self.len)
+        let (start, end) = index_range(range, self.len)
             .map_err(|_| AccessError::not_reserved(self.len * size_of::<T>()))?;
         self.write_whole(start..end, |slot, _| *slot = MaybeUninit::new(value))
     }
@@ -211,7 +211,7 @@ impl<T: FromZeros> DemandArray<T> {
     ///
     /// Other threads may commit pages at any time, so that `false` may be out of date at once.
     pub fn is_committed(&self, range: impl RangeBounds<usize>) -> bool {
-        byte_range(range, self.len).is_ok_and(|(start, end)| {
+        index_range(range, self.len).is_ok_and(|(start, end)| {
             self.region.is_committed(start * size_of::<T>()..end * size_of::<T>())
         })
     }
@@ -233,7 +233,7 @@ impl<T: FromZeros> DemandArray<T> {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn zero(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
-        let (start, end) = byte_range(range, self.len)?;
+        let (start, end) = index_range(range, self.len)?;
         self.region.zero(start * size_of::<T>()..end * size_of::<T>())
     }
 
@@ -243,7 +243,7 @@ impl<T: FromZeros> DemandArray<T> {
     /// # Errors
     /// As [`DemandRegion::commit`].
     pub fn commit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
-        let (start, end) = byte_range(range, self.len)?;
+        let (start, end) = index_range(range, self.len)?;
         self.region.commit(start * size_of::<T>()..end * size_of::<T>())
     }
 
@@ -261,7 +261,7 @@ impl<T: FromZeros> DemandArray<T> {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
-        let (start, end) = byte_range(range, self.len)?;
+        let (start, end) = index_range(range, self.len)?;
         let is_rest = end == self.len;
         let (start, end) = (start * size_of::<T>(), end * size_of::<T>());
         let page = self.region.reservation().page();

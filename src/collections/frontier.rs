@@ -14,7 +14,7 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::os::{self, HugePages};
-use crate::reservation::{Reservation, ReservationBuilder};
+use crate::reservation::{HUGE_PAGE, Reservation, ReservationBuilder};
 
 /// Commit steps, in bytes: an eighth of what is committed, within these.
 const LEAST_STEP: usize = 64 << 10;
@@ -23,8 +23,6 @@ const MOST_STEP: usize = 32 << 20;
 /// The most bytes populated at once: larger steps make appending no faster (measured up to 1 MiB),
 /// only the one append that pays for them slower.
 const MOST_POPULATED: usize = 64 << 10;
-
-const HUGE_PAGE: usize = 2 << 20;
 
 /// What a container is told about its memory; kept, so that a clone of the container gets the same.
 #[derive(Clone)]

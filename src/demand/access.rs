@@ -7,7 +7,7 @@ use std::ops::{Range, RangeBounds};
 use super::region::DemandRegion;
 use crate::error::AccessError;
 use crate::fault;
-use crate::page::byte_range;
+use crate::page::index_range;
 
 impl DemandRegion {
     /// All bytes, for plain reading. Reading a page commits it; a refused one ends the process.
@@ -82,7 +82,7 @@ impl DemandRegion {
     /// or out of bounds is refused as a whole, with nothing written.
     pub fn fill(&mut self, range: impl RangeBounds<usize>, value: u8) -> Result<(), AccessError> {
         let (start, end) =
-            byte_range(range, self.len()).map_err(|_| AccessError::not_reserved(self.len()))?;
+            index_range(range, self.len()).map_err(|_| AccessError::not_reserved(self.len()))?;
         self.guarded(start, end - start, |to, len| {
             // SAFETY: the range lies inside the region, which is borrowed exclusively.
             unsafe { fault::fill(to, value, len) }
@@ -198,7 +198,7 @@ impl DemandRegion {
         reader: &mut (impl io::Read + ?Sized),
     ) -> io::Result<usize> {
         const MOST_AHEAD: usize = 1 << 20;
-        let (start, end) = byte_range(range, self.len()).map_err(io::Error::from)?;
+        let (start, end) = index_range(range, self.len()).map_err(io::Error::from)?;
         let (mut done, mut ready) = (start, start);
         while done < end {
             if done == ready {
@@ -242,7 +242,7 @@ impl DemandRegion {
         writer: &mut (impl io::Write + ?Sized),
     ) -> io::Result<()> {
         static ZEROS: [u8; 4096] = [0; 4096];
-        let (start, end) = byte_range(range, self.len()).map_err(io::Error::from)?;
+        let (start, end) = index_range(range, self.len()).map_err(io::Error::from)?;
         self.for_each_part(start..end, |part, is_committed| {
             if is_committed {
                 return writer.write_all(self.committed_bytes(part));

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Reservation;
 use crate::error::Error;
 use crate::os::{self, Access, OsError};
-use crate::page::{PageRange, byte_range};
+use crate::page::{PageRange, index_range};
 
 impl Reservation {
     /// Makes exactly the bytes of a range read zero; committed pages stay committed and charged, and others
@@ -30,7 +30,7 @@ impl Reservation {
     /// # Errors
     /// A bad range, or what the system says.
     pub fn zero(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
-        let (start, end) = byte_range(range, self.len)?;
+        let (start, end) = index_range(range, self.len)?;
         let whole = self.page.inward(start..end, self.len)?;
         if whole.is_empty() {
             // At most two pages, none of them whole.

@@ -96,7 +96,7 @@ unsafe impl Sync for Reservation {}
 
 /// A transparent huge page where pages are 4 KiB. (Larger pages have larger huge pages, which come
 /// where they happen to fit.)
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 impl Reservation {
     /// Reserves at least `len` bytes, rounded up to whole pages, with no access. None → Reserved.

@@ -1,10 +1,12 @@
 //! Changing many elements in place: retain, dedup, drain, resize, and moving between arrays.
 
 use std::mem;
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Range, RangeBounds};
 use std::ptr;
 
 use super::{Drain, ExtractIf, PageVec, Splice};
+use crate::error::Error;
+use crate::page::index_range;
 
 /// A walk over all elements that drops some and closes the gap that they leave. Whatever happens
 /// on the way, elements that were not reached yet stay.
@@ -266,17 +268,14 @@ impl<T, const N: usize> PageVec<[T; N]> {
 /// A range of elements, checked as `Vec` checks it.
 #[track_caller]
 pub(super) fn checked_range(range: impl RangeBounds<usize>, len: usize) -> Range<usize> {
-    let start = match range.start_bound() {
-        Bound::Included(&start) => start,
-        Bound::Excluded(&start) => start.checked_add(1).expect("range start overflows"),
-        Bound::Unbounded => 0,
-    };
-    let end = match range.end_bound() {
-        Bound::Included(&end) => end.checked_add(1).expect("range end overflows"),
-        Bound::Excluded(&end) => end,
-        Bound::Unbounded => len,
-    };
-    assert!(start <= end, "slice index starts at {start} but ends at {end}");
-    assert!(end <= len, "range end index {end} out of range for slice of length {len}");
-    start..end
+    match index_range(range, len) {
+        Ok((start, end)) => start..end,
+        Err(Error::ReversedRange { start, end }) => {
+            panic!("slice index starts at {start} but ends at {end}")
+        }
+        Err(Error::OutOfBounds { end, .. }) => {
+            panic!("range end index {end} out of range for slice of length {len}")
+        }
+        Err(_) => panic!("a bound of the range overflows"),
+    }
 }
