@@ -190,7 +190,7 @@ impl DemandRegion {
     /// ```
     ///
     /// # Errors
-    /// The refusal of a commit, as an [`io::Error`] around [`Error`]; or what the reader says. The bytes that
+    /// The refusal of a commit, as an [`io::Error`] around [`Error`](crate::Error); or what the reader says. The bytes that
     /// the reader gave before are in the region: those that it has not given are still to be read.
     pub fn read_from(
         &mut self,
@@ -235,7 +235,7 @@ impl DemandRegion {
     /// Writes a range whole to a writer. Commits nothing: where no page is committed, it writes zeros.
     ///
     /// # Errors
-    /// What the writer says; an [`io::Error`] around [`Error`] for a bad range.
+    /// What the writer says; an [`io::Error`] around [`Error`](crate::Error) for a bad range.
     pub fn write_to(
         &self,
         range: impl RangeBounds<usize>,
