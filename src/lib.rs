@@ -90,6 +90,6 @@ pub use page_vec::{PageVec, PageVecBuilder};
 pub use push_error::PushError;
 pub use reservation::{Reservation, ReservationBuilder};
 
-#[cfg(any(miri, pagewise_model))]
+#[cfg(any(miri, pagewise_model, pagewise_refusals))]
 #[doc(hidden)]
-pub use os::refuse_commits_after;
+pub use os::refusals;

@@ -27,6 +27,8 @@ use crate::sync::Forks;
 use engines::{Backing, Ground};
 
 mod engines;
+#[cfg(all(test, loom, target_os = "linux"))]
+mod models;
 
 /// A range of addresses whose pages are committed and decommitted explicitly.
 ///
@@ -365,8 +367,9 @@ impl Reservation {
     /// Committed → Reserved.
     ///
     /// Rounds inward: only pages that lie whole inside the range. Pages that are not committed stay
-    /// reserved. The next commit reads zero. Works from the end of the range towards its start; what
-    /// is refused, and everything before it, stays as it was.
+    /// reserved. The next commit reads zero. Where the system refuses, a part of the range may have been
+    /// decommitted; what was committed without a gap then still is, from the start of the range to the
+    /// end of what stays.
     ///
     /// # Errors
     /// [`MappingsExhausted`](Error::MappingsExhausted), or a bad range.
@@ -443,7 +446,9 @@ impl Reservation {
                 if self.was_protected.load(Ordering::Relaxed) {
                     os::protect(address, len, Access::ReadWrite)?;
                 }
-                self.start.add(bytes.start).write_bytes(0, bytes.len());
+                let target = self.start.add(bytes.start).as_ptr();
+                os::expect_access(target, bytes.len(), Access::ReadWrite);
+                target.write_bytes(0, bytes.len());
             }
             Ok(())
         })

@@ -423,6 +423,7 @@ impl DemandRegion {
             // SAFETY: these bytes are committed, and the region is borrowed exclusively.
             let into =
                 unsafe { std::slice::from_raw_parts_mut(self.as_ptr().add(done), ready - done) };
+            os::expect_access(into.as_ptr(), into.len(), os::Access::ReadWrite);
             match reader.read(into) {
                 Ok(0) => break,
                 Ok(count) => done += count,
@@ -471,7 +472,10 @@ impl DemandRegion {
     fn committed_bytes(&self, range: Range<usize>) -> &[u8] {
         // SAFETY: the range lies inside the region, and a committed page holds valid bytes; safe code
         // changes them through `&mut self` only.
-        unsafe { std::slice::from_raw_parts(self.as_ptr().add(range.start), range.len()) }
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.as_ptr().add(range.start), range.len()) };
+        os::expect_access(bytes.as_ptr(), bytes.len(), os::Access::Read);
+        bytes
     }
 
     /// What happened so far.

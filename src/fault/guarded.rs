@@ -6,6 +6,7 @@
 //! still to do. No unwinding, no `longjmp`, no thread-local state.
 
 use super::Refusal;
+use crate::os::{self, Access};
 
 /// What a guarded copy that was refused had done, and why it ended.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Stopped {
 /// overlap.
 pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<(), Stopped> {
     if cfg!(any(miri, pagewise_model)) {
+        os::expect_access(from, len, Access::Read);
+        os::expect_access(to, len, Access::ReadWrite);
         // SAFETY: without faults, the caller sees to it that everything is there.
         unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
         return Ok(());
@@ -37,6 +40,7 @@ pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<()
 /// The range is writable as far as it goes, or lies in a registered range.
 pub(crate) unsafe fn fill(to: *mut u8, value: u8, len: usize) -> Result<(), Stopped> {
     if cfg!(any(miri, pagewise_model)) {
+        os::expect_access(to, len, Access::ReadWrite);
         // SAFETY: as in `copy`.
         unsafe { to.write_bytes(value, len) };
         return Ok(());

@@ -139,6 +139,7 @@ impl Backing {
     /// # Safety
     /// The caller holds the pages, and none of them is committed.
     pub(crate) unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        debug_assert_eq!(ground.states.count_committed(run), 0, "committing what is committed");
         match self {
             // SAFETY: the caller's promise.
             Self::Protect => unsafe { ground.make_accessible(run) },
