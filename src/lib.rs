@@ -56,6 +56,8 @@
 //! of forks, by `pthread_atfork`.)
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
+// Loom's models use a part of the library.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 pub mod arena;
 mod budget;

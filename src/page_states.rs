@@ -883,12 +883,12 @@ mod models {
     }
 
     fn race(subject: &Arc<Subject>, ours: fn(&Subject), theirs: fn(&Subject)) {
-        let other = loom::thread::spawn({
+        // (Not in this thread: loom lets it run first too often.)
+        let threads = [ours, theirs].map(|work| {
             let subject = subject.clone();
-            move || theirs(&subject)
+            loom::thread::spawn(move || work(&subject))
         });
-        ours(subject);
-        other.join().unwrap();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert!((0..4).all(|page| !subject.states.is_held(page)));
     }
 
@@ -911,18 +911,11 @@ mod models {
             let subject = Subject::new();
             race(
                 &subject,
-                |subject| drop(subject.claim(1, PAGE.pages(1, 2))),
-                |subject| drop(subject.claim(1, PAGE.pages(0, 2))),
+                |subject| _ = subject.claim(1, PAGE.pages(1, 2)),
+                |subject| _ = subject.claim(1, PAGE.pages(0, 2)),
             );
-            let claims: usize = [1]
-                .map(|page| {
-                    subject.holders[page].with(|count| {
-                        // SAFETY: nobody else is left.
-                        unsafe { *count }
-                    })
-                })
-                .iter()
-                .sum();
+            // SAFETY: nobody else is left.
+            let claims = subject.holders[1].with(|count| unsafe { *count });
             assert_eq!(claims, 1);
         });
     }
@@ -932,13 +925,17 @@ mod models {
         for end in [PageStates::unlock, PageStates::unlock_reserved, PageStates::unlock_committed] {
             loom::model(move || {
                 let subject = Subject::new();
-                let other = loom::thread::spawn({
+                let claiming = loom::thread::spawn({
+                    let subject = subject.clone();
+                    move || subject.claim(2, PAGE.pages(0, 4))
+                });
+                let locking = loom::thread::spawn({
                     let subject = subject.clone();
                     move || subject.lock(PAGE.pages(1, 3), end)
                 });
-                subject.claim(2, PAGE.pages(0, 4));
+                claiming.join().unwrap();
+                locking.join().unwrap();
                 subject.lock(PAGE.pages(0, 4), end);
-                other.join().unwrap();
                 assert!((0..4).all(|page| !subject.states.is_held(page)));
             });
         }
@@ -950,8 +947,8 @@ mod models {
             let subject = Subject::new();
             race(
                 &subject,
-                |subject| drop(subject.try_lock(PAGE.pages(0, 4))),
-                |subject| drop(subject.claim(1, PAGE.pages(0, 2))),
+                |subject| _ = subject.try_lock(PAGE.pages(0, 4)),
+                |subject| _ = subject.claim(1, PAGE.pages(0, 2)),
             );
             assert!(subject.try_lock(PAGE.pages(0, 4)), "nobody holds anything any more");
         });

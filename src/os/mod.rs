@@ -127,8 +127,6 @@ mod not_linux {
         Err(OsError(0))
     }
 
-    pub(crate) fn userfault_forget() {}
-
     /// # Safety
     /// None.
     pub(crate) unsafe fn guard_install(_: NonNull<u8>, _: usize) -> Result<(), OsError> {

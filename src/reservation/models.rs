@@ -2,12 +2,11 @@
 //! the real one, with refusals on request.
 
 use loom::sync::Arc;
+use std::collections::BTreeSet;
 
 use super::*;
 use crate::os::refusals::{Call, Refusal};
 use crate::sync::relax;
-
-const PAGES: usize = 4;
 
 fn reservation(mechanism: Mechanism, pages: usize, limit: usize) -> Arc<Reservation> {
     let page = os::page_size();
@@ -70,41 +69,66 @@ impl Reservation {
 
 type Work = fn(&Reservation) -> bool;
 
-/// Both at the same time, and what they returned.
-fn race(memory: &Arc<Reservation>, [ours, theirs]: [Work; 2]) -> [bool; 2] {
-    let other = loom::thread::spawn({
-        let memory = memory.clone();
-        move || theirs(&memory)
+/// Runs both at the same time, in every order (as far as three changes of threads make one), on what
+/// `prepare` returns. Returns every outcome that there was: what both returned, and the committed pages.
+fn outcomes(
+    prepare: fn() -> Arc<Reservation>,
+    refusal: Option<fn(&Reservation) -> Refusal>,
+    work: [Work; 2],
+) -> BTreeSet<([bool; 2], Vec<usize>)> {
+    let outcomes = std::sync::Arc::new(std::sync::Mutex::new(BTreeSet::new()));
+    let seen = outcomes.clone();
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let memory = prepare();
+        let _refusing = refusal.map(|refusal| refusal(&memory).begin());
+        // (Not in this thread: loom lets it run first too often.)
+        let threads = work.map(|work| {
+            let memory = memory.clone();
+            loom::thread::spawn(move || work(&memory))
+        });
+        let returned = threads.map(|thread| thread.join().unwrap());
+        seen.lock().unwrap().insert((returned, memory.settled()));
     });
-    [ours(memory), other.join().unwrap()]
+    std::sync::Mutex::into_inner(std::sync::Arc::into_inner(outcomes).unwrap()).unwrap()
+}
+
+fn four_pages() -> Arc<Reservation> {
+    reservation(Mechanism::Protect, 4, 4)
+}
+
+/// A refused call has done what lies before the page.
+fn refused_from<const PAGE: usize>(memory: &Reservation) -> Refusal {
+    Refusal::of(Call::Commit).touching(memory.addresses(PAGE..PAGE + 1)).half_done()
+}
+
+fn set<const COUNT: usize>(
+    outcomes: [([bool; 2], &[usize]); COUNT],
+) -> BTreeSet<([bool; 2], Vec<usize>)> {
+    outcomes.map(|(returned, pages)| (returned, pages.to_vec())).into()
 }
 
 #[test]
 fn loom_two_faults_on_overlapping_windows() {
-    loom::model(|| {
-        let memory = reservation(Mechanism::Protect, PAGES, PAGES);
-        let both = race(&memory, [|memory| memory.fault(0, 0..3), |memory| memory.fault(3, 1..4)]);
-        assert_eq!((both, memory.settled()), ([true, true], vec![0, 1, 2, 3]));
-    });
+    let work: [Work; 2] = [|memory| memory.fault(0, 0..3), |memory| memory.fault(3, 1..4)];
+    assert_eq!(outcomes(four_pages, None, work), set([([true; 2], &[0, 1, 2, 3])]));
 }
 
 #[test]
 fn loom_two_faults_on_one_page_count_once() {
-    loom::model(|| {
-        let memory = reservation(Mechanism::Protect, PAGES, PAGES);
-        let both = race(&memory, [|memory| memory.fault(1, 1..2), |memory| memory.fault(1, 1..2)]);
-        assert_eq!((both, memory.settled()), ([true, true], vec![1]));
-    });
+    let work: [Work; 2] = [|memory| memory.fault(1, 1..2), |memory| memory.fault(1, 1..2)];
+    assert_eq!(outcomes(four_pages, None, work), set([([true; 2], &[1])]));
 }
 
 #[test]
 fn loom_two_faults_for_the_last_page_of_a_limit() {
-    loom::model(|| {
-        let memory = reservation(Mechanism::Protect, PAGES, 1);
-        let both = race(&memory, [|memory| memory.fault(0, 0..2), |memory| memory.fault(3, 2..4)]);
-        assert!(both[0] != both[1], "{both:?}");
-        assert_eq!(memory.settled().len(), 1);
-    });
+    let seen = outcomes(
+        || reservation(Mechanism::Protect, 4, 1),
+        None,
+        [|memory| memory.fault(0, 0..2), |memory| memory.fault(3, 2..4)],
+    );
+    assert_eq!(seen, set([([true, false], &[0]), ([false, true], &[3])]));
 }
 
 #[test]
@@ -115,106 +139,87 @@ fn loom_two_reservations_for_the_last_page_of_a_budget() {
             let builder = Reservation::builder(2 * os::page_size()).budget(budget.clone());
             Arc::new(builder.build().unwrap())
         });
-        let other = loom::thread::spawn({
-            let (memory, budget) = (reservations[0].clone(), budget.clone());
-            move || {
+        let threads = reservations.each_ref().map(|memory| {
+            let (memory, budget) = (memory.clone(), budget.clone());
+            loom::thread::spawn(move || {
                 let granted = memory.fault(1, 0..2);
                 assert!(budget.used() <= budget.limit());
                 granted
-            }
+            })
         });
-        let ours = reservations[1].fault(0, 0..2);
-        assert!(ours != other.join().unwrap());
+        let granted = threads.map(|thread| thread.join().unwrap());
+        assert!(granted[0] != granted[1], "{granted:?}");
         assert_eq!((budget.used(), budget.peak()), (os::page_size(), os::page_size()));
-        let committed = reservations.each_ref().map(|memory| memory.committed());
-        assert_eq!(committed[0] + committed[1], os::page_size());
+        for (memory, granted) in reservations.iter().zip(granted) {
+            assert_eq!(memory.committed(), if granted { os::page_size() } else { 0 });
+        }
     });
 }
 
 #[test]
 fn loom_a_commit_against_a_fault() {
-    loom::model(|| {
-        let memory = reservation(Mechanism::Protect, PAGES, 3);
-        let both = race(
-            &memory,
-            [|memory| memory.commit(memory.bytes(0..2)).is_ok(), |memory| memory.fault(1, 1..3)],
-        );
-        assert_eq!((both, memory.settled()), ([true, true], vec![0, 1, 2]));
-    });
+    let work: [Work; 2] =
+        [|memory| memory.commit(memory.bytes(0..2)).is_ok(), |memory| memory.fault(1, 1..3)];
+    // Where the commit comes first, the fault finds its page committed and takes no neighbour.
+    let expected = set([([true; 2], &[0, 1]), ([true; 2], &[0, 1, 2])]);
+    assert_eq!(outcomes(four_pages, None, work), expected);
 }
 
 #[test]
 fn loom_a_fault_against_a_decommit() {
-    loom::model(|| {
-        let memory = reservation(Mechanism::Protect, PAGES, PAGES);
-        assert!(memory.fault(0, 0..1));
-        let both = race(
-            &memory,
-            [|memory| memory.fault(1, 0..3), |memory| memory.decommit(memory.bytes(0..2)).is_ok()],
-        );
-        assert_eq!(both, [true, true]);
-        // Pages that were decommitted are not new to the fault, unless it comes last.
-        let committed = memory.settled();
-        assert!(matches!(committed[..], [2] | [1, 2] | [0, 1, 2]), "{committed:?}");
-    });
+    let seen = outcomes(
+        || {
+            let memory = four_pages();
+            memory.commit(memory.bytes(0..1)).unwrap();
+            memory
+        },
+        None,
+        [|memory| memory.fault(1, 0..3), |memory| memory.decommit(memory.bytes(0..2)).is_ok()],
+    );
+    // Before it, after it, and while the first page is being decommitted.
+    let expected = set([([true; 2], &[2]), ([true; 2], &[0, 1, 2])]);
+    assert_eq!(seen, expected);
 }
 
 #[test]
 fn loom_a_commit_against_a_decommit_and_the_limit() {
-    loom::model(|| {
-        let memory = reservation(Mechanism::Protect, PAGES, 2);
-        assert!(memory.commit(memory.bytes(0..1)).is_ok());
-        let both = race(
-            &memory,
-            [
-                |memory| memory.commit(memory.bytes(1..3)).is_ok(),
-                |memory| memory.decommit(memory.bytes(0..1)).is_ok(),
-            ],
-        );
-        let expected: &[usize] = if both[0] { &[1, 2] } else { &[] };
-        assert_eq!((both[1], &memory.settled()[..]), (true, expected));
-    });
+    let seen = outcomes(
+        || {
+            let memory = reservation(Mechanism::Protect, 4, 2);
+            memory.commit(memory.bytes(0..1)).unwrap();
+            memory
+        },
+        None,
+        [
+            |memory| memory.commit(memory.bytes(1..3)).is_ok(),
+            |memory| memory.decommit(memory.bytes(0..1)).is_ok(),
+        ],
+    );
+    assert_eq!(seen, set([([false, true], &[]), ([true, true], &[1, 2])]));
 }
 
 /// A commit that is refused at the third page and rolled back takes nothing away that a fault committed.
 #[test]
 fn loom_a_commit_that_is_rolled_back_against_a_fault() {
-    loom::model(|| {
-        let memory = reservation(Mechanism::Protect, PAGES, PAGES);
-        let third = memory.addresses(2..3);
-        let _refusing = Refusal::of(Call::Commit).touching(third).half_done().begin();
-        let both =
-            race(&memory, [|memory| memory.commit(..).is_ok(), |memory| memory.fault(1, 0..2)]);
-        assert_eq!((both, memory.settled()), ([false, true], vec![0, 1]));
-    });
+    let work: [Work; 2] = [|memory| memory.commit(..).is_ok(), |memory| memory.fault(1, 0..2)];
+    let seen = outcomes(four_pages, Some(refused_from::<2>), work);
+    assert_eq!(seen, set([([false, true], &[0, 1])]));
 }
 
 #[test]
 fn loom_a_commit_that_keeps_its_beginning_against_a_fault() {
-    loom::model(|| {
-        let memory = reservation(Mechanism::Protect, PAGES, PAGES);
-        let third = memory.addresses(2..3);
-        let _refusing = Refusal::of(Call::Commit).touching(third).half_done().begin();
-        let both = race(
-            &memory,
-            [|memory| memory.commit_among_faults(..).is_ok(), |memory| memory.fault(3, 1..4)],
-        );
-        assert_eq!((both, memory.settled()), ([false, true], vec![0, 1, 3]));
-    });
+    let work: [Work; 2] =
+        [|memory| memory.commit_among_faults(..).is_ok(), |memory| memory.fault(3, 3..4)];
+    let seen = outcomes(four_pages, Some(refused_from::<2>), work);
+    assert_eq!(seen, set([([false, true], &[0, 1, 3])]));
 }
 
 #[test]
 fn loom_a_batch_that_becomes_one_page_against_a_commit() {
-    loom::model(|| {
-        let memory = reservation(Mechanism::Protect, PAGES, PAGES);
-        let second = memory.addresses(1..2);
-        let _refusing = Refusal::of(Call::Commit).touching(second).half_done().begin();
-        let both = race(
-            &memory,
-            [|memory| memory.fault(2, 0..4), |memory| memory.commit(memory.bytes(3..4)).is_ok()],
-        );
-        assert_eq!((both, memory.settled()), ([true, true], vec![0, 2, 3]));
-    });
+    let work: [Work; 2] =
+        [|memory| memory.fault(2, 0..4), |memory| memory.commit(memory.bytes(3..4)).is_ok()];
+    let seen = outcomes(four_pages, Some(refused_from::<1>), work);
+    assert_eq!(seen, set([([true, true], &[0, 2, 3])]));
 }
 
 /// The page that makes a block dense, against somebody who takes another page of it away: the block is
@@ -224,19 +229,23 @@ fn loom_a_block_that_is_opened_against_a_decommit() {
     if !os::guards_work() {
         return;
     }
-    loom::model(|| {
-        let dense = (os::page_size() / 8 / 64).max(2);
-        let memory = reservation(Mechanism::Guard, 2 * dense + 2, 2 * dense + 2);
-        (1..dense).for_each(|index| assert!(memory.fault(2 * index, 2 * index..2 * index + 1)));
-        let both = race(
-            &memory,
-            [|memory| memory.fault(0, 0..1), |memory| memory.decommit(memory.bytes(2..3)).is_ok()],
-        );
-        assert_eq!(both, [true, true]);
-        let expected: Vec<_> =
-            (0..dense).map(|index| 2 * index).filter(|&page| page != 2).collect();
-        assert_eq!(memory.settled(), expected);
-        assert!(memory.fault(1, 1..2));
-        assert_eq!(memory.settled().len(), expected.len() + 1);
-    });
+    fn dense() -> usize {
+        (os::page_size() / 8 / 64).max(2)
+    }
+    let seen = outcomes(
+        || {
+            let memory = reservation(Mechanism::Guard, 2 * dense() + 2, 2 * dense() + 2);
+            (1..dense())
+                .for_each(|index| assert!(memory.fault(2 * index, 2 * index..2 * index + 1)));
+            memory
+        },
+        None,
+        [
+            |memory| memory.fault(0, 0..1) && memory.fault(1, 1..2),
+            |memory| memory.decommit(memory.bytes(2..3)).is_ok(),
+        ],
+    );
+    let mut left: Vec<_> = (0..dense()).map(|index| 2 * index).filter(|&page| page != 2).collect();
+    left.insert(1, 1);
+    assert_eq!(seen, set([([true, true], &left)]));
 }
