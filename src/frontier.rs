@@ -439,6 +439,7 @@ mod tests {
         frontier.grow(MIB, Growth::Exact).unwrap();
         let refusing = Refusal::of(Call::Decommit).begin();
         frontier.shrink_to(0).unwrap_err();
+        assert!(!frontier.memory().holds_pages());
         frontier.give_back(0).unwrap_err();
         assert_eq!(refusing.refused(), 2);
         drop(refusing);

@@ -18,6 +18,7 @@ trait Memory {
     fn start(&self) -> *mut u8;
     fn bytes(&self) -> usize;
     fn counted(&self) -> usize;
+    fn holds_pages(&self) -> bool;
     fn map(&self) -> PageMap;
 
     /// The addresses of some pages.
@@ -30,9 +31,11 @@ trait Memory {
         self.pages(page..page + 1).start
     }
 
-    /// Exactly these pages are committed: by the count, by the page map, and by trying each page.
+    /// Exactly these pages are committed: by the count, by the page map, and by trying each page. None is
+    /// held.
     #[track_caller]
     fn assert_committed(&self, expected: &[usize]) {
+        assert!(!self.holds_pages(), "a page is still held");
         let pages = 0..self.bytes() / page_size();
         let map = self.map();
         let committed: Vec<_> = pages.clone().filter(|&page| map.page(page).committed).collect();
@@ -56,6 +59,10 @@ impl Memory for Reservation {
         self.committed()
     }
 
+    fn holds_pages(&self) -> bool {
+        self.holds_pages()
+    }
+
     fn map(&self) -> PageMap {
         self.page_map().unwrap()
     }
@@ -72,6 +79,10 @@ impl Memory for DemandRegion {
 
     fn counted(&self) -> usize {
         self.committed()
+    }
+
+    fn holds_pages(&self) -> bool {
+        self.holds_pages()
     }
 
     fn map(&self) -> PageMap {
@@ -377,6 +388,7 @@ fn a_commit_whose_page_states_have_no_memory_changes_nothing() {
         let error = memory.commit(..page).unwrap_err();
         assert!(matches!(error, Error::System { operation: "commit", .. }), "{error:?}");
         drop(refusing);
+        assert!(!memory.holds_pages());
         assert_eq!((memory.committed(), budget.used(), budget.peak()), (0, 0, 0));
         assert_eq!(memory.committed_ranges().count(), 0);
     }
@@ -394,6 +406,7 @@ fn a_fault_whose_page_states_have_no_memory_is_refused_by_the_system() {
         let refusing = Refusal::of(Call::Reserve).begin();
         assert_refused_by_the_system(region.write(5 * page, &[1]).unwrap_err(), 0, 5 * page);
         drop(refusing);
+        assert!(!region.holds_pages());
         assert_eq!((region.committed(), region.stats().refused, budget.used()), (0, 1, 0));
         region.write(5 * page, &[1]).unwrap();
         assert_eq!((region.stats().faults, budget.used()), (1, 3 * page), "{engine:?}");

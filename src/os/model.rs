@@ -110,7 +110,7 @@ pub(crate) fn reserve(
     // SAFETY: the layout is not empty.
     let memory = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(OUT_OF_MEMORY)?;
     // SAFETY: there are `align` bytes more than the reservation takes.
-    let start = unsafe { memory.add(memory.align_offset(align)) };
+    let start = unsafe { memory.add(memory.addr().get().wrapping_neg() & (align - 1)) };
     let mapping = Mapping { memory, layout, pages: vec![Page::Fresh; len / PAGE] };
     machine().mappings.insert(start.as_ptr().addr(), mapping);
     Ok(start)
