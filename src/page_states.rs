@@ -683,7 +683,11 @@ mod tests {
     }
 
     /// Pages around the borders of words, which hold 32 pages each.
-    const AT_BORDERS: [usize; 11] = [0, 1, 30, 31, 32, 33, 63, 64, 65, 95, 96];
+    const AT_BORDERS: &[usize] = if cfg!(miri) {
+        &[31, 32, 63, 64] // Miri takes its time
+    } else {
+        &[0, 1, 30, 31, 32, 33, 63, 64, 65, 95, 96]
+    };
 
     /// Every claim of a page at a border of words, in windows that end at borders or inside words, with a
     /// page that is not free on either side: it is committed, or held by somebody.
@@ -691,7 +695,7 @@ mod tests {
     fn a_claim_takes_exactly_what_is_free_around_the_page_over_every_border() {
         const PAGES: usize = 128;
         let mut cases = 0;
-        for (page, before, behind) in triples(&AT_BORDERS) {
+        for (page, before, behind) in triples(AT_BORDERS) {
             for (first, end) in [(0, PAGES), (before, behind + 1), (1, PAGES - 1), (before, PAGES)]
             {
                 if !(first..end).contains(&page) {
@@ -724,7 +728,7 @@ mod tests {
                 }
             }
         }
-        assert!(cases > 1000, "{cases} cases");
+        assert!(cases > 100, "{cases} cases");
     }
 
     /// A number, one that is not larger, and one that is not smaller.
@@ -750,7 +754,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_never_waits_holds_all_of_a_range_or_nothing() {
-        for held in AT_BORDERS {
+        for &held in AT_BORDERS {
             let states = PageStates::new(128);
             states.lock(pages(held, held + 1)).unwrap();
             for (first, end) in [(0, 128), (held, held + 1), (held, 128), (0, held + 1)] {

@@ -659,6 +659,26 @@ mod in_open_blocks {
         }
     }
 
+    /// In an open block, a page comes back by losing its marker alone: so it must lie in accessible memory,
+    /// whatever access rights a program gave it.
+    #[test]
+    fn a_page_whose_access_a_program_took_away_comes_back_after_a_decommit() {
+        if !guards_work() {
+            return;
+        }
+        let mut region = region(1);
+        let pages = make_dense(&region);
+        let (from, to) = (pages[1] * page_size(), (pages[1] + 1) * page_size());
+        // SAFETY: the page is committed, and nobody else knows it.
+        let protected =
+            unsafe { libc::mprotect(region.byte(pages[1]).cast(), page_size(), libc::PROT_READ) };
+        assert_eq!(protected, 0);
+        region.decommit(from..to).unwrap();
+        region.commit(from..to).unwrap();
+        region.assert_committed(&pages);
+        assert_eq!((read(&region, pages[1]), read(&region, pages[2])), (0, pages[2] as u8));
+    }
+
     /// A page that cannot be marked in an open block is mapped over, and closes it; where that is
     /// refused, too, it stays.
     #[test]

@@ -156,6 +156,20 @@ fn loom_two_reservations_for_the_last_page_of_a_budget() {
     });
 }
 
+/// Whoever sees that a page is committed finds it counted.
+#[test]
+fn loom_what_is_seen_as_committed_is_counted() {
+    fn is_counted_where_it_is_committed(memory: &Reservation) -> bool {
+        !memory.is_committed(memory.bytes(1..2)) || memory.committed() > 0
+    }
+    let by_faults: Work = |memory| memory.fault(1, 0..2);
+    let by_commits: Work = |memory| memory.commit(memory.bytes(0..2)).is_ok();
+    for work in [by_faults, by_commits] {
+        let seen = outcomes(four_pages, None, [work, is_counted_where_it_is_committed]);
+        assert_eq!(seen, set([([true; 2], &[0, 1])]));
+    }
+}
+
 #[test]
 fn loom_a_commit_against_a_fault() {
     let work: [Work; 2] =
