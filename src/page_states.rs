@@ -177,7 +177,7 @@ impl PageStates {
     pub(crate) fn unlock(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
-                word.fetch_and(!to_busy(mask), Ordering::Release);
+                expect_held(word.fetch_and(!to_busy(mask), Ordering::Release), mask);
             }
         }
     }
@@ -189,7 +189,7 @@ impl PageStates {
             // setting and clearing may be two steps.
             if let Some(word) = self.held(index) {
                 word.fetch_or(u64::from(mask), Ordering::Release);
-                word.fetch_and(!to_busy(mask), Ordering::Release);
+                expect_held(word.fetch_and(!to_busy(mask), Ordering::Release), mask);
             }
         }
     }
@@ -198,7 +198,8 @@ impl PageStates {
     pub(crate) fn unlock_reserved(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
-                word.fetch_and(!(to_busy(mask) | u64::from(mask)), Ordering::Release);
+                let free = !(to_busy(mask) | u64::from(mask));
+                expect_held(word.fetch_and(free, Ordering::Release), mask);
             }
         }
     }
@@ -207,7 +208,7 @@ impl PageStates {
     pub(crate) fn mark_reserved(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
-                word.fetch_and(!u64::from(mask), Ordering::Release);
+                expect_held(word.fetch_and(!u64::from(mask), Ordering::Release), mask);
             }
         }
     }
@@ -418,6 +419,14 @@ const fn busy(state: u64) -> u32 {
 
 const fn to_busy(mask: u32) -> u64 {
     (mask as u64) << 32
+}
+
+/// Who frees or changes pages holds them: checked in debug builds and by loom only, since the fault handler
+/// comes here.
+fn expect_held(state: u64, mask: u32) {
+    if cfg!(any(debug_assertions, loom)) {
+        assert!(busy(state) & mask == mask, "pages that nobody holds: {state:#x}, {mask:#x}");
+    }
 }
 
 fn exchange(word: &AtomicU64, old: u64, new: u64) -> Result<(), u64> {
