@@ -56,6 +56,8 @@
 //! of forks, by `pthread_atfork`.)
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
+// Loom's models use a part of the library.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 mod collections;
 mod demand;
@@ -79,6 +81,6 @@ pub use reservation::{
     Budget, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
 };
 
-#[cfg(any(miri, pagewise_model))]
+#[cfg(any(miri, pagewise_model, pagewise_refusals))]
 #[doc(hidden)]
-pub use os::refuse_commits_after;
+pub use os::refusals;

@@ -13,7 +13,7 @@
 use std::fmt;
 
 use crate::error::Error;
-use crate::os::{self, HugePages};
+use crate::os::{self, Access, HugePages};
 use crate::reservation::{HUGE_PAGE, Reservation, ReservationBuilder};
 
 /// Commit steps, in bytes: an eighth of what is committed, within these.
@@ -110,6 +110,8 @@ impl Frontier {
         if end > self.committed {
             self.commit_to(end, growth)?;
         }
+        // What the container is going to write to.
+        os::expect_access(self.memory.as_ptr(), end, Access::ReadWrite);
         if growth == Growth::Append {
             self.populate(end);
         }
@@ -245,4 +247,164 @@ impl Frontier {
 
 fn step(committed: usize) -> usize {
     (committed / 8).clamp(LEAST_STEP, MOST_STEP)
+}
+
+// (Under Miri, no reservation is as long as these.)
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn frontier(limit: usize) -> Frontier {
+        let mut options = Options::new();
+        options.reservation = options.reservation.limit(limit);
+        options.build(64 * MIB, 64 * MIB).unwrap()
+    }
+
+    fn page() -> usize {
+        os::page_size()
+    }
+
+    /// What the containers see is what the reservation has.
+    #[track_caller]
+    fn assert_committed(frontier: &Frontier, bytes: usize) {
+        assert_eq!((frontier.committed(), frontier.memory().committed()), (bytes, bytes));
+        let range = frontier.memory().committed_ranges().next();
+        assert_eq!(range, (bytes > 0).then_some(0..bytes));
+        assert!(frontier.ready() <= bytes);
+    }
+
+    #[test]
+    fn steps_are_an_eighth_within_their_bounds() {
+        assert_eq!([0, 1, 512 << 10].map(step), [64 << 10; 3]);
+        assert_eq!([MIB, 8 * MIB].map(step), [MIB / 8, MIB]);
+        assert_eq!([256 * MIB, 1 << 40].map(step), [32 * MIB; 2]);
+    }
+
+    #[test]
+    fn growth_commits_a_step_or_what_is_asked_for() {
+        for growth in [Growth::Append, Growth::Amortized] {
+            let mut frontier = frontier(usize::MAX);
+            frontier.grow(1, growth).unwrap();
+            assert_committed(&frontier, (64 << 10).max(page()));
+            frontier.grow(64 << 10, growth).unwrap();
+            assert_committed(&frontier, (64 << 10).max(page()));
+            frontier.grow(8 * MIB - 1, growth).unwrap();
+            assert_committed(&frontier, 8 * MIB);
+            frontier.grow(8 * MIB + 1, growth).unwrap();
+            assert_committed(&frontier, 9 * MIB);
+            frontier.grow(64 * MIB, growth).unwrap();
+            assert_committed(&frontier, 64 * MIB);
+        }
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(page() + 1, Growth::Exact).unwrap();
+        assert_committed(&frontier, 2 * page());
+        frontier.grow(usize::MAX, Growth::Exact).unwrap_err();
+        frontier.grow(64 * MIB + 1, Growth::Exact).unwrap_err();
+        assert_committed(&frontier, 2 * page());
+    }
+
+    #[test]
+    fn what_a_limit_refuses_as_a_step_it_grants_in_smaller_pieces() {
+        let mut frontier = frontier(8 * MIB + (320 << 10));
+        frontier.grow(8 * MIB, Growth::Exact).unwrap();
+        // A step of 1 MiB is halved twice.
+        frontier.grow(8 * MIB + 1, Growth::Append).unwrap();
+        assert_committed(&frontier, 8 * MIB + (256 << 10));
+        frontier.grow(8 * MIB + (320 << 10), Growth::Append).unwrap();
+        assert_committed(&frontier, 8 * MIB + (320 << 10));
+        let refused = frontier.grow(8 * MIB + (320 << 10) + 1, Growth::Append);
+        assert!(matches!(refused, Err(Error::LimitReached { .. })), "{refused:?}");
+        assert_committed(&frontier, 8 * MIB + (320 << 10));
+    }
+
+    #[test]
+    fn an_append_may_go_on_as_far_as_a_quarter_ahead() {
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(MIB, Growth::Exact).unwrap();
+        assert_eq!(frontier.ready(), 0);
+        for (end, ready) in [(4 * page(), 5 * page()), (MIB / 2, MIB / 2 + (64 << 10)), (MIB, MIB)]
+        {
+            frontier.grow(end, Growth::Append).unwrap();
+            let expected = if os::PREFAULT_TOUCHES { MIB } else { ready };
+            assert_eq!(frontier.ready(), expected, "up to {end}");
+        }
+        frontier.shrink_to(2 * page()).unwrap();
+        assert_eq!(frontier.ready(), 2 * page());
+    }
+
+    #[test]
+    fn what_lies_far_behind_the_used_part_is_given_back_but_for_a_step() {
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(MIB, Growth::Exact).unwrap();
+        // A quarter, which is two steps here, may be unused.
+        assert_eq!(frontier.give_back_below(), MIB * 3 / 4);
+        frontier.give_back(MIB * 3 / 4).unwrap();
+        assert_committed(&frontier, MIB);
+        frontier.give_back(MIB / 2).unwrap();
+        assert_committed(&frontier, MIB / 2 + (64 << 10));
+        frontier.shrink_to(3 * page() - 1).unwrap();
+        assert_committed(&frontier, 3 * page());
+        frontier.shrink_to(usize::MAX).unwrap();
+        assert_committed(&frontier, 3 * page());
+    }
+
+    #[test]
+    fn what_was_reserved_or_is_to_be_kept_is_not_given_back() {
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(4 * MIB, Growth::Exact).unwrap();
+        frontier.keep(MIB);
+        frontier.keep(MIB / 2);
+        frontier.give_back(0).unwrap();
+        assert_committed(&frontier, MIB);
+        assert_eq!(frontier.give_back_below(), 0);
+        frontier.shrink_to(0).unwrap();
+        assert_committed(&frontier, 0);
+        frontier.grow(4 * MIB, Growth::Exact).unwrap();
+        frontier.give_back(0).unwrap();
+        assert_committed(&frontier, (64 << 10).max(page()));
+        frontier.grow(4 * MIB, Growth::Exact).unwrap();
+        assert_eq!(frontier.give_back_below(), 3 * MIB);
+        frontier.keeps_committed = true;
+        frontier.give_back(0).unwrap();
+        assert_committed(&frontier, 4 * MIB);
+    }
+
+    #[test]
+    fn a_child_takes_what_is_committed_without_a_gap() {
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(5 * page(), Growth::Exact).unwrap();
+        // Another thread was growing it when the process was forked, and another reservation of it, as it
+        // were, left something behind a gap.
+        frontier.memory.commit(5 * page()..7 * page()).unwrap();
+        frontier.memory.commit(40 * page()..41 * page()).unwrap();
+        frontier.recover();
+        assert_committed(&frontier, 7 * page());
+        // It was shrinking.
+        frontier.memory.decommit(3 * page()..).unwrap();
+        frontier.ready = 7 * page();
+        frontier.recover();
+        assert_committed(&frontier, 3 * page());
+        frontier.memory.decommit(..page()).unwrap();
+        frontier.recover();
+        assert_committed(&frontier, 0);
+    }
+
+    #[cfg(any(pagewise_model, pagewise_refusals))]
+    #[test]
+    fn memory_that_the_system_does_not_take_back_stays() {
+        use crate::os::refusals::{Call, Refusal};
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(MIB, Growth::Exact).unwrap();
+        let refusing = Refusal::of(Call::Decommit).begin();
+        frontier.shrink_to(0).unwrap_err();
+        assert!(!frontier.memory().holds_pages());
+        frontier.give_back(0).unwrap_err();
+        assert_eq!(refusing.refused(), 2);
+        drop(refusing);
+        assert_committed(&frontier, MIB);
+        frontier.shrink_to(0).unwrap();
+        assert_committed(&frontier, 0);
+    }
 }

@@ -7,6 +7,7 @@ use std::ops::{Range, RangeBounds};
 use super::region::DemandRegion;
 use crate::error::AccessError;
 use crate::fault;
+use crate::os;
 use crate::page::index_range;
 
 impl DemandRegion {
@@ -213,6 +214,7 @@ impl DemandRegion {
             // SAFETY: these bytes are committed, and the region is borrowed exclusively.
             let into =
                 unsafe { std::slice::from_raw_parts_mut(self.as_ptr().add(done), ready - done) };
+            os::expect_access(into.as_ptr(), into.len(), os::Access::ReadWrite);
             match reader.read(into) {
                 Ok(0) => break,
                 Ok(count) => done += count,
@@ -261,6 +263,9 @@ impl DemandRegion {
     fn committed_bytes(&self, range: Range<usize>) -> &[u8] {
         // SAFETY: the range lies inside the region, and a committed page holds valid bytes; safe code
         // changes them through `&mut self` only.
-        unsafe { std::slice::from_raw_parts(self.as_ptr().add(range.start), range.len()) }
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.as_ptr().add(range.start), range.len()) };
+        os::expect_access(bytes.as_ptr(), bytes.len(), os::Access::Read);
+        bytes
     }
 }

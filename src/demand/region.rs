@@ -199,6 +199,13 @@ impl DemandRegion {
         std::iter::from_fn(|| self.core.events.pop())
     }
 
+    /// Whether any page is held: for tests of refusals.
+    #[cfg(any(pagewise_model, pagewise_refusals))]
+    #[doc(hidden)]
+    pub fn holds_pages(&self) -> bool {
+        self.core.reservation.holds_pages()
+    }
+
     /// Which pages are reserved, committed, resident, huge, swapped: now.
     ///
     /// # Errors

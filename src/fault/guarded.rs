@@ -8,6 +8,7 @@
 use std::mem::MaybeUninit;
 
 use crate::error::{AccessError, Refusal};
+use crate::os::{self, Access};
 
 /// Copies `len` bytes. A refused fault on either side ends it early.
 ///
@@ -16,6 +17,8 @@ use crate::error::{AccessError, Refusal};
 /// overlap.
 pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<(), AccessError> {
     if cfg!(any(miri, pagewise_model)) {
+        os::expect_access(from, len, Access::Read);
+        os::expect_access(to, len, Access::ReadWrite);
         // SAFETY: without faults, the caller sees to it that everything is there.
         unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
         return Ok(());
@@ -33,6 +36,7 @@ pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<()
 /// The range is writable as far as it goes, or lies in a registered range.
 pub(crate) unsafe fn fill(to: *mut u8, value: u8, len: usize) -> Result<(), AccessError> {
     if cfg!(any(miri, pagewise_model)) {
+        os::expect_access(to, len, Access::ReadWrite);
         // SAFETY: as in `copy`.
         unsafe { to.write_bytes(value, len) };
         return Ok(());

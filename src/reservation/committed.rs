@@ -60,7 +60,9 @@ impl Reservation {
                 if self.was_protected.load(Ordering::Relaxed) {
                     os::protect(address, len, Access::ReadWrite)?;
                 }
-                self.start.add(bytes.start).write_bytes(0, bytes.len());
+                let target = self.start.add(bytes.start).as_ptr();
+                os::expect_access(target, bytes.len(), Access::ReadWrite);
+                target.write_bytes(0, bytes.len());
             }
             Ok(())
         })

@@ -35,6 +35,8 @@ mod commit;
 mod committed;
 mod engines;
 mod forks;
+#[cfg(all(test, loom, target_os = "linux"))]
+mod models;
 mod page_map;
 mod pages;
 mod serving;
@@ -216,6 +218,16 @@ impl Reservation {
 
     pub(crate) fn states(&self) -> &PageStates {
         &self.states
+    }
+
+    /// Whether any page is held, which the next operation on it would wait for: for tests of refusals.
+    #[cfg(any(pagewise_model, pagewise_refusals))]
+    #[doc(hidden)]
+    pub fn holds_pages(&self) -> bool {
+        let mut held = false;
+        let all = self.page.pages(0, self.states.pages());
+        self.states.for_each_held_run(all, |_| held = true);
+        held
     }
 
     /// Gives the addresses back. Any → None. Dropping does the same, and cannot report an error.

@@ -148,6 +148,47 @@ impl<T> ConcurrentVec<T> {
         (index < self.len()).then(|| unsafe { self.storage.get(index) })
     }
 
+    /// Elements that there may be at most.
+    pub fn max_len(&self) -> usize {
+        let _held = self.hold();
+        // SAFETY: the lock is held.
+        unsafe { self.storage.with(|vec| vec.max_len()) }
+    }
+
+    /// Bytes that are committed now: whole pages.
+    pub fn committed(&self) -> usize {
+        let _held = self.hold();
+        // SAFETY: the lock is held.
+        unsafe { self.storage.with(|vec| vec.committed()) }
+    }
+
+    /// Commits memory for `additional` more elements.
+    ///
+    /// # Errors
+    /// As [`PageVec::try_reserve`].
+    pub fn try_reserve(&self, additional: usize) -> Result<(), Error> {
+        let _held = self.hold();
+        // SAFETY: the lock is held.
+        unsafe { self.storage.with(|vec| vec.try_reserve(additional)) }
+    }
+
+    /// Appends all elements of a slice, next to one another, or none, and returns the index of the
+    /// first. They are published together.
+    ///
+    /// # Errors
+    /// As [`PageVec::try_extend_from_slice`].
+    pub fn try_extend_from_slice(&self, elements: &[T]) -> Result<usize, Error>
+    where
+        T: Copy, // somebody's `clone` could push to this very array, and wait for itself
+    {
+        let _held = self.hold();
+        let first = self.published.load(Ordering::Relaxed);
+        // SAFETY: the lock is held.
+        unsafe { self.storage.with(|vec| vec.try_extend_from_copies(elements)) }?;
+        self.published.store(first + elements.len(), Ordering::Release);
+        Ok(first)
+    }
+
     /// The elements one by one, and those that are pushed meanwhile: the iterator ends when it has
     /// handed out the last one that is published at that moment, and goes on when called later.
     pub fn iter(&self) -> Iter<'_, T> {
@@ -206,47 +247,6 @@ impl<T> ConcurrentVec<T> {
     /// Every element, to be changed.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         self.storage.get_mut().as_mut_slice()
-    }
-
-    /// Elements that there may be at most.
-    pub fn max_len(&self) -> usize {
-        let _held = self.hold();
-        // SAFETY: the lock is held.
-        unsafe { self.storage.with(|vec| vec.max_len()) }
-    }
-
-    /// Bytes that are committed now: whole pages.
-    pub fn committed(&self) -> usize {
-        let _held = self.hold();
-        // SAFETY: the lock is held.
-        unsafe { self.storage.with(|vec| vec.committed()) }
-    }
-
-    /// Commits memory for `additional` more elements.
-    ///
-    /// # Errors
-    /// As [`PageVec::try_reserve`].
-    pub fn try_reserve(&self, additional: usize) -> Result<(), Error> {
-        let _held = self.hold();
-        // SAFETY: the lock is held.
-        unsafe { self.storage.with(|vec| vec.try_reserve(additional)) }
-    }
-
-    /// Appends all elements of a slice, next to one another, or none, and returns the index of the
-    /// first. They are published together.
-    ///
-    /// # Errors
-    /// As [`PageVec::try_extend_from_slice`].
-    pub fn try_extend_from_slice(&self, elements: &[T]) -> Result<usize, Error>
-    where
-        T: Copy, // somebody's `clone` could push to this very array, and wait for itself
-    {
-        let _held = self.hold();
-        let first = self.published.load(Ordering::Relaxed);
-        // SAFETY: the lock is held.
-        unsafe { self.storage.with(|vec| vec.try_extend_from_copies(elements)) }?;
-        self.published.store(first + elements.len(), Ordering::Release);
-        Ok(first)
     }
 
     /// Drops all elements. The memory goes back as [`PageVec::clear`] gives it back.
@@ -400,6 +400,8 @@ mod models {
     use super::*;
     use loom::sync::Arc;
     use loom::thread;
+    use std::collections::BTreeSet;
+    use std::sync::{Arc as Shared, Mutex};
 
     fn with_room<T>(max_len: usize) -> Arc<ConcurrentVec<T>> {
         Arc::new(ConcurrentVec {
@@ -435,6 +437,89 @@ mod models {
             assert!(matches!(all[..], [1, 2] | [2, 1]), "every element once: {all:?}");
             indices.sort();
             assert_eq!(indices, [0, 1]);
+        });
+    }
+
+    /// Writes two elements at once, while another thread pushes and a third one reads: the two are next to
+    /// each other, and nobody sees one without the other.
+    #[test]
+    fn loom_a_reader_sees_all_of_a_slice_or_nothing_of_it() {
+        // (Counted outside of the models, so that it is certain that readers saw each.)
+        let seen_lens: Shared<Mutex<BTreeSet<usize>>> = Shared::default();
+        let lens = seen_lens.clone();
+        loom::model(move || {
+            let vec = with_room(3);
+            let extending = {
+                let vec = Arc::clone(&vec);
+                thread::spawn(move || vec.try_extend_from_slice(&[1, 2]).unwrap())
+            };
+            let pushing = {
+                let vec = Arc::clone(&vec);
+                thread::spawn(move || vec.push(3))
+            };
+            let reading = {
+                let (vec, lens) = (Arc::clone(&vec), lens.clone());
+                thread::spawn(move || {
+                    let seen: Vec<i32> = vec.iter().copied().collect();
+                    assert!(
+                        matches!(seen[..], [] | [1, 2] | [3] | [1, 2, 3] | [3, 1, 2]),
+                        "{seen:?}"
+                    );
+                    lens.lock().unwrap().insert(seen.len());
+                    seen
+                })
+            };
+            let seen = reading.join().unwrap();
+            let (first, pushed) = (extending.join().unwrap(), pushing.join().unwrap());
+            let all: Vec<i32> = vec.iter().copied().collect();
+            assert_eq!(all[..seen.len()], seen, "what was seen stays");
+            assert_eq!((&all[first..first + 2], all[pushed], all.len()), (&[1, 2][..], 3, 3));
+        });
+        assert_eq!(
+            *seen_lens.lock().unwrap(),
+            BTreeSet::from([0, 1, 2, 3]),
+            "the model is vacuous"
+        );
+    }
+
+    /// Two slices for which there is room for one: one of them is all there, and nothing of the other.
+    #[test]
+    fn loom_a_refused_slice_leaves_everything_as_it_was() {
+        loom::model(|| {
+            let vec = with_room(3);
+            let theirs = {
+                let vec = Arc::clone(&vec);
+                thread::spawn(move || vec.try_extend_from_slice(&[1, 2]))
+            };
+            let ours = vec.try_extend_from_slice(&[3, 4]);
+            let theirs = theirs.join().unwrap();
+            let (granted, refused, expected) = match (&ours, &theirs) {
+                (Ok(first), Err(error)) => (*first, error, [3, 4]),
+                (Err(error), Ok(first)) => (*first, error, [1, 2]),
+                both => panic!("{both:?}"),
+            };
+            assert!(matches!(refused, Error::Full { len: 2, additional: 2, max_len: 3 }));
+            let all: Vec<i32> = vec.iter().copied().collect();
+            assert_eq!((granted, &all[..]), (0, &expected[..]));
+            // Usable as before.
+            assert_eq!((vec.push(5), vec.get(2).copied(), vec.len()), (2, Some(5), 3));
+        });
+    }
+
+    /// Whoever asks the array about its memory has it to itself.
+    #[test]
+    fn loom_questions_and_reservations_wait_for_pushes() {
+        loom::model(|| {
+            let vec = with_room(2);
+            let pushing = {
+                let vec = Arc::clone(&vec);
+                thread::spawn(move || vec.push(1))
+            };
+            assert_eq!((vec.max_len(), vec.committed()), (2, 2 * size_of::<i32>()));
+            vec.try_reserve(1).unwrap();
+            assert!(matches!(vec.try_reserve(3), Err(Error::Full { max_len: 2, .. })));
+            assert_eq!(pushing.join().unwrap(), 0);
+            assert_eq!((vec.len(), vec.get(0)), (1, Some(&1)));
         });
     }
 

@@ -167,6 +167,7 @@ macro_rules! engines {
 
         impl ChosenEngine {
             pub(super) unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+                debug_assert_eq!(ground.states.count_committed(run), 0, "committing what is committed");
                 // SAFETY: the caller's promise.
                 unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.commit(ground, run),)+ } }
             }
