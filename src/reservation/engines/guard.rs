@@ -186,7 +186,7 @@ impl Guard {
             ground.states.for_each_run(piece, |run, is_committed| {
                 if is_committed {
                     // SAFETY: the run is held and committed.
-                    unsafe { self.make_inaccessible(ground, run, marked)? };
+                    unsafe { self.decommit_run(ground, run, marked)? };
                     done(run);
                 }
                 Ok(())
@@ -215,6 +215,27 @@ impl Guard {
             range.end() / self.pages_per_block * per_block
         };
         range.with(first, end.max(first))
+    }
+
+    /// Takes access away from committed pages of one block. Where that is refused, they keep it: markers
+    /// that were installed before the refusal are removed.
+    ///
+    /// # Safety
+    /// As [`make_inaccessible`](Self::make_inaccessible).
+    unsafe fn decommit_run(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        marked: bool,
+    ) -> Result<(), OsError> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.make_inaccessible(ground, run, marked).inspect_err(|_| {
+                if marked {
+                    let _ = os::guard_remove(ground.address(run), run.len());
+                }
+            })
+        }
     }
 
     /// Takes access away from pages of one block, by markers where it may have some.

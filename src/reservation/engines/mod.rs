@@ -273,7 +273,7 @@ impl Backing {
                 (Self::Protect, true) => ground.make_accessible(run),
                 (Self::Protect, false) => ground.map_over(run),
                 (Self::UserFault(userfault), true) => userfault.commit(ground, run),
-                (Self::UserFault(userfault), false) => userfault.decommit(ground, run),
+                (Self::UserFault(userfault), false) => userfault.make_inaccessible(ground, run),
             }
         }
         .is_ok()

@@ -34,7 +34,22 @@ impl UserFault {
         Ok(())
     }
 
+    /// Takes committed pages away. Where that is refused half-way, the pages that lost their memory before
+    /// get zeros: they count as committed, and must not fault.
     pub(super) unsafe fn decommit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        // SAFETY: the run is held, and its contents are the caller's to give up.
+        unsafe {
+            self.make_inaccessible(ground, run).inspect_err(|_| {
+                let _ = self.commit(ground, run);
+            })
+        }
+    }
+
+    pub(super) unsafe fn make_inaccessible(
+        &self,
+        ground: Ground,
+        run: PageRange,
+    ) -> Result<(), OsError> {
         // SAFETY: the run is held, and its contents are the caller's to give up.
         unsafe {
             if !self.is_forked() {
