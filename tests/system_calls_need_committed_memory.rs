@@ -155,3 +155,20 @@ fn what_a_reader_gave_before_it_failed_is_there() {
     assert_eq!(region.as_slice()[..9], [2, 2, 2, 2, 3, 3, 3, 3, 0]);
     assert_eq!(region.read_from(.., &mut &b"abc"[..]).unwrap(), 3);
 }
+
+/// `Read` is a safe trait: whoever implements it wrongly gets a panic, and no longer slice.
+#[test]
+fn a_reader_that_says_it_read_more_than_it_could_is_stopped() {
+    struct Lying(usize);
+    impl std::io::Read for Lying {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            self.0 = self.0.max(into.len());
+            Ok(into.len() + 1)
+        }
+    }
+    let mut region = DemandRegion::new(1 << 20).unwrap();
+    let mut reader = Lying(0);
+    let read = std::panic::AssertUnwindSafe(|| region.read_from(.., &mut reader));
+    assert!(std::panic::catch_unwind(read).is_err());
+    assert!(reader.0 <= region.len(), "a slice of {} bytes", reader.0);
+}

@@ -9,6 +9,7 @@ use crate::error::AccessError;
 use crate::fault;
 use crate::os;
 use crate::page::index_range;
+use crate::sync::relax;
 
 impl DemandRegion {
     /// All bytes, for plain reading. Reading a page commits it; a refused one ends the process.
@@ -153,7 +154,8 @@ impl DemandRegion {
         })
     }
 
-    /// Calls `each` for the parts of a range that are committed, and those that are not, in order.
+    /// Calls `each` for the parts of a range that are committed, and those that are not, in order. Waits for
+    /// pages that another thread is committing: this thread may have written to them already.
     pub(crate) fn for_each_part<E>(
         &self,
         range: Range<usize>,
@@ -161,20 +163,25 @@ impl DemandRegion {
     ) -> Result<(), E> {
         let (size, states) = (self.core.reservation.page(), self.core.reservation.states());
         let last = size.page_of(range.end.saturating_sub(1)) + 1;
-        let mut at = range.start;
+        let (mut at, mut round) = (range.start, 0);
         while at < range.end {
             let page = size.page_of(at);
             let is_committed = states.is_committed(page);
+            if !is_committed && states.is_held(page) {
+                relax(round);
+                round += 1;
+                continue;
+            }
             let next = if is_committed {
                 states.find_reserved(page, last)
             } else {
-                states.find_committed(page, last)
+                states.find_used(page, last)
             };
             let end = next.map_or(range.end, |next| range.end.min(next * size.bytes()));
             // Another thread may have committed the page since it was looked at.
             let end = if end > at { end } else { continue };
             each(at..end, is_committed)?;
-            at = end;
+            (at, round) = (end, 0);
         }
         Ok(())
     }
@@ -217,7 +224,14 @@ impl DemandRegion {
             os::expect_access(into.as_ptr(), into.len(), os::Access::ReadWrite);
             match reader.read(into) {
                 Ok(0) => break,
-                Ok(count) => done += count,
+                Ok(count) => {
+                    // Safe code may implement `Read` wrongly; what it says must not end in a longer slice.
+                    assert!(
+                        count <= ready - done,
+                        "the reader says that it read more than it could"
+                    );
+                    done += count;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -267,5 +281,49 @@ impl DemandRegion {
             unsafe { std::slice::from_raw_parts(self.as_ptr().add(range.start), range.len()) };
         os::expect_access(bytes.as_ptr(), bytes.len(), os::Access::Read);
         bytes
+    }
+}
+
+#[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+    use crate::{CommitStep, Engine};
+
+    /// Another thread's fault makes a batch accessible before it says that it is committed. A thread that has
+    /// written to the batch in that moment sees what it wrote.
+    #[test]
+    fn a_thread_sees_what_it_wrote_to_a_page_that_another_one_is_committing() {
+        let page = crate::page_size();
+        for engine in [Engine::Protect, Engine::Auto] {
+            let builder = DemandRegion::builder(64 * page).engine(engine);
+            let region = builder.step(CommitStep::page()).build().unwrap();
+            let reservation = region.reservation();
+            for round in 0..3 {
+                reservation.begin_a_commit(8 + round * 8..12 + round * 8);
+                let at = (9 + round * 8) * page + 5;
+                // SAFETY: the page is accessible, and nobody else accesses it.
+                unsafe { region.as_ptr().add(at).write(7) };
+                std::thread::scope(|threads| {
+                    threads.spawn(|| {
+                        std::thread::sleep(std::time::Duration::from_millis(50));
+                        reservation.end_a_commit(8 + round * 8..12 + round * 8);
+                    });
+                    let mut seen = [9; 3];
+                    match round {
+                        0 => region.peek(at - 1, &mut seen).unwrap(),
+                        1 => {
+                            let mut out = &mut seen[..];
+                            region.write_to(at - 1..at + 2, &mut out).unwrap();
+                        }
+                        _ => {
+                            assert!(region.is_committed(at..at + 1));
+                            return;
+                        }
+                    }
+                    assert_eq!(seen, [0, 7, 0], "{engine:?}");
+                });
+            }
+            assert_eq!(region.committed(), 12 * page);
+        }
     }
 }

@@ -50,8 +50,8 @@ impl CommitStep {
     }
 }
 
-/// The state of a step policy. What threads race to write here only ever costs a smaller window: how
-/// much is committed is checked elsewhere.
+/// The state of a step policy. Threads race to write here: a window may then be too small, or one that no run
+/// explains, but never larger than the largest. What is committed in it is checked elsewhere.
 #[derive(Debug)]
 pub(super) struct StepPolicy {
     step: CommitStep,

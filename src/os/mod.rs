@@ -12,6 +12,7 @@
 //!   time (in a table of page states); these keep what they hold. It is never called for pages whose
 //!   access [`protect`] has changed.
 //! - [`decommit`] may be called for pages in either state. Where it fails, everything is as it was.
+//!   ([`zero`], and what installs and removes guard markers, may fail with a prefix done.)
 //! - [`zero`], [`discard`], [`protect`], [`prefault`], [`lock`], [`unlock`] are for committed pages.
 //! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`]
 //!   and [`write_stderr`] are async-signal-safe: the fault handler calls them.

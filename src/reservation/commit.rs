@@ -128,9 +128,9 @@ impl Reservation {
     /// Committed → Reserved.
     ///
     /// Rounds inward: only pages that lie whole inside the range. Pages that are not committed stay
-    /// reserved. The next commit reads zero. Where the system refuses, a part of the range may have been
-    /// decommitted; what was committed without a gap then still is, from the start of the range to the
-    /// end of what stays.
+    /// reserved. The next commit reads zero. Works from the end of the range towards its start: where
+    /// the system refuses, pages before the refused ones stay as they were. (The refused ones stay committed,
+    /// and may read zero.)
     ///
     /// # Errors
     /// [`MappingsExhausted`](Error::MappingsExhausted), or a bad range.

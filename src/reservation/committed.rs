@@ -41,7 +41,7 @@ impl Reservation {
         self.zero_part_of_page(start..whole.offset())?;
         self.on_committed(whole, "zero", |start, len| {
             // SAFETY: the run is held and committed; the caller gives up its contents.
-            unsafe { self.engine.zero(start, len, &self.was_protected) }
+            unsafe { self.engine.zero(start, len) }
         })?;
         self.zero_part_of_page(whole.offset() + whole.len()..end)
     }
@@ -57,9 +57,8 @@ impl Reservation {
             // SAFETY: the page is held and committed, and the bytes lie inside it; the caller gives up
             // what they hold.
             unsafe {
-                if self.was_protected.load(Ordering::Relaxed) {
-                    os::protect(address, len, Access::ReadWrite)?;
-                }
+                // Whatever became of the access rights: the handler would wait for the page, which is held.
+                os::protect(address, len, Access::ReadWrite)?;
                 let target = self.start.add(bytes.start).as_ptr();
                 os::expect_access(target, bytes.len(), Access::ReadWrite);
                 target.write_bytes(0, bytes.len());

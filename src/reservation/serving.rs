@@ -124,3 +124,21 @@ impl Reservation {
         unsafe { os::prefault(self.address(range), range.len()) };
     }
 }
+
+/// A fault that is under way, for tests of what others see of it meanwhile.
+#[cfg(all(test, unix, not(any(loom, miri, pagewise_model))))]
+impl Reservation {
+    /// Claims pages, pays for them, and makes them accessible.
+    pub(crate) fn begin_a_commit(&self, pages: std::ops::Range<usize>) {
+        let pages = self.page.pages(pages.start, pages.end);
+        assert_eq!(self.states.claim(pages.first(), pages), Ok(Claim::Claimed(pages)));
+        self.account.take_exactly(pages.len()).unwrap();
+        // SAFETY: the pages are held and reserved.
+        unsafe { self.engine.commit(self.ground(), pages).unwrap() };
+    }
+
+    /// Ends it.
+    pub(crate) fn end_a_commit(&self, pages: std::ops::Range<usize>) {
+        self.publish(self.page.pages(pages.start, pages.end));
+    }
+}

@@ -8,6 +8,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use super::page_vec::{PageVec, PageVecBuilder};
 use super::push_error::PushError;
 use crate::error::Error;
+#[cfg(not(loom))]
+use crate::os;
 use crate::reservation::reservation_options;
 use crate::sync::{AtomicUsize, Ordering, SpinLock, Taken};
 use storage::Storage;
@@ -266,6 +268,9 @@ impl<T> ConcurrentVec<T> {
 #[cfg(not(loom))]
 impl<T> From<PageVec<T>> for ConcurrentVec<T> {
     fn from(vec: PageVec<T>) -> Self {
+        // An array of elements without a size has no reservation, which would see to that. (Where the system
+        // refuses, it refuses the reservation, too.)
+        let _ = os::watch_forks();
         Self {
             lock: SpinLock::new(),
             published: AtomicUsize::new(vec.len()),

@@ -13,6 +13,7 @@ use libc::{sigaction, siginfo_t, sigset_t};
 
 use super::{Fault, REGISTRY, registers};
 use crate::error::Error;
+use crate::os;
 use crate::sync::SpinLock;
 use predecessors::{PREDECESSORS, hand_on};
 
@@ -29,26 +30,14 @@ pub(super) fn install() -> Result<(), Error> {
     if DONE.load(Ordering::Acquire) {
         return Ok(());
     }
-    // Registered before `after_fork`, so that it runs before it: what is repaired there asks which process
-    // this is.
-    crate::os::watch_forks()
+    os::watch_forks()
         .map_err(|error| Error::System { operation: "pthread_atfork", source: error.into() })?;
     let _changing = changing();
     if DONE.load(Ordering::Relaxed) {
         return Ok(());
     }
-    // First: a fork must never happen between a region and this. And once only, also where a handler
-    // could not be installed the first time.
-    static FORKS: AtomicBool = AtomicBool::new(false);
-    if !FORKS.load(Ordering::Relaxed) {
-        // SAFETY: the function is as `pthread_atfork` wants it, and lives as long as the program.
-        let result = unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
-        if result != 0 {
-            let source = std::io::Error::from_raw_os_error(result);
-            return Err(Error::System { operation: "pthread_atfork", source });
-        }
-        FORKS.store(true, Ordering::Relaxed);
-    }
+    // First: a fork must never happen between a region and this.
+    os::call_in_children(|| REGISTRY.after_fork_in_child());
     put_in_front()?;
     DONE.store(true, Ordering::Release);
     Ok(())
@@ -68,10 +57,6 @@ fn changing() -> impl Drop {
     }
     CHANGING.lock();
     Changing
-}
-
-unsafe extern "C" fn after_fork() {
-    REGISTRY.after_fork_in_child();
 }
 
 pub(super) fn reinstall() -> Result<(), Error> {

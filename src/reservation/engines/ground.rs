@@ -35,14 +35,20 @@ impl Ground<'_> {
         unsafe { os::decommit(self.address(pages), pages.len(), self.attributes) }
     }
 
-    /// Calls `each` for the committed runs of pages that the caller holds, in ascending order.
+    /// Calls `each` for the committed runs of pages that the caller holds, from the last one to the first.
     pub(super) fn for_each_committed_run(
         &self,
-        pages: PageRange,
+        mut pages: PageRange,
         mut each: impl FnMut(PageRange) -> Result<(), OsError>,
     ) -> Result<(), OsError> {
-        self.states
-            .for_each_run(pages, |run, is_committed| if is_committed { each(run) } else { Ok(()) })
+        while !pages.is_empty() {
+            let (run, is_committed) = self.states.last_run(pages);
+            if is_committed {
+                each(run)?;
+            }
+            pages = pages.with(pages.first(), run.first());
+        }
+        Ok(())
     }
 
     /// Installs guard markers, also where the memory is locked: giving it up ends that.

@@ -9,7 +9,6 @@
 //! Adding an engine is a file with the functions of [`Mechanism`], and a line in `engines!` below.
 
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
 
 mod ground;
 mod guard;
@@ -66,9 +65,9 @@ pub(super) trait Mechanism: Sized {
         range
     }
 
-    /// Makes all committed pages of a part inaccessible, and gives their memory back. Tells `done` of
-    /// each range in which no page is accessible any more; where the system refuses, the rest is as it
-    /// was.
+    /// Makes all committed pages of a part inaccessible, and gives their memory back: from the end, so that
+    /// where the system refuses, all that comes before the refused run is as it was. Tells `done` of each range
+    /// in which no page is accessible any more.
     ///
     /// # Safety
     /// The caller holds the part's [unit](Self::decommit_unit), and its contents are its to give up.
@@ -79,17 +78,11 @@ pub(super) trait Mechanism: Sized {
         done: &mut dyn FnMut(PageRange),
     ) -> Result<(), OsError>;
 
-    /// Makes held, committed pages read zero; they stay accessible. `was_protected` says whether some page of
-    /// the reservation may not be writable.
+    /// Makes held, committed pages read zero; they stay accessible. Their access rights may be any.
     ///
     /// # Safety
     /// The pages are held and committed; their contents are the caller's to give up.
-    unsafe fn zero(
-        &self,
-        start: NonNull<u8>,
-        len: usize,
-        _was_protected: &AtomicBool,
-    ) -> Result<(), OsError> {
+    unsafe fn zero(&self, start: NonNull<u8>, len: usize) -> Result<(), OsError> {
         // SAFETY: the caller's promise.
         unsafe { os::zero(start, len) }
     }
@@ -194,14 +187,9 @@ macro_rules! engines {
                 unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.decommit(ground, part, done),)+ } }
             }
 
-            pub(super) unsafe fn zero(
-                &self,
-                start: NonNull<u8>,
-                len: usize,
-                was_protected: &AtomicBool,
-            ) -> Result<(), OsError> {
+            pub(super) unsafe fn zero(&self, start: NonNull<u8>, len: usize) -> Result<(), OsError> {
                 // SAFETY: the caller's promise.
-                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.zero(start, len, was_protected),)+ } }
+                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.zero(start, len),)+ } }
             }
 
             pub(super) unsafe fn settle(

@@ -73,28 +73,28 @@ impl Mechanism for UserFault {
         done: &mut dyn FnMut(PageRange),
     ) -> Result<(), OsError> {
         ground.for_each_committed_run(part, |run| {
-            // SAFETY: the run is held and committed.
-            unsafe { self.make_missing(ground, run)? };
+            // SAFETY: the run is held and committed, and its contents are the caller's to give up. Where the
+            // system refuses half-way, pages that lost their memory before get zeros: they go on
+            // counting as committed, and must not fault.
+            unsafe {
+                self.make_missing(ground, run).inspect_err(|_| {
+                    let _ = self.commit(ground, run);
+                })?;
+            }
             done(run);
             Ok(())
         })
     }
 
-    unsafe fn zero(
-        &self,
-        start: NonNull<u8>,
-        len: usize,
-        was_protected: &AtomicBool,
-    ) -> Result<(), OsError> {
-        // SAFETY: the caller's promise; pages are writable unless `protect` was used.
+    unsafe fn zero(&self, start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+        // SAFETY: the caller's promise; pages are made writable first.
         unsafe {
             if self.is_forked() {
                 return os::zero(start, len);
             }
-            // A page whose memory goes back would be missing, although it is committed.
-            if was_protected.load(Ordering::Relaxed) {
-                os::protect(start, len, os::Access::ReadWrite)?;
-            }
+            // A page whose memory goes back would be missing, although it is committed. Its access rights may
+            // have been changed, by `protect` or past this library.
+            os::protect(start, len, os::Access::ReadWrite)?;
             start.as_ptr().write_bytes(0, len);
         }
         Ok(())

@@ -69,9 +69,20 @@ impl PageStates {
         })
     }
 
-    /// Whether every page of the range is committed, held or not. An unlocked read.
+    /// Whether every page of the range is committed. Waits for pages that another thread is committing: they
+    /// may be accessible already.
     pub(crate) fn are_committed(&self, range: PageRange) -> bool {
-        words(range).all(|(index, mask)| committed(self.read(index)) & mask == mask)
+        words(range).all(|(index, mask)| {
+            let mut round = 0;
+            loop {
+                let state = self.read(index);
+                if !committed(state) & busy(state) & mask == 0 {
+                    return committed(state) & mask == mask;
+                }
+                relax(round);
+                round += 1;
+            }
+        })
     }
 
     /// The first reserved page in `first..end`. An unlocked read.
@@ -95,7 +106,6 @@ impl PageStates {
     }
 
     /// Whether somebody holds a page. An unlocked read.
-    #[cfg(test)]
     pub(crate) fn is_held(&self, page: usize) -> bool {
         busy(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
@@ -230,9 +240,34 @@ impl PageStates {
         (range.with(range.first(), end.min(range.end())), kind)
     }
 
+    /// The longest run of pages in one state that ends where the range ends, and whether it is committed. The
+    /// caller holds the range, which is not empty.
+    pub(crate) fn last_run(&self, range: PageRange) -> (PageRange, bool) {
+        let kind = self.is_committed(range.end() - 1);
+        for (index, mask) in words(range).rev() {
+            let state = committed(self.read(index));
+            let other = mask & if kind { !state } else { state };
+            if other != 0 {
+                let first = (index + 1) * PAGES_PER_WORD - other.leading_zeros() as usize;
+                return (range.with(first, range.end()), kind);
+            }
+        }
+        (range, kind)
+    }
+
     /// The first committed page in `first..end`. An unlocked read; skips parts of the table that were
     /// never written.
     pub(crate) fn find_committed(&self, first: usize, end: usize) -> Option<usize> {
+        self.find(first, end, committed)
+    }
+
+    /// The first page in `first..end` that is committed, or held by somebody. As
+    /// [`find_committed`](Self::find_committed).
+    pub(crate) fn find_used(&self, first: usize, end: usize) -> Option<usize> {
+        self.find(first, end, |state| committed(state) | busy(state))
+    }
+
+    fn find(&self, first: usize, end: usize, wanted: impl Fn(u64) -> u32) -> Option<usize> {
         let (mut page, end) = (first, end.min(self.pages));
         while page < end {
             let index = page / PAGES_PER_WORD;
@@ -241,7 +276,7 @@ impl PageStates {
                 page = (index / granule + 1) * granule.get() * PAGES_PER_WORD;
                 continue;
             };
-            let bits = committed(word.load(Ordering::Acquire)) >> (page % PAGES_PER_WORD);
+            let bits = wanted(word.load(Ordering::Acquire)) >> (page % PAGES_PER_WORD);
             if bits != 0 {
                 return Some(page + bits.trailing_zeros() as usize).filter(|&found| found < end);
             }
@@ -434,7 +469,7 @@ fn exchange(word: &AtomicU64, old: u64, new: u64) -> Result<(), u64> {
 }
 
 /// The words that a range touches, each with the bits of its pages.
-fn words(range: PageRange) -> impl Iterator<Item = (usize, u32)> {
+fn words(range: PageRange) -> impl DoubleEndedIterator<Item = (usize, u32)> {
     let end = if range.is_empty() { 0 } else { range.end().div_ceil(PAGES_PER_WORD) };
     (range.first() / PAGES_PER_WORD..end).map(move |index| (index, mask_within(index, range)))
 }
@@ -680,6 +715,13 @@ mod tests {
             })
             .unwrap();
         assert_eq!(runs, [(0, 30, false), (30, 70, true), (70, 100, false)]);
+        let last = |first, end| {
+            let (run, is_committed) = states.last_run(pages(first, end));
+            (run.first(), run.end(), is_committed)
+        };
+        assert_eq!([last(0, 100), last(0, 70)], [(70, 100, false), (30, 70, true)]);
+        assert_eq!([last(0, 30), last(33, 65)], [(0, 30, false), (33, 65, true)]);
+        assert_eq!([last(29, 31), last(69, 71)], [(30, 31, true), (70, 71, false)]);
         assert_eq!(states.count_committed(pages(0, 100)), 40);
         assert!(states.all_committed(pages(30, 70)) && !states.all_committed(pages(29, 70)));
     }

@@ -122,8 +122,9 @@ impl Mechanism for Guard {
         done: &mut dyn FnMut(PageRange),
     ) -> Result<(), OsError> {
         let whole = self.whole_blocks(part);
+        // The last one first: see `Mechanism::decommit`.
         for piece in
-            [part.with(part.first(), whole.first()), whole, part.with(whole.end(), part.end())]
+            [part.with(whole.end(), part.end()), whole, part.with(part.first(), whole.first())]
         {
             if piece.is_empty() || ground.states.count_committed(piece) == 0 {
                 continue;
@@ -137,12 +138,10 @@ impl Mechanism for Guard {
                 continue;
             }
             let marked = self.blocks.kind(self.blocks_of(piece)).any_marked;
-            ground.states.for_each_run(piece, |run, is_committed| {
-                if is_committed {
-                    // SAFETY: the run is held and committed.
-                    unsafe { self.make_inaccessible(ground, run, marked)? };
-                    done(run);
-                }
+            ground.for_each_committed_run(piece, |run| {
+                // SAFETY: the run is held and committed.
+                unsafe { self.decommit_run(ground, run, marked)? };
+                done(run);
                 Ok(())
             })?;
         }
@@ -240,6 +239,27 @@ impl Guard {
             range.end() / self.pages_per_block * per_block
         };
         range.with(first, end.max(first))
+    }
+
+    /// Takes access away from committed pages of one block. Where that is refused, they keep it: markers
+    /// that were installed before the refusal are removed.
+    ///
+    /// # Safety
+    /// As [`make_inaccessible`](Self::make_inaccessible).
+    unsafe fn decommit_run(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        marked: bool,
+    ) -> Result<(), OsError> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.make_inaccessible(ground, run, marked).inspect_err(|_| {
+                if marked {
+                    let _ = os::guard_remove(ground.address(run), run.len());
+                }
+            })
+        }
     }
 
     /// Takes access away from pages of one block, by markers where it may have some.
