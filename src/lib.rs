@@ -73,6 +73,11 @@ mod push_error;
 mod reservation;
 mod sync;
 
+/// How tests say aloud what they cannot show here: the same for those in `src/` and in `tests/`.
+#[cfg(test)]
+#[path = "../tests/common/not_here.rs"]
+mod not_here;
+
 pub use arena::{Arena, ArenaBuilder, Checkpoint};
 pub use budget::Budget;
 pub use concurrent_vec::{ConcurrentVec, ConcurrentVecBuilder};
