@@ -246,7 +246,7 @@ fn a_block_that_was_locked_in_part_can_be_opened_by_racing_threads_once_it_is_no
         }
         assert_eq!(locked(), blocks * tail_len);
         // Dense enough for each block to be tried: more often than a refused attempt makes others rest.
-        let before = |index: usize| index % 5 == 0;
+        let before = |index: usize| index.is_multiple_of(5);
         (0..pages).filter(|&index| before(index)).for_each(|index| common::poke(at(index), 1));
         assert_eq!(locked(), blocks * tail_len, "opening blocks ended a lock");
         let check = |expected: &dyn Fn(usize) -> bool| {

@@ -216,7 +216,8 @@ fn the_line_about_a_refused_plain_access_has_its_numbers() {
     ];
     each_in_a_process(NAME, CASES, |case, ended| {
         ended.by_access_violation();
-        let region = ended.stdout.lines().filter_map(|line| line.split_once("region: ")).next_back();
+        let region =
+            ended.stdout.lines().filter_map(|line| line.split_once("region: ")).next_back();
         let region = region.unwrap_or_else(|| panic!("{ended:#?}")).1;
         let page = page_size();
         let line = format!(
