@@ -266,15 +266,18 @@ fn who_touches_what_must_not_be_touched_dies_of_it() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn code_runs_where_execution_was_allowed() {
-    let memory = Reservation::new(page_size()).unwrap();
-    memory.commit(..).unwrap();
-    // mov eax, 42; ret
-    let code = [0xb8, 42, 0, 0, 0, 0xc3];
-    // SAFETY: the page is committed; what runs is the function that was written there.
-    unsafe {
-        memory.as_ptr().copy_from_nonoverlapping(code.as_ptr(), code.len());
-        memory.protect(.., Access::ReadExecute).unwrap();
-        let function: extern "C" fn() -> u32 = std::mem::transmute(memory.as_ptr());
-        assert_eq!(function(), 42);
-    }
+    in_a_process("code_runs_where_execution_was_allowed", || {
+        let memory = Reservation::new(page_size()).unwrap();
+        memory.commit(..).unwrap();
+        // mov eax, 42; ret
+        let code = [0xb8, 42, 0, 0, 0, 0xc3];
+        // SAFETY: the page is committed; what runs is the function that was written there.
+        unsafe {
+            memory.as_ptr().copy_from_nonoverlapping(code.as_ptr(), code.len());
+            memory.protect(.., Access::ReadExecute).unwrap();
+            let function: extern "C" fn() -> u32 = std::mem::transmute(memory.as_ptr());
+            assert_eq!(function(), 42);
+        }
+    })
+    .well();
 }
