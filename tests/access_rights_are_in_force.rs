@@ -85,6 +85,75 @@ fn pages_of_a_region_are_accessible_exactly_where_they_are_committed() {
     }
 }
 
+/// Of a range with committed pages in its middle, the system grants what comes before, and refuses what
+/// comes behind.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_refused_commit_leaves_rights_charge_and_accounts_as_they_were() {
+    const NAME: &str = "a_refused_commit_leaves_rights_charge_and_accounts_as_they_were";
+    if common::emulated() || common::sanitized() {
+        return common::not_here(
+            "what the system refuses (the emulator's or the sanitizer's memory would count)",
+        );
+    }
+    in_a_process(NAME, || {
+        let page = page_size();
+        let budget = pagewise::Budget::new(4000 * page);
+        let memory = Reservation::builder(2000 * page).guard_pages(1).budget(budget.clone());
+        let memory = memory.build().unwrap();
+        memory.commit(100 * page..110 * page).unwrap();
+        // SAFETY: these pages are committed.
+        unsafe { at(&memory, 100).write_bytes(7, 10 * page) };
+        let region = DemandRegion::builder(2000 * page).guard_pages(1).budget(budget.clone());
+        let region = region.engine(pagewise::Engine::Protect).build().unwrap();
+        region.commit(100 * page..110 * page).unwrap();
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find(|line| line.starts_with("VmData:")).unwrap();
+        let data = line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10;
+        // Only while the system is asked: a test that fails needs memory to say so.
+        let limited = |ask: &dyn Fn() -> Result<(), pagewise::Error>| {
+            let set = |bytes: u64| {
+                let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+                // SAFETY: a complete limit.
+                assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) }, 0);
+            };
+            set((data + 300 * page) as u64);
+            let result = ask();
+            set(libc::RLIM_INFINITY);
+            result
+        };
+        let charge = |start: *const u8| common::counted(start, 2000 * page).unwrap().charged;
+
+        for _ in 0..3 {
+            limited(&|| memory.commit(..)).unwrap_err();
+            let accessible: Vec<_> =
+                (0..2000).filter(|&index| rights(at(&memory, index)) != NONE).collect();
+            assert!(accessible.iter().copied().eq(100..110), "{accessible:?}");
+            assert_eq!((memory.committed(), budget.used()), (10 * page, 20 * page));
+            assert_eq!(charge(memory.as_ptr()), 10 * page);
+        }
+        assert!((100..110).all(|index| peek(at(&memory, index)) == 7));
+        // What comes before is granted by itself, and all of it is as new.
+        limited(&|| memory.commit(..100 * page)).unwrap();
+        assert!((0..100).all(|index| peek(at(&memory, index)) == 0));
+        memory.decommit(..100 * page).unwrap();
+
+        // A region keeps what was granted, to the last page.
+        limited(&|| region.commit(..)).unwrap_err();
+        let committed = region.committed() / page;
+        assert!((200..=310).contains(&committed), "{committed} pages");
+        let page_of = |index: usize| region.as_ptr().wrapping_add(index * page);
+        assert!((0..committed).all(|index| rights(page_of(index)) == BOTH));
+        assert!((committed..2000).all(|index| rights(page_of(index)) == NONE));
+        assert_eq!(charge(region.as_ptr()), committed * page);
+        assert_eq!(budget.used(), (10 + committed) * page);
+        assert_eq!(region.stats().peak, committed * page);
+        drop((memory, region));
+        assert_eq!(budget.used(), 0);
+    })
+    .well();
+}
+
 /// Takes a page of addresses for accessible memory, if nobody has it. What follows then sees that nobody
 /// had it.
 fn occupy(page: *mut u8) {
