@@ -234,6 +234,18 @@ mod tests {
         assert_eq!(map.page(4), COMMITTED);
     }
 
+    /// Some systems tell of each page by itself.
+    #[test]
+    fn neighbouring_pages_in_the_same_state_are_one_run() {
+        let seen: Vec<_> = (0..6).map(|page| (page * 4096, 4096, RESIDENT)).collect();
+        let map = map(4096, &seen);
+        let runs: Vec<_> = map.runs().iter().map(|run| (run.first, run.count)).collect();
+        assert_eq!(
+            (map.to_string().as_str(), runs),
+            ("..rrrrrrcc.", vec![(0, 2), (2, 6), (8, 2), (10, 1)])
+        );
+    }
+
     /// The system tells in pages of its own, which may be smaller than those of the reservation.
     #[test]
     fn a_large_page_that_is_there_in_part_is_there() {

@@ -247,12 +247,13 @@ mod the_system {
         cannot
     }
 
-    /// No byte of memory more may become writable.
-    fn no_more_data() {
+    /// From here on, no byte of memory more may become writable, or as much as anybody wants.
+    fn more_data(is_granted: bool) {
         // (Zero, below a higher maximum, is no limit.)
-        let none = libc::rlimit { rlim_cur: 1, rlim_max: libc::RLIM_INFINITY };
+        let most = if is_granted { libc::RLIM_INFINITY } else { 1 };
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: a complete limit.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &none) }, 0);
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) }, 0);
     }
 
     #[test]
@@ -269,8 +270,12 @@ mod the_system {
             let mut region =
                 DemandRegion::builder(64 * page).step(CommitStep::page()).build().unwrap();
             region.write(3 * page, &[1; 8]).unwrap();
-            no_more_data();
-            let refused = memory.commit(4 * page + 1..15 * page - 1).unwrap_err();
+            // (Not for longer: a test that fails needs memory to say so.)
+            more_data(false);
+            let refused = memory.commit(4 * page + 1..15 * page - 1);
+            let filled = region.fill(3 * page + 4..9 * page, 5);
+            more_data(true);
+            let refused = refused.unwrap_err();
             let Error::CommitRefused { offset, len, .. } = refused else { panic!("{refused:?}") };
             assert_eq!((offset, len, code(&refused)), (6 * page, 9 * page, libc::ENOMEM));
             let text = format!(
@@ -282,7 +287,7 @@ mod the_system {
             expect(&refused, &text);
             assert_eq!((memory.committed(), memory.peak()), (2 * page, 2 * page));
             // A fault that the system refuses.
-            let refused = region.fill(3 * page + 4..9 * page, 5).unwrap_err();
+            let refused = filled.unwrap_err();
             assert_eq!((refused.copied, refused.refused.offset), (page - 4, 4 * page));
             let RefusedReason::System(error) = &refused.refused.reason else { panic!("{refused}") };
             assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
@@ -305,7 +310,7 @@ mod the_system {
         let ended = in_a_process(NAME, || {
             let region = DemandRegion::new(64 * page_size()).unwrap();
             println!("region: {:#x}", region.as_ptr().addr());
-            no_more_data();
+            more_data(false);
             common::poke(region.as_ptr().wrapping_add(17 * page_size() + 0x123), 1);
         });
         ended.by_access_violation();
@@ -377,14 +382,14 @@ mod the_system {
                 };
                 // SAFETY: a complete limit.
                 assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
-                let refused = memory.lock(7 * page + 1..14 * page).unwrap_err();
+                let refused = memory.lock(5 * page + 1..14 * page).unwrap_err();
                 let Error::Locked { operation, len, .. } = refused else { panic!("{refused:?}") };
-                assert_eq!((operation, len), ("lock", 7 * page));
+                assert_eq!((operation, len), ("lock", 9 * page));
                 assert_eq!(code(&refused), if pages == 0 { libc::EPERM } else { libc::ENOMEM });
                 let text = format!(
                     "lock of {} refused: locked memory is limited or in the way (`ulimit -l`, \
                      `mlockall`)",
-                    said(7 * page)
+                    said(9 * page)
                 );
                 expect(&refused, &text);
                 if pages > 0 {
@@ -392,6 +397,35 @@ mod the_system {
                     memory.unlock(..3 * page).unwrap();
                 }
             }
+        })
+        .well();
+    }
+
+    /// Where everything new is locked, an address costs as much as a page.
+    #[test]
+    fn a_reservation_beyond_what_may_be_locked_says_how_much() {
+        if common::emulated() || common::sanitized() {
+            return not_here("what may be locked: the limit is the emulator's or the sanitizer's");
+        }
+        const NAME: &str = "the_system::a_reservation_beyond_what_may_be_locked_says_how_much";
+        in_a_process(NAME, || {
+            let (page, most) = (page_size(), 4 << 20);
+            without_privileges();
+            let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+            // SAFETY: a complete limit, and a plain call.
+            unsafe {
+                assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit), 0);
+                assert_eq!(libc::mlockall(libc::MCL_FUTURE), 0);
+            }
+            let refused = Reservation::builder(64 << 20).guard_pages(3).build().unwrap_err();
+            let Error::Locked { operation, len, .. } = refused else { panic!("{refused:?}") };
+            assert_eq!((operation, len), ("reserve", (64 << 20) + 6 * page));
+            assert_eq!(code(&refused), libc::EAGAIN);
+            let text = format!(
+                "reserve of {} refused: locked memory is limited or in the way (`ulimit -l`, `mlockall`)",
+                said((64 << 20) + 6 * page)
+            );
+            expect(&refused, &text);
         })
         .well();
     }
