@@ -203,7 +203,7 @@ fn unpack(offset: usize, start: usize, packed: usize) -> FaultEvent {
     FaultEvent { offset, write, outcome }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
 impl EventRing {
     /// Does what a writer does first, and never comes to an end: it has a slot, and nothing is in it.
     pub(super) fn begin_and_abandon_a_push(&self) {
