@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{each_in_a_process, in_a_process, not_here};
+use common::each_in_a_process;
 use pagewise::{
     Access, AccessError, Arena, Budget, CommitStep, DemandRegion, Error, PageVec, RefusedReason,
     Reservation, page_size,
@@ -23,12 +23,6 @@ fn said(bytes: usize) -> String {
 #[track_caller]
 fn expect(error: &Error, message: &str) {
     assert_eq!(error.to_string(), message, "{error:?}");
-}
-
-/// The code of the operating system that is an error's source.
-fn code(error: &(dyn std::error::Error + 'static)) -> i32 {
-    let source = error.source().expect("a source").downcast_ref::<std::io::Error>();
-    source.expect("the system's own word").raw_os_error().expect("a code")
 }
 
 #[test]
@@ -236,6 +230,13 @@ fn the_line_about_a_refused_plain_access_has_its_numbers() {
 #[cfg(target_os = "linux")]
 mod the_system {
     use super::*;
+    use common::{in_a_process, not_here};
+
+    /// The code of the operating system that is an error's source.
+    fn code(error: &(dyn std::error::Error + 'static)) -> i32 {
+        let source = error.source().expect("a source").downcast_ref::<std::io::Error>();
+        source.expect("the system's own word").raw_os_error().expect("a code")
+    }
 
     fn cannot_be_refused() -> bool {
         let cannot = common::emulated() || common::sanitized();
