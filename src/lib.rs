@@ -68,6 +68,11 @@ mod page;
 mod reservation;
 mod sync;
 
+/// How tests say aloud what they cannot show here: the same for those in `src/` and in `tests/`.
+#[cfg(test)]
+#[path = "../tests/common/not_here.rs"]
+mod not_here;
+
 pub use collections::{Arena, ArenaBuilder, Checkpoint, arena};
 pub use collections::{ConcurrentVec, ConcurrentVecBuilder, concurrent_vec};
 #[cfg(feature = "zerocopy")]

@@ -4,23 +4,8 @@
 
 mod common;
 
-use common::{Ended, each_in_a_process, page_by_page, peek, poke};
+use common::{each_in_a_process, page_by_page, peek, poke};
 use pagewise::{DemandRegion, page_size};
-
-/// The death of a program that accesses what it must not.
-#[track_caller]
-fn by_access_violation(ended: &Ended) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::process::ExitStatusExt;
-        let signal = ended.status.signal().or(ended.status.code().map(|code| code - 128));
-        // macOS has SIGBUS for protected memory.
-        assert!(matches!(signal, Some(libc::SIGSEGV | libc::SIGBUS)), "{ended:#?}");
-        assert!(signal == Some(libc::SIGSEGV) || cfg!(target_vendor = "apple"), "{ended:#?}");
-    }
-    #[cfg(windows)]
-    assert_eq!(ended.status.code(), Some(0xc000_0005_u32 as i32), "{ended:#?}");
-}
 
 fn touch_null() {
     let null: *const u8 = std::ptr::without_provenance(8);
@@ -69,7 +54,7 @@ fn a_null_access_dies_the_same_with_and_without_a_region() {
         CASES,
         |case, ended| {
             eprintln!("{case}");
-            by_access_violation(&ended);
+            ended.by_access_violation();
             assert_eq!(ended.diagnostics(), [""; 0]);
         },
     );
@@ -85,7 +70,7 @@ fn a_jump_into_a_region_dies_at_once() {
         wild();
     })];
     each_in_a_process("a_jump_into_a_region_dies_at_once", CASES, |_, ended| {
-        by_access_violation(&ended);
+        ended.by_access_violation();
         assert_eq!(ended.diagnostics(), [""; 0]);
     });
 }
@@ -116,7 +101,7 @@ fn a_refused_plain_access_says_why_and_dies_of_it() {
     ];
     each_in_a_process("a_refused_plain_access_says_why_and_dies_of_it", CASES, |case, ended| {
         eprintln!("{case}: {}", ended.stderr);
-        by_access_violation(&ended);
+        ended.by_access_violation();
         let lines = ended.diagnostics();
         assert_eq!(lines.len(), 1, "{ended:#?}");
         assert!(lines[0].contains(&format!("offset {:#x} ", 3 * page_size() + 5)), "{lines:?}");
@@ -176,7 +161,7 @@ fn a_closed_stderr_changes_nothing() {
         then(ends[0]);
     }
     each_in_a_process("a_closed_stderr_changes_nothing", CASES, |_, ended| {
-        by_access_violation(&ended);
+        ended.by_access_violation();
     });
 }
 

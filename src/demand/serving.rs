@@ -131,11 +131,99 @@ pub(super) unsafe fn forked(owner: *const ()) {
     core.events.end_abandoned_changes();
 }
 
+/// Faults that are played: also for builds without page faults.
+#[cfg(all(test, not(loom)))]
+mod tests_without_faults {
+    use super::super::repeats;
+    use super::*;
+    use crate::error::RefusalReason;
+    use crate::{Budget, CommitStep, DemandRegion};
+
+    /// Pages may be committed anew after a decommit, and threads may race for them anew: as often as before.
+    #[test]
+    fn a_decommit_makes_a_page_good_for_as_many_races_as_before() {
+        let page = crate::page_size();
+        let mut region = DemandRegion::new(8 * page).unwrap();
+        for round in 0..4 {
+            region.commit(..2 * page).unwrap();
+            // (Two pages in turn: each is counted on its own.)
+            for index in 0..2 * repeats::TOO_OFTEN {
+                let address = region.as_ptr().addr() + index % 2 * page + 5;
+                let outcome = region.core.serve(Fault { address, write: Some(true) });
+                assert!(matches!(outcome, Outcome::Resolved), "round {round}, fault {index}");
+            }
+            let fault = Fault { address: region.as_ptr().addr(), write: Some(true) };
+            assert!(matches!(region.core.serve(fault), Outcome::NotOurs), "round {round}");
+            match round {
+                0 => region.decommit(..page).unwrap(),
+                1 => region.decommit(..).unwrap(),
+                // SAFETY: nobody accesses the region.
+                _ => unsafe { region.decommit_shared(5 * page..6 * page).unwrap() },
+            }
+        }
+        assert_eq!(region.stats().raced, 4 * (2 * repeats::TOO_OFTEN as u64 + 1));
+        assert_eq!((region.stats().faults, region.stats().refused), (0, 0));
+    }
+
+    #[test]
+    fn what_a_refusal_says_of_limit_and_use_is_not_swapped() {
+        let page = crate::page_size();
+        let budget = Budget::new(3 * page + 100);
+        let builder = DemandRegion::builder(64 * page).budget(budget.clone());
+        let region = builder.limit(5 * page).step(CommitStep::page()).build().unwrap();
+        region.commit(8 * page..11 * page).unwrap();
+        let offset = 20 * page + 7;
+        let fault = Fault { address: region.as_ptr().addr() + offset, write: Some(true) };
+        let Outcome::Refused(refusal) = region.core.serve(fault) else { panic!("not refused") };
+        assert_eq!((refusal.offset, refusal.region), (offset, region.as_ptr().addr()));
+        let RefusalReason::Budget { limit, used } = refusal.reason else { panic!("{refusal:?}") };
+        assert_eq!((limit, used), (3 * page + 100, 3 * page));
+    }
+}
+
 #[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
 mod tests {
     use super::*;
     use crate::os;
     use crate::{CommitStep, DemandRegion, Engine};
+
+    /// A fork in the middle of an event, played by one thread; the fork itself is a real one.
+    #[test]
+    fn a_forked_child_goes_on_with_events_that_others_were_putting_down_or_taking_out() {
+        let page = crate::page_size();
+        let region =
+            DemandRegion::builder(64 * page).step(CommitStep::page()).events(8).build().unwrap();
+        // SAFETY: the region is this test's own, and each page is its to write.
+        let touch = |index: usize| unsafe { region.as_ptr().add(index * page).write_volatile(1) };
+        (0..3).for_each(touch);
+        // Threads of the parent that the child does not have.
+        region.core.events.begin_and_abandon_a_pop();
+        region.core.events.begin_and_abandon_a_push();
+        touch(4);
+        let numbers = || region.events().map(|event| event.offset / page);
+        // SAFETY: the child faults, looks at events, and leaves.
+        match unsafe { libc::fork() } {
+            0 => {
+                let kept = numbers().eq([1, 2, 4]) && region.stats().events_lost == 1;
+                // All of the room is the child's.
+                (10..20).for_each(touch);
+                let full = numbers().eq(10..18) && region.stats().events_lost == 3;
+                (20..28).for_each(touch);
+                let again = numbers().eq(20..28) && region.stats().events_lost == 3;
+                // SAFETY: leaves without running anything else of the program.
+                unsafe {
+                    libc::_exit(i32::from(!kept) | i32::from(!full) << 1 | i32::from(!again) << 2)
+                }
+            }
+            child => {
+                assert!(child > 0);
+                let mut status = 0;
+                // SAFETY: our own child.
+                assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+                assert_eq!(status, 0, "1: events that were there, 2: new ones, 4: more of them");
+            }
+        }
+    }
 
     /// On systems that prefault by touching, the handler touches what it commits. Another thread may
     /// decommit the neighbours of its own page at any time: not before the touching is done.

@@ -343,6 +343,66 @@ mod tests {
     }
 
     #[test]
+    fn a_take_is_no_use_until_it_is_committed() {
+        let budget = Budget::new(10_000);
+        let account = Account::new(20_000, Some(budget.clone()));
+        account.take_exactly(4_000).unwrap();
+        assert_eq!((numbers(account.own()), numbers(&budget.0)), ((4_000, 0, 0), (4_000, 0, 0)));
+        // A take that is granted in part: what is over comes back to both.
+        assert_eq!(account.take_up_to(20_000, 1_000), Ok(6_000));
+        assert_eq!(numbers(account.own()), (10_000, 0, 0));
+        assert_eq!(
+            account.take_up_to(1, 1),
+            Err(RefusalReason::Budget { used: 10_000, limit: 10_000 })
+        );
+        account.committed(4_000);
+        assert_eq!(numbers(account.own()), (10_000, 4_000, 4_000));
+        account.return_untouched(6_000);
+        account.decommitted(3_000);
+        assert_eq!(numbers(account.own()), (1_000, 1_000, 4_000));
+        assert_eq!(numbers(&budget.0), (1_000, 1_000, 4_000));
+        assert_eq!((budget.used(), budget.peak(), budget.limit()), (1_000, 4_000, 10_000));
+    }
+
+    /// Takes that another limit refuses come and go while others are granted: the peak is of these alone.
+    #[test]
+    fn takes_that_are_refused_leave_no_trace_whoever_races() {
+        const THREADS: usize = 4;
+        let budget = Budget::new(THREADS * 10);
+        let accounts: Vec<_> = (0..2).map(|_| Account::new(1_000, Some(budget.clone()))).collect();
+        let rounds = if cfg!(miri) { 20 } else { 2_000 };
+        let held = std::sync::Barrier::new(THREADS);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (account, held) = (&accounts[thread % 2], &held);
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        account.take_exactly(10).unwrap();
+                        account.committed(10);
+                        // Everybody has ten, and the budget no more.
+                        held.wait();
+                        assert_eq!(
+                            account.take_exactly(300),
+                            Err(RefusalReason::Budget { used: 40, limit: 40 })
+                        );
+                        assert_eq!(
+                            account.take_up_to(300, 300),
+                            Err(RefusalReason::Budget { used: 40, limit: 40 })
+                        );
+                        held.wait();
+                        account.decommitted(10);
+                        held.wait();
+                    }
+                });
+            }
+        });
+        for account in &accounts {
+            assert_eq!(numbers(account.own()), (0, 0, 20));
+        }
+        assert_eq!(numbers(&budget.0), (0, 0, 40));
+    }
+
+    #[test]
     fn a_recount_after_a_fork_is_exact_and_leaves_other_accounts_alone() {
         let shared = Budget::new(100_000);
         let other = Account::new(usize::MAX, Some(shared.clone()));

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Reservation;
 use crate::error::Error;
+use crate::os::{self, Residency};
 use crate::page::{PageRange, PageSize};
 
 /// The state of a page, as far as it can be seen.
@@ -31,6 +32,10 @@ impl PageState {
         }
     }
 }
+
+/// A committed page of which nothing else is known.
+const COMMITTED: PageState =
+    PageState { committed: true, resident: false, huge: false, swapped: false };
 
 /// Neighbouring pages in the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,22 +97,26 @@ impl PageMap {
     }
 
     fn add_committed(&mut self, reservation: &Reservation, run: PageRange) -> Result<(), Error> {
-        let committed = PageState { committed: true, ..PageState::default() };
-        let size = PageSize::of(self.page_size);
-        let add_up_to = |map: &mut Self, end: usize, state| {
-            let end = run.first() + size.page_of(end);
-            map.push(end - map.pages(), state);
-        };
         let result =
-            crate::os::residency(reservation.address(run), run.len(), &mut |offset, len, seen| {
-                add_up_to(self, offset, committed);
-                let crate::os::Residency { resident, huge, swapped } = seen;
-                let state = PageState { committed: true, resident, huge, swapped };
-                add_up_to(self, offset + len + self.page_size - 1, state);
+            os::residency(reservation.address(run), run.len(), &mut |offset, len, seen| {
+                self.add_seen(run, offset, len, seen);
             });
         result.map_err(|error| Error::System { operation: "page map", source: error.into() })?;
-        self.push(run.end() - self.pages(), committed);
+        self.push(run.end() - self.pages(), COMMITTED);
         Ok(())
+    }
+
+    /// Adds bytes of a committed run that the system knows something of, and what lies between them and
+    /// the bytes before, of which it knows nothing. A page that they cover a part of counts as covered.
+    fn add_seen(&mut self, run: PageRange, offset: usize, len: usize, seen: Residency) {
+        let size = PageSize::of(self.page_size);
+        let Residency { resident, huge, swapped } = seen;
+        let state = PageState { committed: true, resident, huge, swapped };
+        for (end, state) in [(offset, COMMITTED), (offset + len + self.page_size - 1, state)] {
+            let end = run.first() + size.page_of(end);
+            // Where the system tells in smaller pages, the page may be there already.
+            self.push(end.saturating_sub(self.pages()), state);
+        }
     }
 
     fn reserved_up_to(&mut self, page: usize) {
@@ -184,5 +193,70 @@ impl fmt::Display for PageMap {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const RESIDENT: Residency = Residency { resident: true, huge: false, swapped: false };
+    const HUGE: Residency = Residency { resident: true, huge: true, swapped: false };
+    const SWAPPED: Residency = Residency { resident: false, huge: false, swapped: true };
+
+    /// The map of a run that is committed, of whose bytes a system says this.
+    fn map(page_size: usize, seen: &[(usize, usize, Residency)]) -> PageMap {
+        let run = PageSize::of(page_size).pages(2, 10);
+        let mut map = PageMap { page_size, runs: Vec::new() };
+        map.reserved_up_to(run.first());
+        for &(offset, len, residency) in seen {
+            map.add_seen(run, offset, len, residency);
+        }
+        map.push(run.end() - map.pages(), COMMITTED);
+        map.reserved_up_to(11);
+        map
+    }
+
+    #[test]
+    fn what_the_system_says_nothing_of_is_committed_and_no_more() {
+        assert_eq!(map(4096, &[]).to_string(), "..cccccccc.");
+        let seen = [
+            (0, 4096, SWAPPED),
+            (4096, 4096, RESIDENT),
+            (3 * 4096, 2 * 4096, SWAPPED),
+            (6 * 4096, 4096, HUGE),
+        ];
+        let map = map(4096, &seen);
+        assert_eq!(map.to_string(), "..srcsscHc.");
+        assert_eq!((map.committed(), map.resident()), (8, 2));
+        assert_eq!((map.count(|s| s.swapped), map.count(|s| s.huge)), (3, 1));
+        assert_eq!(map.page(5), PageState { swapped: true, ..COMMITTED });
+        assert_eq!(map.page(4), COMMITTED);
+    }
+
+    /// Some systems tell of each page by itself.
+    #[test]
+    fn neighbouring_pages_in_the_same_state_are_one_run() {
+        let seen: Vec<_> = (0..6).map(|page| (page * 4096, 4096, RESIDENT)).collect();
+        let map = map(4096, &seen);
+        let runs: Vec<_> = map.runs().iter().map(|run| (run.first, run.count)).collect();
+        assert_eq!(
+            (map.to_string().as_str(), runs),
+            ("..rrrrrrcc.", vec![(0, 2), (2, 6), (8, 2), (10, 1)])
+        );
+    }
+
+    /// The system tells in pages of its own, which may be smaller than those of the reservation.
+    #[test]
+    fn a_large_page_that_is_there_in_part_is_there() {
+        let (large, small) = (2 << 20, 4096);
+        let seen = [
+            (large, small, RESIDENT),
+            (large + small, large - small, RESIDENT),
+            (4 * large + small, small, RESIDENT),
+            (6 * large, 2 * large, SWAPPED),
+        ];
+        assert_eq!(map(large, &seen[..2]).to_string(), "..crcccccc.");
+        assert_eq!(map(large, &seen[2..]).to_string(), "..ccccrcss.");
     }
 }
