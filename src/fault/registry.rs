@@ -551,6 +551,31 @@ mod loom_models {
         assert_eq!(*found.lock().unwrap(), [true, true], "the model is vacuous");
     }
 
+    /// The same for a second range, when neither the table nor the classes in use change.
+    #[test]
+    fn loom_a_reader_sees_how_another_range_was_made() {
+        let found = std::sync::Arc::new(std::sync::Mutex::new([false; 2]));
+        let seen = found.clone();
+        loom::model(move || {
+            let registry = Arc::new(Registry::new());
+            let first = Box::new(test_entry(0x1000, 0x2000));
+            // SAFETY: it outlives the reader, and the registry is not used after that.
+            unsafe { registry.add(&first) };
+            let reader = loom::thread::spawn({
+                let (registry, seen) = (registry.clone(), seen.clone());
+                move || {
+                    let found = registry.with(0x4800, look_at);
+                    seen.lock().unwrap()[usize::from(found.is_some())] = true;
+                }
+            });
+            let (second, _alive) = watched(0x4000, 0x5000);
+            // SAFETY: as above.
+            unsafe { registry.add(&second) };
+            reader.join().unwrap();
+        });
+        assert_eq!(*found.lock().unwrap(), [true, true], "the model is vacuous");
+    }
+
     /// The same for the range that makes the table grow.
     #[test]
     fn loom_a_reader_sees_how_a_larger_table_was_made() {
