@@ -332,6 +332,31 @@ fn who_touches_what_must_not_be_touched_dies_of_it() {
     });
 }
 
+/// A program may change access rights past this library, as garbage collectors do. Zeroing holds the pages, so
+/// that a fault on them would be waited for without end.
+#[test]
+fn zeroing_does_not_mind_rights_that_were_changed_past_this_library() {
+    for engine in common::engines() {
+        let mut region = DemandRegion::builder(4 * page_size()).engine(engine).build().unwrap();
+        region.fill(.., 7).unwrap();
+        // SAFETY: a page of the region; only its rights change.
+        let changed = unsafe {
+            libc::mprotect(region.as_ptr().add(page_size()).cast(), page_size(), libc::PROT_READ)
+        };
+        assert_eq!(changed, 0);
+        region.zero(page_size() + 10..page_size() + 20).unwrap();
+        let expected = |at: usize| if (10..20).contains(&at) { 0 } else { 7 };
+        let page = &region.as_slice()[page_size()..2 * page_size()];
+        assert!(page.iter().enumerate().all(|(at, &byte)| byte == expected(at)), "{engine:?}");
+        // SAFETY: as above.
+        let changed =
+            unsafe { libc::mprotect(region.as_ptr().cast(), 4 * page_size(), libc::PROT_READ) };
+        assert_eq!(changed, 0);
+        region.zero(..).unwrap();
+        assert!(region.as_slice().iter().all(|&byte| byte == 0), "{engine:?}");
+    }
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn code_runs_where_execution_was_allowed() {

@@ -256,3 +256,29 @@ fn fault_events_survive_a_fork() {
     })
     .well();
 }
+
+/// Elements without a size need no memory, and so no reservation, which watches forks.
+#[test]
+fn a_child_pushes_to_an_array_of_nothing_that_a_thread_of_the_parent_was_pushing_to() {
+    let name = "a_child_pushes_to_an_array_of_nothing_that_a_thread_of_the_parent_was_pushing_to";
+    in_a_process(name, || {
+        let vec = ConcurrentVec::<()>::new(usize::MAX).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    vec.push(());
+                }
+            });
+            let _stop = Stop(&stop);
+            for _ in 0..200 {
+                well(child_of_a_fork(|| {
+                    let before = vec.len();
+                    vec.push(());
+                    vec.len() > before
+                }));
+            }
+        });
+    })
+    .well();
+}
