@@ -9,7 +9,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use pagewise::{Budget, CommitStep, DemandRegion, Error, FaultOutcome, RefusedReason, page_size};
+use fastrand::Rng;
+use pagewise::{Budget, CommitStep, DemandRegion, Error, FaultOutcome, RefusalReason, page_size};
 
 /// What happened, in all regions together.
 #[derive(Debug, Default)]
@@ -49,22 +50,6 @@ impl Totals {
     }
 }
 
-/// xorshift: the sequence of operations, the same on every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
-
 fn main() {
     let (mut seconds, mut threads) = (10, 4);
     let mut arguments = std::env::args().skip(1);
@@ -89,7 +74,7 @@ fn main() {
         for thread in 0..threads {
             let (totals, budget) = (&totals, budget.clone());
             scope.spawn(move || {
-                let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (thread + 1) << 20);
+                let mut random = Rng::with_seed(thread);
                 while Instant::now() < end {
                     let one = one_region(&mut random, &budget);
                     totals.lock().expect("no thread panicked").add(one);
@@ -121,14 +106,14 @@ fn main() {
     println!("every counter is explained");
 }
 
-fn one_region(random: &mut Random, budget: &Budget) -> Totals {
+fn one_region(random: &mut Rng, budget: &Budget) -> Totals {
     let page = page_size();
-    let magnitude = random.below(14);
-    let pages = 1 + random.below(1 << magnitude);
-    let limit = 1 + random.below(pages + pages / 4 + 1);
-    let step = match random.below(4) {
+    let magnitude = random.usize(..14);
+    let pages = 1 + random.usize(..1 << magnitude);
+    let limit = 1 + random.usize(..pages + pages / 4 + 1);
+    let step = match random.usize(..4) {
         0 => CommitStep::page(),
-        1 => CommitStep::fixed(page << random.below(6)),
+        1 => CommitStep::fixed(page << random.usize(..6)),
         _ => CommitStep::adaptive(),
     };
     let mut region = DemandRegion::builder(pages * page)
@@ -140,31 +125,33 @@ fn one_region(random: &mut Random, budget: &Budget) -> Totals {
         .expect("a region");
     let mut totals = Totals { regions: 1, ..Totals::default() };
     let mut written = vec![false; pages];
-    for _ in 0..1 + random.below(12) {
-        match random.below(8) {
+    for _ in 0..1 + random.usize(..12) {
+        match random.usize(..8) {
             0..=2 => scatter(&mut region, random, &mut written, &mut totals),
             3 => together(&region, random, &mut totals),
             4 => {
-                let first = random.below(pages);
-                let range = first..pages.min(first + 1 + random.below(64));
+                let first = random.usize(..pages);
+                let range = first..pages.min(first + 1 + random.usize(..64));
                 let before = region.committed();
                 region.decommit(range.start * page..range.end * page).expect("decommit");
                 totals.decommitted += ((before - region.committed()) / page) as u64;
                 written[range].fill(false);
             }
             5 => {
-                let first = random.below(pages);
-                let range = first * page..pages.min(first + 1 + random.below(64)) * page;
+                let first = random.usize(..pages);
+                let range = first * page..pages.min(first + 1 + random.usize(..64)) * page;
                 let before = region.committed();
                 match region.commit(range) {
                     Ok(()) => {}
-                    Err(Error::BudgetReached { .. }) => totals.commits_refused += 1,
+                    Err(Error::LimitReached { .. } | Error::BudgetReached { .. }) => {
+                        totals.commits_refused += 1
+                    }
                     Err(other) => panic!("{other}"),
                 }
                 totals.by_commit += ((region.committed() - before) / page) as u64;
             }
             6 => check(&region, &written, &mut totals),
-            _ if random.below(16) == 0 => fork(&region, &written, &mut totals),
+            _ if random.usize(..16) == 0 => fork(&region, &written, &mut totals),
             _ => {}
         }
         drain(&region, &mut totals);
@@ -188,21 +175,22 @@ fn word(page: usize) -> u64 {
     (page as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-fn scatter(
-    region: &mut DemandRegion,
-    random: &mut Random,
-    written: &mut [bool],
-    totals: &mut Totals,
-) {
-    let (page, sequential) = (page_size(), random.below(2) == 0);
-    let mut at = random.below(written.len());
-    for _ in 0..random.below(200) {
-        at = if sequential { (at + 1) % written.len() } else { random.below(written.len()) };
+fn scatter(region: &mut DemandRegion, random: &mut Rng, written: &mut [bool], totals: &mut Totals) {
+    let (page, sequential) = (page_size(), random.usize(..2) == 0);
+    let mut at = random.usize(..written.len());
+    for _ in 0..random.usize(..200) {
+        at = if sequential { (at + 1) % written.len() } else { random.usize(..written.len()) };
         match region.write(at * page + at % 500 * 8, &word(at).to_le_bytes()) {
             Ok(()) => written[at] = true,
             Err(error) => {
                 assert_eq!(error.copied, 0);
-                assert!(matches!(error.refused.reason, RefusedReason::Limit { .. }), "{error}");
+                assert!(
+                    matches!(
+                        error.refusal.reason,
+                        RefusalReason::Limit { .. } | RefusalReason::Budget { .. }
+                    ),
+                    "{error}"
+                );
                 totals.refusals_seen += 1;
             }
         }
@@ -210,9 +198,9 @@ fn scatter(
 }
 
 /// Several threads touch the same few pages at once.
-fn together(region: &DemandRegion, random: &mut Random, totals: &mut Totals) {
+fn together(region: &DemandRegion, random: &mut Rng, totals: &mut Totals) {
     let page = page_size();
-    let first = random.below(region.len() / page);
+    let first = random.usize(..region.len() / page);
     let refused: u64 = std::thread::scope(|scope| {
         let touch = || {
             let mut byte = [0];

@@ -1,6 +1,6 @@
 //! A world of 2^40 cells, of which only the visited parts cost memory.
 
-use pagewise::{DemandArray, RefusedReason};
+use pagewise::{DemandArray, RefusalReason};
 
 const SIDE: usize = 1 << 20;
 
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         y += 1;
     };
     println!("the road ends at row {y}: {refused}");
-    assert!(matches!(refused.refused.reason, RefusedReason::Limit { .. }));
+    assert!(matches!(refused.refusal.reason, RefusalReason::Limit { .. }));
 
     // The road goes, its memory goes, and the town in the same rows stays.
     let before = world.committed();

@@ -1,7 +1,14 @@
 //! What can go wrong, with the numbers and the way out.
+//!
+//! - [`Refusal`]: why one page could not be committed. Made where a limit or the system says no, and
+//!   carried to the user as it is.
+//! - [`AccessError`]: a copy that a refusal ended, and how far it came.
+//! - [`Error`]: why an explicit operation did not happen.
 
 use std::fmt;
 use std::io;
+
+use crate::os::OsError;
 
 /// Why a reservation, a commit, or another operation did not happen.
 ///
@@ -38,7 +45,24 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The limit of the reservation, or of the [`Budget`](crate::Budget) that it shares, is used up.
+    /// The limit of the reservation (`.limit` of its builder, or its length) is used up.
+    #[error(
+        "commit of {} at offset {offset:#x} refused: limit of {} is used up ({} committed): \
+         decommit something, or give a larger `.limit`",
+        Bytes(*.requested), Bytes(*.limit), Bytes(*.used)
+    )]
+    LimitReached {
+        /// Bytes from the start of the reservation.
+        offset: usize,
+        /// Bytes that were asked for.
+        requested: usize,
+        /// Bytes that the reservation has taken already.
+        used: usize,
+        /// Bytes that it may commit in all.
+        limit: usize,
+    },
+
+    /// The [`Budget`](crate::Budget) that the reservation shares is used up.
     #[error(
         "commit of {} at offset {offset:#x} refused: budget of {} is used up ({} committed): \
          decommit something, or give a larger budget",
@@ -49,7 +73,7 @@ pub enum Error {
         offset: usize,
         /// Bytes that were asked for.
         requested: usize,
-        /// Bytes that the budget has taken already.
+        /// Bytes that all who share the budget have taken already.
         used: usize,
         /// Bytes that the budget has in all.
         limit: usize,
@@ -154,6 +178,10 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A page fault was refused.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+
     /// Another error of the operating system.
     #[error("{operation} failed: {source}")]
     System {
@@ -162,6 +190,196 @@ pub enum Error {
         /// The system's own word.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// The refusal of an explicit commit of `requested` bytes.
+    pub(crate) fn of_commit(refusal: Refusal, requested: usize) -> Self {
+        let offset = refusal.offset;
+        match refusal.reason {
+            RefusalReason::Limit { used, limit } => {
+                Self::LimitReached { offset, requested, used, limit }
+            }
+            RefusalReason::Budget { used, limit } => {
+                Self::BudgetReached { offset, requested, used, limit }
+            }
+            RefusalReason::Mappings { mappings, max, error } => {
+                Self::MappingsExhausted { operation: "commit", mappings, max, source: error.into() }
+            }
+            RefusalReason::Locked(error) => {
+                Self::Locked { operation: "commit", len: requested, source: error.into() }
+            }
+            RefusalReason::System(error) => {
+                Self::CommitRefused { offset, len: requested, source: error.into() }
+            }
+            RefusalReason::NotReserved => {
+                Self::OutOfBounds { start: offset, end: offset + requested, len: offset }
+            }
+        }
+    }
+
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::AddressSpaceExhausted { .. }
+            | Self::CommitRefused { .. }
+            | Self::MappingsExhausted { .. }
+            | Self::Locked { .. } => io::ErrorKind::OutOfMemory,
+            Self::LimitReached { .. } | Self::BudgetReached { .. } | Self::Full { .. } => {
+                io::ErrorKind::QuotaExceeded
+            }
+            Self::OutOfBounds { .. }
+            | Self::ReversedRange { .. }
+            | Self::NotCommitted { .. }
+            | Self::ZeroLength
+            | Self::Overflow { .. }
+            | Self::BadAlignment { .. } => io::ErrorKind::InvalidInput,
+            Self::Unsupported { .. } => io::ErrorKind::Unsupported,
+            Self::Access(error) => error.kind(),
+            Self::System { source, .. } => source.kind(),
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// A [`read`](crate::DemandRegion::read), [`write`](crate::DemandRegion::write) or
+/// [`fill`](crate::DemandRegion::fill) that ended early, because a page was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("refused after {} bytes: {refusal}", .copied)]
+#[non_exhaustive]
+pub struct AccessError {
+    /// Bytes that were copied or written before: exact. They are intact.
+    pub copied: usize,
+    /// Which page was refused, and why.
+    #[source]
+    pub refusal: Refusal,
+}
+
+impl AccessError {
+    pub(crate) fn not_reserved(len: usize) -> Self {
+        let refusal = Refusal { offset: len, region: 0, reason: RefusalReason::NotReserved };
+        Self { copied: 0, refusal }
+    }
+
+    fn kind(&self) -> io::ErrorKind {
+        match self.refusal.reason {
+            RefusalReason::Limit { .. } | RefusalReason::Budget { .. } => {
+                io::ErrorKind::QuotaExceeded
+            }
+            RefusalReason::Mappings { .. }
+            | RefusalReason::Locked(_)
+            | RefusalReason::System(_) => io::ErrorKind::OutOfMemory,
+            RefusalReason::NotReserved => io::ErrorKind::InvalidInput,
+        }
+    }
+}
+
+impl From<AccessError> for io::Error {
+    fn from(error: AccessError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// A page that was not committed, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The first byte that could not be accessed, in bytes from the start of the region that refused it.
+    /// (That is another region than the one that was asked where the *buffer* of a copy lies in one.)
+    pub offset: usize,
+    /// The address of that region's first byte; zero for a range outside of every region.
+    pub region: usize,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// Why a page was not committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// The region's own limit is used up.
+    Limit {
+        /// Bytes that the region has taken already.
+        used: usize,
+        /// Bytes that it may commit in all.
+        limit: usize,
+    },
+    /// The [`Budget`](crate::Budget) that the region shares is used up.
+    Budget {
+        /// Bytes that all who share the budget have taken already.
+        used: usize,
+        /// Bytes that the budget has in all.
+        limit: usize,
+    },
+    /// The process has as many memory mappings as the system allows (Linux: `vm.max_map_count`).
+    Mappings {
+        /// Mappings of the process.
+        mappings: usize,
+        /// The system's limit.
+        max: usize,
+        /// The system's own word.
+        error: OsError,
+    },
+    /// New memory would be locked (`mlockall`), and no more may be (`RLIMIT_MEMLOCK`).
+    Locked(OsError),
+    /// The system has no memory to promise.
+    System(OsError),
+    /// The range is not part of the region.
+    NotReserved,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offset = self.offset;
+        match self.reason {
+            RefusalReason::NotReserved => {
+                return write!(
+                    f,
+                    "the range reaches beyond the region, which ends at offset {offset:#x}"
+                );
+            }
+            _ => write!(f, "page at offset {offset:#x} refused")?,
+        }
+        match self.reason {
+            RefusalReason::Limit { used, limit } => write!(
+                f,
+                ": limit of {} is used up ({} committed): decommit something, or give a larger `.limit`",
+                Bytes(limit),
+                Bytes(used)
+            ),
+            RefusalReason::Budget { used, limit } => write!(
+                f,
+                ": budget of {} is used up ({} committed): decommit something, or give a larger budget",
+                Bytes(limit),
+                Bytes(used)
+            ),
+            RefusalReason::Mappings { mappings, max, .. } => write!(
+                f,
+                ": the process has {mappings} of at most {max} memory mappings: touch neighbouring \
+                 pages, or raise `vm.max_map_count`"
+            ),
+            RefusalReason::Locked(error) => {
+                write!(f, ": locked memory is limited (`ulimit -l`, `mlockall`): {error}")
+            }
+            RefusalReason::System(error) => write!(f, " by the system: {error}"),
+            RefusalReason::NotReserved => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.reason {
+            RefusalReason::System(error)
+            | RefusalReason::Locked(error)
+            | RefusalReason::Mappings { error, .. } => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// Shows a number of bytes the way a person says it: `64 KiB`, `80 GiB`, `4097 bytes`.
@@ -185,13 +403,38 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_numbers_and_the_way_out() {
-        let refused =
-            Error::BudgetReached { offset: 0x4f000, requested: 65536, used: 327680, limit: 327680 };
-        let text = refused.to_string();
-        assert!(text.starts_with(
-            "commit of 64 KiB at offset 0x4f000 refused: budget of 320 KiB is used up (320 KiB committed)"
-        ));
-        assert!(text.contains("larger budget"));
+        let (used, limit) = (323_584, 327_680);
+        let said = |reason| {
+            let refusal = Refusal { offset: 0x4f000, region: 0, reason };
+            (Error::of_commit(refusal, 65536).to_string(), refusal.to_string())
+        };
+        let (commit, access) = said(RefusalReason::Budget { used, limit });
+        assert_eq!(
+            commit,
+            "commit of 64 KiB at offset 0x4f000 refused: budget of 320 KiB is used up (316 KiB committed): \
+             decommit something, or give a larger budget"
+        );
+        assert_eq!(
+            access,
+            "page at offset 0x4f000 refused: budget of 320 KiB is used up (316 KiB committed): \
+             decommit something, or give a larger budget"
+        );
+        let (commit, access) = said(RefusalReason::Limit { used, limit });
+        assert_eq!(
+            commit,
+            "commit of 64 KiB at offset 0x4f000 refused: limit of 320 KiB is used up (316 KiB committed): \
+             decommit something, or give a larger `.limit`"
+        );
+        assert_eq!(
+            access,
+            "page at offset 0x4f000 refused: limit of 320 KiB is used up (316 KiB committed): \
+             decommit something, or give a larger `.limit`"
+        );
+        let error = OsError(12);
+        let (commit, access) =
+            said(RefusalReason::Mappings { mappings: 65_529, max: 65_530, error });
+        assert!(commit.contains("65529 of at most 65530 memory mappings"), "{commit}");
+        assert!(access.contains("65529 of at most 65530 memory mappings"), "{access}");
     }
 
     #[test]

@@ -56,40 +56,36 @@
 //! of forks, by `pthread_atfork`.)
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
+// Loom's models use a part of the library.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
 
-pub mod arena;
-mod budget;
-pub mod concurrent_vec;
+mod collections;
 mod demand;
 mod error;
 pub mod fault;
-mod frontier;
 mod os;
 mod page;
-mod page_map;
-mod page_states;
-pub mod page_vec;
-mod push_error;
 mod reservation;
 mod sync;
 
-pub use arena::{Arena, ArenaBuilder, Checkpoint};
-pub use budget::Budget;
-pub use concurrent_vec::{ConcurrentVec, ConcurrentVecBuilder};
-pub use demand::{
-    AccessError, CommitStep, DemandRegion, DemandRegionBuilder, Engine, FaultEvent, FaultOutcome,
-    Refused, RefusedReason, Stats,
-};
-#[cfg(feature = "zerocopy")]
-pub use demand::{DemandArray, DemandArrayBuilder};
-pub use error::Error;
-pub use os::{Access, HugePages};
-pub use page::{page_size, reserve_granularity};
-pub use page_map::{PageMap, PageRun, PageState};
-pub use page_vec::{PageVec, PageVecBuilder};
-pub use push_error::PushError;
-pub use reservation::{Reservation, ReservationBuilder};
+/// How tests say aloud what they cannot show here: the same for those in `src/` and in `tests/`.
+#[cfg(test)]
+#[path = "../tests/common/not_here.rs"]
+mod not_here;
 
-#[cfg(any(miri, pagewise_model))]
+pub use collections::{Arena, ArenaBuilder, Checkpoint, arena};
+pub use collections::{ConcurrentVec, ConcurrentVecBuilder, concurrent_vec};
+#[cfg(feature = "zerocopy")]
+pub use collections::{DemandArray, DemandArrayBuilder};
+pub use collections::{PageVec, PageVecBuilder, PushError, page_vec};
+pub use demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, FaultOutcome, Stats};
+pub use error::{AccessError, Error, Refusal, RefusalReason};
+pub use os::{Access, HugePages, OsError};
+pub use page::{page_size, reserve_granularity};
+pub use reservation::{
+    Budget, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
+};
+
+#[cfg(any(miri, pagewise_model, pagewise_refusals))]
 #[doc(hidden)]
-pub use os::refuse_commits_after;
+pub use os::refusals;

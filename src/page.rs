@@ -76,7 +76,7 @@ impl PageSize {
         range: impl RangeBounds<usize>,
         len: usize,
     ) -> Result<PageRange, Error> {
-        let (start, end) = byte_range(range, len)?;
+        let (start, end) = index_range(range, len)?;
         if start == end {
             return Ok(self.pages(0, 0));
         }
@@ -90,7 +90,7 @@ impl PageSize {
         range: impl RangeBounds<usize>,
         len: usize,
     ) -> Result<PageRange, Error> {
-        let (start, end) = byte_range(range, len)?;
+        let (start, end) = index_range(range, len)?;
         let end = self.page_of(end);
         let first = match self.round_up(start) {
             Some(start) => self.page_of(start).min(end),
@@ -140,8 +140,8 @@ impl PageRange {
     }
 }
 
-/// Resolves a byte range against a length, and checks it.
-pub(crate) fn byte_range(
+/// Resolves a range of indices (of bytes or elements) against a length, and checks it.
+pub(crate) fn index_range(
     range: impl RangeBounds<usize>,
     len: usize,
 ) -> Result<(usize, usize), Error> {
@@ -188,11 +188,11 @@ mod tests {
     #[test]
     fn bad_ranges_are_named() {
         let reversed = std::ops::Range { start: 2, end: 1 };
-        assert!(matches!(byte_range(reversed, 9), Err(Error::ReversedRange { start: 2, end: 1 })));
+        assert!(matches!(index_range(reversed, 9), Err(Error::ReversedRange { start: 2, end: 1 })));
         assert!(matches!(
-            byte_range(3..10, 9),
+            index_range(3..10, 9),
             Err(Error::OutOfBounds { start: 3, end: 10, len: 9 })
         ));
-        assert!(matches!(byte_range(0..=usize::MAX, 9), Err(Error::Overflow { .. })));
+        assert!(matches!(index_range(0..=usize::MAX, 9), Err(Error::Overflow { .. })));
     }
 }

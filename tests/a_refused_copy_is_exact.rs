@@ -4,7 +4,7 @@
 
 mod common;
 
-use pagewise::{AccessError, CommitStep, DemandRegion, RefusedReason, page_size};
+use pagewise::{AccessError, CommitStep, DemandRegion, RefusalReason, page_size};
 
 /// Pages that a region may commit, and that lie before the first refused one.
 const GRANTED: usize = 2;
@@ -45,9 +45,9 @@ fn expect(result: Result<(), AccessError>, start: usize, len: usize) -> usize {
         Ok(()) => assert_eq!(granted, len, "{start:#x}, {len:#x} should be refused"),
         Err(error) => {
             assert_eq!(error.copied, granted, "{start:#x}, {len:#x}");
-            assert_eq!(error.refused.offset, edge);
+            assert_eq!(error.refusal.offset, edge);
             assert!(
-                matches!(error.refused.reason, RefusedReason::Limit { limit } if limit == edge)
+                matches!(error.refusal.reason, RefusalReason::Limit { limit, .. } if limit == edge)
             );
         }
     }
@@ -110,7 +110,7 @@ fn fills_stop_at_the_edge() {
 #[test]
 fn a_buffer_in_another_region_is_refused_as_well() {
     let (mut region, source) = (up_to_the_edge(), up_to_the_edge());
-    let copied = |error: AccessError| (error.copied, error.refused.offset);
+    let copied = |error: AccessError| (error.copied, error.refusal.offset);
     let edge = GRANTED * page_size();
     // From 9 bytes before the source's edge into a place that could take more.
     // SAFETY: an owned, live region; reading its refused pages is what this is about.
@@ -127,7 +127,7 @@ fn ranges_outside_the_region_copy_nothing() {
     let mut byte = [9];
     for offset in [len, len + 1, usize::MAX] {
         let refused = region.read(offset, &mut byte).unwrap_err();
-        assert!(matches!(refused.refused.reason, RefusedReason::NotReserved));
+        assert!(matches!(refused.refusal.reason, RefusalReason::NotReserved));
         assert_eq!(refused.copied, 0);
         assert_eq!(region.write(offset, &byte).unwrap_err().copied, 0);
     }

@@ -102,7 +102,24 @@ fn check(memory: &Reservation, budget: &Budget, reference: &Reference) {
             assert!(actual == expected, "contents of page {index}");
         }
     }
+    check_rights(memory.as_ptr(), reference);
 }
+
+/// The system lets the process access what is committed, and nothing else.
+#[cfg(all(unix, not(any(miri, pagewise_model))))]
+fn check_rights(start: *mut u8, reference: &Reference) {
+    if common::emulated() {
+        return; // the emulator's own checks do not know all rights
+    }
+    for (index, page) in reference.pages.iter().enumerate() {
+        let is_committed = page.is_some();
+        let rights = common::rights(start.wrapping_add(index * page_size()));
+        assert_eq!(rights, (is_committed, is_committed), "page {index}");
+    }
+}
+
+#[cfg(not(all(unix, not(any(miri, pagewise_model)))))]
+fn check_rights(_: *mut u8, _: &Reference) {}
 
 fn apply(memory: &Reservation, reference: &mut Reference, operation: Operation) {
     match operation {
@@ -219,6 +236,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(region.committed(), reference.committed() * page_size());
+            check_rights(region.as_ptr(), &reference);
         }
     }
 }

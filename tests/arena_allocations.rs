@@ -93,7 +93,7 @@ fn a_limit_hands_the_value_back_and_leaves_the_arena_usable() {
     assert!(matches!(arena.try_alloc_slice_uninit::<u8>(1 << 31), Err(Error::OutOfBounds { .. })));
     arena.alloc_slice_copy(&vec![1u8; 2 * page_size() - 8]);
     let refused = arena.try_alloc(String::from("too much")).unwrap_err();
-    assert!(matches!(refused.error(), Error::BudgetReached { .. }));
+    assert!(matches!(refused.error(), Error::LimitReached { .. }));
     assert_eq!((refused.into_value(), *small), (String::from("too much"), 7));
 }
 

@@ -136,7 +136,7 @@ fn the_last_bytes_that_the_process_may_have_are_granted() {
         assert_eq!(region.committed(), 128 * page);
         // Then the system refuses, and what was written is there.
         let refused = region.fill(1 << 33..(1 << 33) + (4 << 20), 7).unwrap_err();
-        assert!(matches!(refused.refused.reason, pagewise::RefusedReason::System(_)), "{refused}");
+        assert!(matches!(refused.refusal.reason, pagewise::RefusalReason::System(_)), "{refused}");
         assert!(refused.copied >= 512 << 10, "{refused}");
         assert_eq!(region.committed(), 128 * page + refused.copied);
         let mut byte = [0];

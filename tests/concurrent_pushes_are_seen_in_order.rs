@@ -2,7 +2,7 @@
 //! once, and every element is dropped once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pagewise::ConcurrentVec;
 
@@ -49,22 +49,74 @@ fn eight_writers_and_two_readers() {
     assert!(all.into_iter().eq(expected), "every element is there once");
 }
 
+/// Elements of a slice, which readers see all of or none: each says its place in the slice.
+const SLICE: usize = 7;
+
 #[test]
 fn slices_are_published_together() {
-    let vec = ConcurrentVec::new(1 << 16).unwrap();
-    std::thread::scope(|scope| {
-        for writer in 0..4u32 {
-            let vec = &vec;
+    // Refused now and then: the room ends in the middle of a slice.
+    const ROUNDS: usize = if cfg!(miri) { 20 } else { 4_000 };
+    const PUBLISHED: usize = 4 * ROUNDS - 5;
+    let vec = ConcurrentVec::new(PUBLISHED * SLICE + SLICE - 1).unwrap();
+    let (done, seen_by_others) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let slice = |writer: usize, n: usize| -> [[usize; 3]; SLICE] {
+        std::array::from_fn(|place| [writer + 1, n, place])
+    };
+    let refused: usize = std::thread::scope(|scope| {
+        let (vec, done, seen_by_others) = (&vec, &done, &seen_by_others);
+        // Readers that write nothing: what they see, others have published.
+        for _ in 0..2 {
             scope.spawn(move || {
-                for _ in 0..100 {
-                    let first = vec.try_extend_from_slice(&[writer; 7]).unwrap();
-                    assert_eq!(vec.as_slice()[first..first + 7], [writer; 7]);
-                    assert_eq!(vec.len() % 7, 0);
+                let mut seen = 0;
+                loop {
+                    let last = done.load(Ordering::Acquire);
+                    let all: &[[usize; 3]] = vec.as_slice();
+                    assert_eq!(all.len() % SLICE, 0, "a slice is seen in part");
+                    for new in all[seen..].chunks_exact(SLICE) {
+                        let [writer, n, _] = new[0];
+                        assert!((1..=4).contains(&writer), "{new:?}");
+                        assert_eq!(new, slice(writer - 1, n), "a slice is seen before it is there");
+                    }
+                    if !last {
+                        seen_by_others.fetch_add(all.len() - seen, Ordering::Relaxed);
+                    }
+                    seen = all.len();
+                    if last {
+                        return assert_eq!(seen, PUBLISHED * SLICE);
+                    }
                 }
             });
         }
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let mut refused = 0;
+                    for n in 0..ROUNDS {
+                        match vec.try_extend_from_slice(&slice(writer, n)) {
+                            Ok(first) => {
+                                assert_eq!(vec.as_slice()[first..first + SLICE], slice(writer, n));
+                            }
+                            Err(_) => refused += 1,
+                        }
+                    }
+                    refused
+                })
+            })
+            .collect();
+        let refused = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        done.store(true, Ordering::Release);
+        refused
     });
-    assert_eq!(vec.len(), 4 * 100 * 7);
+    assert_eq!((vec.len(), refused), (PUBLISHED * SLICE, 4 * ROUNDS - PUBLISHED));
+    // A refused slice left nothing behind, and took no room.
+    let vec_len = vec.len();
+    assert!(vec.try_extend_from_slice(&[[9; 3]; SLICE]).is_err());
+    assert_eq!(vec.len(), vec_len);
+    assert_eq!(vec.try_extend_from_slice(&[[9; 3]; SLICE - 1]).unwrap(), vec_len);
+    assert_eq!(vec.as_slice()[vec_len..], [[9; 3]; SLICE - 1]);
+    if cfg!(not(miri)) {
+        assert!(seen_by_others.load(Ordering::Relaxed) > 0, "nobody read while others wrote");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pagewise::{CommitStep, DemandArray, RefusedReason, page_size};
+use pagewise::{CommitStep, DemandArray, RefusalReason, page_size};
 
 #[test]
 fn elements_are_zero_until_they_are_set() {
@@ -44,7 +44,7 @@ fn a_limit_is_a_result_and_whole_elements_come_before_it() {
     let mut array = new();
     let stopped = array.try_fill(.., [9; 12]).unwrap_err();
     assert_eq!(stopped.copied, fits * 12);
-    assert!(matches!(stopped.refused.reason, RefusedReason::Limit { .. }));
+    assert!(matches!(stopped.refusal.reason, RefusalReason::Limit { .. }));
     assert_eq!(array.try_get(fits - 1).unwrap(), [9; 12]);
     assert!(array.try_get(fits).is_err() && array.try_set(fits, [1; 12]).is_err());
     let mut array = new();

@@ -75,7 +75,7 @@ fn a_limit_holds_to_the_page_in_every_order() {
             }
             let beyond = 100 * stride % (LEN / page) * page;
             let refused = region.write(beyond, &[1]).unwrap_err();
-            assert_eq!((refused.copied, refused.refused.offset), (0, beyond), "{engine:?}");
+            assert_eq!((refused.copied, refused.refusal.offset), (0, beyond), "{engine:?}");
             assert_eq!(region.committed(), 100 * page);
             region.decommit(..page).unwrap();
             region.write(beyond, &[1]).unwrap();
@@ -171,6 +171,10 @@ fn huge_pages_come_when_they_are_asked_for_and_the_page_map_shows_them() {
     assert_eq!(plain.page_map().unwrap().count(|state| state.huge), 0);
 }
 
+/// Pages are locked as they come: those of a region may never do so.
+#[cfg(target_os = "linux")]
+const MLOCK_ONFAULT: libc::c_uint = 1;
+
 /// Locked memory takes no guard markers: such regions protect pages instead, and lose nothing.
 #[test]
 #[cfg(target_os = "linux")]
@@ -183,14 +187,19 @@ fn locked_memory_takes_no_markers_and_works_all_the_same() {
         let page = page_size();
         let mut region = region(Engine::Guard, 2048 * page);
         region.write(0, &[1]).unwrap();
-        // SAFETY: plain calls. What is mapped from here on is locked, as far as the limit goes.
-        let locked = unsafe { libc::mlock(region.as_ptr().cast(), region.len()) == 0 };
-        // The first window is open and has markers; the others cannot be opened any more.
+        // SAFETY: pages of the region, whose contents this does not touch.
+        if unsafe { libc::mlock2(region.as_ptr().cast(), region.len(), MLOCK_ONFAULT) } != 0 {
+            return common::not_here("guard markers in locked memory");
+        }
+        let is_locked = locked();
+        assert!(is_locked >= region.len(), "{is_locked} bytes are locked");
+        // No block can be opened any more.
         for index in (0..2048).step_by(3) {
             region.write(index * page, &[index as u8 | 1]).unwrap();
         }
+        assert_eq!(locked(), is_locked, "a commit ended a lock");
         for index in (0..2048).step_by(3) {
-            assert_eq!(region.as_slice()[index * page], index as u8 | 1, "locked: {locked}");
+            assert_eq!(region.as_slice()[index * page], index as u8 | 1);
         }
         assert_eq!(region.committed(), 683 * page);
         region.decommit(..).unwrap();
@@ -198,4 +207,141 @@ fn locked_memory_takes_no_markers_and_works_all_the_same() {
         assert!(region.as_slice().iter().all(|&byte| byte == 5));
     });
     ended.well();
+}
+
+/// Bytes of this process's memory that are locked.
+#[cfg(target_os = "linux")]
+fn locked() -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmLck:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+/// A block that could not be opened because a part of it was locked is as it was, lock included; and when
+/// the lock is gone, threads that race for its pages find each as it should be.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_block_that_was_locked_in_part_can_be_opened_by_racing_threads_once_it_is_not() {
+    const NAME: &str =
+        "a_block_that_was_locked_in_part_can_be_opened_by_racing_threads_once_it_is_not";
+    if common::emulated() || !common::engines().contains(&Engine::Guard) {
+        return common::not_here("guard markers in locked memory");
+    }
+    common::in_a_process(NAME, || {
+        const THREADS: usize = 4;
+        let page = page_size();
+        // As many pages as one page of page tables has entries: a block.
+        let (block, blocks) = (page / 8, 24);
+        let pages = blocks * block;
+        let builder = DemandRegion::builder(pages * page).engine(Engine::Guard);
+        let mut region = builder.guard_pages(1).step(CommitStep::page()).build().unwrap();
+        let at = |index: usize| region.as_ptr().wrapping_add(index * page);
+        // Of each block the last quarter: what comes before it can be marked, and must not stay marked.
+        let (tail, tail_len) = (block / 4 * 3, block / 4 * page);
+        for nth in 0..blocks {
+            // SAFETY: pages of the region, whose contents this does not touch.
+            let result =
+                unsafe { libc::mlock2(at(nth * block + tail).cast(), tail_len, MLOCK_ONFAULT) };
+            assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        }
+        assert_eq!(locked(), blocks * tail_len);
+        // Dense enough for each block to be tried: more often than a refused attempt makes others rest.
+        let before = |index: usize| index.is_multiple_of(5);
+        (0..pages).filter(|&index| before(index)).for_each(|index| common::poke(at(index), 1));
+        assert_eq!(locked(), blocks * tail_len, "opening blocks ended a lock");
+        let check = |expected: &dyn Fn(usize) -> bool| {
+            let wrong = (0..pages).find(|&index| common::rights(at(index)).1 != expected(index));
+            assert_eq!(wrong.map(|index| (index / block, index % block)), None, "block and page");
+        };
+        check(&before);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::munlock(at(0).cast(), pages * page) }, 0);
+        let wanted = |index: usize| index % 5 < 3;
+        let barrier = std::sync::Barrier::new(THREADS);
+        std::thread::scope(|threads| {
+            for thread in 0..THREADS {
+                let (barrier, region) = (&barrier, &region);
+                threads.spawn(move || {
+                    barrier.wait();
+                    for index in (0..pages).filter(|&index| wanted(index)) {
+                        // All of them touch all pages, each at a byte of its own, in an order of its own.
+                        let index = if thread % 2 == 0 { index } else { pages - 1 - index };
+                        if wanted(index) {
+                            let at = region.as_ptr().wrapping_add(index * page + 64 + thread);
+                            common::poke(at, thread as u8 + 1);
+                        }
+                    }
+                });
+            }
+        });
+        for index in (0..pages).filter(|&index| wanted(index)) {
+            assert_eq!(common::peek(at(index)), u8::from(before(index)), "page {index}");
+            for thread in [0, 2] {
+                assert_eq!(common::peek(at(index).wrapping_add(64 + thread)), thread as u8 + 1);
+            }
+        }
+        check(&wanted);
+        let count = (0..pages).filter(|&index| wanted(index)).count();
+        assert_eq!(region.committed(), count * page);
+        region.decommit(..).unwrap();
+        assert_eq!(common::rights(region.as_ptr()), (false, false));
+        region.fill(.., 5).unwrap();
+        assert!(region.as_slice().iter().step_by(page).all(|&byte| byte == 5));
+    })
+    .well();
+}
+
+/// What one fault commits has an end, which a user can see: in each direction, alone and among others.
+#[test]
+fn no_fault_commits_more_than_half_a_mebibyte_or_an_eighth_of_its_run() {
+    let page = page_size();
+    let longest = |region: &DemandRegion| {
+        let lengths = region.events().map(|event| match event.outcome {
+            pagewise::FaultOutcome::Committed { len, .. } => len,
+            other => panic!("{other:?}"),
+        });
+        lengths.max().unwrap_or(0)
+    };
+    for engine in common::engines() {
+        let build = || {
+            let builder = DemandRegion::builder(LEN).engine(engine).events(1 << 16);
+            builder.build().unwrap()
+        };
+        for down in [false, true] {
+            let region = build();
+            let (mut longest_of_all, mut touched) = (0, 0);
+            for index in 0..LEN / page {
+                let index = if down { LEN / page - 1 - index } else { index };
+                common::poke(region.as_ptr().wrapping_add(index * page), 1);
+                touched += page;
+                let len = longest(&region);
+                longest_of_all = longest_of_all.max(len);
+                let ahead = (64 << 10).max(touched / 8).min(512 << 10).max(page);
+                assert!(len <= ahead, "{engine:?}: {len} bytes for one fault after {touched}");
+                assert!(region.committed() <= touched + ahead, "{engine:?}, after {touched}");
+            }
+            assert_eq!(longest_of_all, (512 << 10).max(page), "{engine:?}");
+        }
+        // Scattered pages, none of which is a neighbour of another.
+        let region = build();
+        let (count, mut state) = (LEN / page / 3, 1_usize);
+        for _ in 0..1000 {
+            state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+            let index = (state >> 16) % count * 3;
+            common::poke(region.as_ptr().wrapping_add(index * page), 1);
+            assert!(longest(&region) <= page, "{engine:?}");
+        }
+    }
+    // Huge pages come whole, one at a time.
+    let huge = 2 << 20;
+    let builder = DemandRegion::builder(LEN).huge_pages(HugePages::Transparent).events(64);
+    let mut region = builder.build().unwrap();
+    region.fill(.., 1).unwrap();
+    let mut reached = 0;
+    for event in region.events() {
+        let expected = pagewise::FaultOutcome::Committed { start: reached, len: huge };
+        assert_eq!((event.offset, event.outcome), (reached, expected));
+        reached += huge;
+    }
+    assert_eq!(reached, LEN);
 }

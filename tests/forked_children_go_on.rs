@@ -185,6 +185,37 @@ fn a_child_of_a_long_userfault_region_keeps_pages_and_limit_far_from_them_too() 
 }
 
 #[test]
+fn a_child_of_a_userfault_region_with_more_gaps_than_mappings_keeps_its_limit_in_each() {
+    if !common::engines().contains(&Engine::UserFault) {
+        return not_here("the userfault engine");
+    }
+    let name = "a_child_of_a_userfault_region_with_more_gaps_than_mappings_keeps_its_limit_in_each";
+    in_a_process(name, || {
+        let (page, pages) = (page_size(), 72_000);
+        let builder = DemandRegion::builder(pages * page).engine(Engine::UserFault);
+        let builder = builder.limit(pages / 2 * page).step(pagewise::CommitStep::page());
+        let mut region = builder.build().unwrap();
+        for index in (0..pages).step_by(2) {
+            region.write(index * page, &[3]).unwrap();
+        }
+        well(child_of_a_fork(|| {
+            for index in 0..pages {
+                let at = region.as_ptr().wrapping_add(index * page);
+                let is_committed = index % 2 == 0;
+                assert_eq!(common::rights(at), (is_committed, is_committed), "page {index}");
+                assert!(!is_committed || common::peek(at) == 3);
+            }
+            assert!((1..pages).step_by(998).all(|index| region.write(index * page, &[1]).is_err()));
+            region.decommit(100 * page..102 * page).unwrap();
+            region.write(501 * page, &[1]).unwrap();
+            region.committed() == pages / 2 * page && region.write(503 * page, &[1]).is_err()
+        }));
+        assert!(region.write(page, &[1]).is_err());
+    })
+    .well();
+}
+
+#[test]
 fn fault_events_survive_a_fork() {
     in_a_process("fault_events_survive_a_fork", || {
         let region = DemandRegion::builder(1 << 30)
@@ -219,6 +250,32 @@ fn fault_events_survive_a_fork() {
                     let expected: Vec<_> =
                         (first..first + 1000).map(|page| page * page_size()).collect();
                     seen == expected && region.stats().events_lost == lost
+                }));
+            }
+        });
+    })
+    .well();
+}
+
+/// Elements without a size need no memory, and so no reservation, which watches forks.
+#[test]
+fn a_child_pushes_to_an_array_of_nothing_that_a_thread_of_the_parent_was_pushing_to() {
+    let name = "a_child_pushes_to_an_array_of_nothing_that_a_thread_of_the_parent_was_pushing_to";
+    in_a_process(name, || {
+        let vec = ConcurrentVec::<()>::new(usize::MAX).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    vec.push(());
+                }
+            });
+            let _stop = Stop(&stop);
+            for _ in 0..200 {
+                well(child_of_a_fork(|| {
+                    let before = vec.len();
+                    vec.push(());
+                    vec.len() > before
                 }));
             }
         });

@@ -17,7 +17,7 @@ fn the_element_that_does_not_fit_comes_back() {
             break refused;
         }
     };
-    assert!(matches!(refused.error(), Error::BudgetReached { .. }));
+    assert!(matches!(refused.error(), Error::LimitReached { .. }));
     assert_eq!(names.len(), 2 * page_size() / size_of::<String>());
     assert_eq!(refused.into_value(), format!("name {}", names.len()));
     assert!(names.iter().enumerate().all(|(n, name)| *name == format!("name {n}")));

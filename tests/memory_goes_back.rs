@@ -5,7 +5,7 @@
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pagewise::{DemandRegion, Error, RefusedReason, Reservation, page_size};
+use pagewise::{DemandRegion, Error, PageVec, RefusalReason, Reservation, page_size};
 
 mod common;
 
@@ -156,8 +156,8 @@ fn a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working()
     assert_eq!(memory.committed(), 1 << 20, "all or nothing");
 
     let error = region.fill(.., 8).unwrap_err();
-    assert!(matches!(error.refused.reason, RefusedReason::System(_)), "{error}");
-    assert_eq!(error.copied, error.refused.offset);
+    assert!(matches!(error.refusal.reason, RefusalReason::System(_)), "{error}");
+    assert_eq!(error.copied, error.refusal.offset);
     assert!(error.copied >= 1 << 20 && error.copied.is_multiple_of(page_size()));
     assert_eq!(region.committed(), error.copied, "a refused batch was used to its last page");
     assert!(region.as_slice()[..error.copied].iter().all(|&byte| byte == 8));
@@ -215,4 +215,31 @@ fn running_out_of_mappings_is_told_apart_from_running_out_of_memory() {
     memory.commit(every_other(index)).unwrap();
     memory.decommit(..).unwrap();
     assert_eq!(memory.committed(), 0);
+}
+
+#[test]
+fn appending_moves_memory_from_one_array_to_the_other() {
+    if common::emulated() {
+        return not_told();
+    }
+    let _alone = alone();
+    let (max, many, step) = (64 << 20, 16 << 20, 64 << 10);
+    let new = || PageVec::<u8>::builder(max).guard_pages(1).build().unwrap();
+    let (mut vec, mut other) = (new(), new());
+    vec.extend_from_slice(&[1; 1000]);
+    other.resize(many, 2);
+    let seen = |vec: &PageVec<u8>| charged_and_resident(vec.as_ptr().cast_mut(), max);
+    let Some((charged, resident)) = seen(&other) else { return not_told() };
+    assert!(charged == other.committed() && resident >= many);
+    vec.append(&mut other);
+    for (vec, least) in [(&vec, many + 1000), (&other, 0)] {
+        let (charged, resident) = seen(vec).unwrap();
+        let most = least + least / 8 + 2 * step + page_size();
+        assert_eq!(charged, vec.committed());
+        assert!((least..=most).contains(&charged), "{charged} bytes for {least}");
+        assert!((least..=most).contains(&resident), "{resident} bytes resident for {least}");
+    }
+    other.shrink_to_fit();
+    assert_eq!((seen(&other), other.committed()), (Some((0, 0)), 0));
+    assert_eq!((vec.len(), vec[999], vec[1000], vec[many + 999]), (many + 1000, 1, 2, 2));
 }

@@ -334,3 +334,33 @@ fn nothing_is_installed_before_the_first_region() {
     })
     .well();
 }
+
+/// A page that is committed and faults all the same may be one that another thread was faster with: it is
+/// tried again, many times, before it is somebody else's. As many times after every decommit.
+#[test]
+fn a_page_that_lost_its_access_is_tried_as_often_after_each_decommit() {
+    in_a_process("a_page_that_lost_its_access_is_tried_as_often_after_each_decommit", || {
+        for signal in [libc::SIGSEGV, libc::SIGBUS] {
+            set_three(signal, three, libc::SA_ONSTACK, &[]);
+        }
+        let mut region = page_by_page(8);
+        HOSTS.store(region.as_ptr(), Relaxed);
+        let mut tried = Vec::new();
+        for round in 0..3 {
+            poke(region.as_ptr(), 1);
+            // SAFETY: a page of the region; whoever takes its access away answers for its faults.
+            let done = unsafe {
+                libc::mprotect(region.as_ptr().cast(), pagewise::page_size(), libc::PROT_NONE)
+            };
+            assert_eq!((done, SEEN.load(Relaxed)), (0, round));
+            let before = region.stats().raced;
+            poke(region.as_ptr(), 2);
+            assert_eq!((SEEN.load(Relaxed), peek(region.as_ptr())), (round + 1, 2));
+            tried.push(region.stats().raced - before);
+            region.decommit(..).unwrap();
+        }
+        assert!(tried[0] > 1000 && tried.iter().all(|&times| times == tried[0]), "{tried:?}");
+        assert_eq!((region.stats().faults, region.stats().refused), (3, 0));
+    })
+    .well();
+}

@@ -1,82 +1,751 @@
-//! Commits that the system refuses, at any moment: the model refuses on request.
-//! `RUSTFLAGS='--cfg pagewise_model' cargo test` runs these.
-#![cfg(pagewise_model)]
+//! What the system refuses, at any call, wholly or half-way: a layer above the system refuses on request.
+//! With `--cfg pagewise_model` above a pretended system; with `--cfg pagewise_refusals` above the real one,
+//! where the access rights of every page are tried, too. `ci/model` runs both.
+#![cfg(any(pagewise_model, pagewise_refusals))]
 
-use std::sync::{Mutex, MutexGuard};
+use std::ops::Range;
 
+use pagewise::refusals::{Call, Refusal};
 use pagewise::{
-    CommitStep, DemandRegion, Error, RefusedReason, Reservation, page_size, refuse_commits_after,
+    Access, AccessError, Arena, Budget, CommitStep, DemandRegion, Engine, Error, PageMap, PageVec,
+    RefusalReason, Reservation, page_size,
 };
 
-/// Refusals are for the whole process: one test at a time.
-fn refusing_after(commits: usize) -> impl Drop {
-    static LOCK: Mutex<()> = Mutex::new(());
-    struct Guard(#[allow(dead_code)] MutexGuard<'static, ()>);
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            refuse_commits_after(usize::MAX);
+mod common;
+
+/// What the tests ask of memory, whoever manages it.
+trait Memory {
+    fn start(&self) -> *mut u8;
+    fn bytes(&self) -> usize;
+    fn counted(&self) -> usize;
+    fn holds_pages(&self) -> bool;
+    fn map(&self) -> PageMap;
+
+    /// The addresses of some pages.
+    fn pages(&self, pages: Range<usize>) -> Range<*mut u8> {
+        let at = |page| self.start().wrapping_add(page * page_size());
+        at(pages.start)..at(pages.end)
+    }
+
+    fn byte(&self, page: usize) -> *mut u8 {
+        self.pages(page..page + 1).start
+    }
+
+    /// Exactly these pages are committed: by the count, by the page map, and by trying each page. None is
+    /// held.
+    #[track_caller]
+    fn assert_committed(&self, expected: &[usize]) {
+        assert!(!self.holds_pages(), "a page is still held");
+        let pages = 0..self.bytes() / page_size();
+        let map = self.map();
+        let committed: Vec<_> = pages.clone().filter(|&page| map.page(page).committed).collect();
+        assert_eq!(committed, expected, "by the page map");
+        assert_eq!(self.counted(), expected.len() * page_size(), "by the count");
+        let accessible: Vec<_> = pages.filter(|&page| is_accessible(self.byte(page))).collect();
+        assert_eq!(accessible, expected, "by trying");
+    }
+}
+
+impl Memory for Reservation {
+    fn start(&self) -> *mut u8 {
+        self.as_ptr()
+    }
+
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn counted(&self) -> usize {
+        self.committed()
+    }
+
+    fn holds_pages(&self) -> bool {
+        self.holds_pages()
+    }
+
+    fn map(&self) -> PageMap {
+        self.page_map().unwrap()
+    }
+}
+
+impl Memory for DemandRegion {
+    fn start(&self) -> *mut u8 {
+        self.as_ptr()
+    }
+
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn counted(&self) -> usize {
+        self.committed()
+    }
+
+    fn holds_pages(&self) -> bool {
+        self.holds_pages()
+    }
+
+    fn map(&self) -> PageMap {
+        self.page_map().unwrap()
+    }
+}
+
+#[cfg(pagewise_model)]
+fn is_accessible(byte: *mut u8) -> bool {
+    pagewise::refusals::is_accessible(byte)
+}
+
+/// Whether a byte can be read and written: by the kernel, which says so where a program would fault.
+#[cfg(not(pagewise_model))]
+fn is_accessible(byte: *mut u8) -> bool {
+    let mut pipe = [0; 2];
+    // SAFETY: the byte is sent through the pipe and back, so that it keeps its value.
+    unsafe {
+        assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+        let accessible =
+            libc::write(pipe[1], byte.cast(), 1) == 1 && libc::read(pipe[0], byte.cast(), 1) == 1;
+        pipe.iter().for_each(|&end| assert_eq!(libc::close(end), 0));
+        accessible
+    }
+}
+
+fn read(memory: &impl Memory, page: usize) -> u8 {
+    common::peek(memory.byte(page))
+}
+
+/// The system call by which an engine commits pages where no block is open.
+fn commit_of(engine: Engine) -> Call {
+    if engine == Engine::UserFault { Call::UserFaultCommit } else { Call::Commit }
+}
+
+/// The system call by which an engine decommits pages where no block is open.
+fn decommit_of(engine: Engine) -> Call {
+    if engine == Engine::UserFault { Call::Zero } else { Call::Decommit }
+}
+
+/// A region of sixteen pages, of which a fault commits eight, and a budget that it has for itself.
+fn region_in_steps(engine: Engine, budget_pages: usize) -> (DemandRegion, Budget) {
+    let budget = Budget::new(budget_pages * page_size());
+    let region = DemandRegion::builder(16 * page_size())
+        .engine(engine)
+        .budget(budget.clone())
+        .step(CommitStep::fixed(8 * page_size()))
+        .build()
+        .unwrap();
+    (region, budget)
+}
+
+/// So many pages, and no more, can be had from a region in which they are not committed.
+#[track_caller]
+fn assert_left(region: &DemandRegion, budget: &Budget, pages: usize, free: Range<usize>) {
+    let page = page_size();
+    assert_eq!(budget.used(), region.committed());
+    assert!(pages < free.len(), "the test has too few free pages");
+    let (from, end) = (free.start * page, (free.start + pages) * page);
+    region.commit(from..end).unwrap();
+    let error = region.commit(end..end + page).unwrap_err();
+    let Error::BudgetReached { used, limit, requested, .. } = error else { panic!("{error:?}") };
+    assert_eq!((used, limit, requested), (budget.limit(), budget.limit(), page));
+    assert_eq!(budget.peak(), budget.limit());
+}
+
+#[track_caller]
+fn assert_refused_by_the_system(error: AccessError, copied: usize, offset: usize) {
+    assert!(matches!(error.refusal.reason, RefusalReason::System(_)), "{error}");
+    assert_eq!((error.copied, error.refusal.offset), (copied, offset));
+}
+
+#[test]
+fn a_batch_that_is_refused_becomes_the_one_page() {
+    for engine in common::engines() {
+        let (mut region, budget) = region_in_steps(engine, 8);
+        let refusing =
+            Refusal::of(commit_of(engine)).touching(region.pages(0..3)).half_done().begin();
+        region.write(3 * page_size(), &[7]).unwrap();
+        assert!(refusing.refused() > 0, "{engine:?}: nothing was refused");
+        drop(refusing);
+        region.assert_committed(&[3]);
+        let stats = region.stats();
+        assert_eq!((stats.faults, stats.refused, stats.peak), (1, 0, page_size()), "{engine:?}");
+        assert_eq!((read(&region, 3), budget.used(), budget.peak()), (7, page_size(), page_size()));
+        assert_left(&region, &budget, 7, 8..16);
+    }
+}
+
+#[test]
+fn a_batch_that_is_refused_half_way_becomes_its_beginning_and_the_one_page() {
+    for engine in common::engines() {
+        let (mut region, budget) = region_in_steps(engine, 8);
+        let refusing =
+            Refusal::of(commit_of(engine)).touching(region.pages(2..3)).half_done().begin();
+        region.write(5 * page_size(), &[7]).unwrap();
+        drop(refusing);
+        region.assert_committed(&[0, 1, 5]);
+        assert_eq!((region.stats().faults, read(&region, 5)), (1, 7), "{engine:?}");
+        assert_left(&region, &budget, 5, 8..16);
+    }
+}
+
+#[test]
+fn a_batch_that_is_refused_by_its_size_comes_in_pieces() {
+    for engine in common::engines() {
+        for most in [1, 3] {
+            let (mut region, budget) = region_in_steps(engine, 9);
+            let refusing =
+                Refusal::of(commit_of(engine)).longer_than(most * page_size()).half_done().begin();
+            region.write(3 * page_size(), &[7]).unwrap();
+            assert!(refusing.refused() > 0);
+            drop(refusing);
+            region.assert_committed(&[0, 1, 2, 3, 4, 5, 6, 7]);
+            assert_eq!((region.stats().faults, read(&region, 3)), (1, 7), "{engine:?}");
+            assert_left(&region, &budget, 1, 8..16);
         }
     }
-    let guard = Guard(LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    refuse_commits_after(commits);
-    guard
+}
+
+#[test]
+fn a_page_that_is_refused_leaves_what_came_before_it() {
+    for engine in common::engines() {
+        let (mut region, budget) = region_in_steps(engine, 8);
+        let edge = Refusal::of(commit_of(engine)).touching(region.pages(1..2)).half_done().begin();
+        let page = Refusal::of(commit_of(engine)).touching(region.pages(3..4)).half_done().begin();
+        let error = region.write(3 * page_size() + 1, &[7]).unwrap_err();
+        assert_refused_by_the_system(error, 0, 3 * page_size() + 1);
+        drop((edge, page));
+        region.assert_committed(&[0]);
+        assert_eq!((region.stats().faults, region.stats().refused), (0, 1), "{engine:?}");
+        assert_left(&region, &budget, 7, 4..16);
+    }
+}
+
+#[test]
+fn a_page_that_is_refused_alone_is_refused_and_nothing_else_happens() {
+    for engine in common::engines() {
+        let (mut region, budget) = region_in_steps(engine, 8);
+        let refusing = Refusal::of(commit_of(engine)).begin();
+        let error = region.write(3 * page_size(), &[1, 2, 3]).unwrap_err();
+        assert_refused_by_the_system(error, 0, 3 * page_size());
+        drop(refusing);
+        region.assert_committed(&[]);
+        assert_eq!((region.stats().refused, region.stats().peak, budget.peak()), (1, 0, 0));
+        region.write(3 * page_size(), &[1, 2, 3]).unwrap();
+        region.assert_committed(&[0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!((region.stats().faults, region.stats().refused), (1, 1), "{engine:?}");
+    }
+}
+
+/// Three pages of sixteen are committed, with the number of each in it.
+fn reservation_with_holes(budget: &Budget) -> Reservation {
+    let page = page_size();
+    let memory = Reservation::builder(16 * page).budget(budget.clone()).build().unwrap();
+    for hole in [2, 5, 9] {
+        memory.commit(hole * page..(hole + 1) * page).unwrap();
+        common::poke(memory.byte(hole), hole as u8);
+    }
+    memory
 }
 
 #[test]
 fn a_commit_that_fails_half_way_is_rolled_back() {
     let page = page_size();
-    for allowed in 0..3 {
-        let memory = Reservation::new(16 * page).unwrap();
-        for hole in [2, 5, 9] {
-            memory.commit(hole * page..(hole + 1) * page).unwrap();
-            // SAFETY: committed in the line before.
-            unsafe { memory.as_ptr().add(hole * page).write(hole as u8) };
-        }
-        let guard = refusing_after(allowed);
+    for refused in [0, 1, 3, 4, 6, 8, 10, 15] {
+        let budget = Budget::new(16 * page);
+        let memory = reservation_with_holes(&budget);
+        let refusing = Refusal::of(Call::Commit)
+            .touching(memory.pages(refused..refused + 1))
+            .half_done_and_written(0xee)
+            .begin();
         let error = memory.commit(..).unwrap_err();
-        drop(guard);
-        assert!(matches!(error, Error::CommitRefused { .. }), "{error:?}");
-        assert_eq!(memory.committed(), 3 * page, "after {allowed} runs");
-        let map = memory.page_map().unwrap();
-        let committed: Vec<_> = (0..16).filter(|&index| map.page(index).committed).collect();
-        assert_eq!(committed, [2, 5, 9]);
-        for hole in [2, 5, 9] {
-            // SAFETY: committed above.
-            assert_eq!(unsafe { memory.as_ptr().add(hole * page).read() }, hole as u8);
-        }
+        assert_eq!(refusing.refused(), 1);
+        drop(refusing);
+        let Error::CommitRefused { offset, len, .. } = error else { panic!("{error:?}") };
+        assert!((offset..offset + len).contains(&(refused * page)), "{offset} {len}");
+        memory.assert_committed(&[2, 5, 9]);
+        assert_eq!((budget.used(), budget.peak(), memory.peak()), (3 * page, 3 * page, 3 * page));
+        // All of the rest can be had, and what was written to it meanwhile is gone.
         memory.commit(..).unwrap();
-        assert_eq!(memory.committed(), 16 * page);
+        memory.assert_committed(&Vec::from_iter(0..16));
+        for index in 0..16 {
+            let kept = if [2, 5, 9].contains(&index) { index as u8 } else { 0 };
+            assert_eq!(read(&memory, index), kept, "page {index}, refused at page {refused}");
+        }
+        assert_eq!((budget.used(), budget.peak()), (16 * page, 16 * page));
     }
 }
 
 #[test]
-fn a_batch_that_is_refused_becomes_the_one_page() {
+fn a_commit_whose_rollback_is_refused_too_counts_only_what_was_committed() {
     let page = page_size();
-    let mut region =
-        DemandRegion::builder(16 * page).step(CommitStep::fixed(8 * page)).build().unwrap();
-    // A refused batch of eight is followed by halves: four, two, one; the model refuses by call, so
-    // that only the last of the calls it is asked for may succeed.
-    let guard = refusing_after(0);
-    let error = region.write(3 * page, &[1, 2, 3]).unwrap_err();
-    assert!(matches!(error.refused.reason, RefusedReason::System(_)));
-    assert_eq!((error.copied, error.refused.offset), (0, 3 * page));
-    assert_eq!(region.committed(), 0);
-    drop(guard);
-    region.write(3 * page, &[1, 2, 3]).unwrap();
-    assert_eq!(region.committed(), 8 * page);
-    assert_eq!(region.stats().refused, 1);
+    let budget = Budget::new(16 * page);
+    let memory = reservation_with_holes(&budget);
+    let commit = Refusal::of(Call::Commit).touching(memory.pages(7..8)).half_done().begin();
+    let rollback = Refusal::of(Call::Decommit).begin();
+    assert!(matches!(memory.commit(..), Err(Error::CommitRefused { .. })));
+    assert!(rollback.refused() > 0);
+    drop((commit, rollback));
+    assert_eq!(
+        (memory.committed(), memory.map().committed(), budget.used()),
+        (3 * page, 3, 3 * page)
+    );
+    memory.commit(..).unwrap();
+    memory.assert_committed(&Vec::from_iter(0..16));
+    assert_eq!((read(&memory, 2), budget.used()), (2, 16 * page));
 }
 
 #[test]
 fn a_region_keeps_what_the_system_granted_before_it_refused() {
     let page = page_size();
-    let region = DemandRegion::new(16 * page).unwrap();
-    region.commit(4 * page..5 * page).unwrap();
-    let guard = refusing_after(1);
-    assert!(matches!(region.commit(..), Err(Error::CommitRefused { .. })));
-    drop(guard);
-    assert_eq!(region.committed(), 5 * page, "the run before the refused one stays");
-    assert_eq!(region.page_map().unwrap().committed(), 5);
-    region.commit(..).unwrap();
-    assert_eq!(region.committed(), 16 * page);
+    for engine in common::engines() {
+        for refused in [0, 1, 3, 5, 9, 15] {
+            let (region, budget) = region_in_steps(engine, 16);
+            region.commit(4 * page..5 * page).unwrap();
+            common::poke(region.byte(4), 4);
+            // (Written by another thread, which may happen upon a page as soon as it is accessible.)
+            let refusing = Refusal::of(commit_of(engine))
+                .touching(region.pages(refused..refused + 1))
+                .half_done_and_written(7)
+                .begin();
+            let error = region.commit(..).unwrap_err();
+            assert!(matches!(error, Error::CommitRefused { .. }), "{error:?}");
+            drop(refusing);
+            let mut kept = Vec::from_iter(0..refused);
+            if refused < 4 {
+                kept.push(4);
+            }
+            region.assert_committed(&kept);
+            assert_eq!((budget.used(), budget.peak()), (kept.len() * page, kept.len() * page));
+            // (What the call before the refused one committed was not written to.)
+            let written = if refused < 4 { 0..refused } else { 5..refused };
+            for index in kept {
+                let byte = match index {
+                    4 => 4,
+                    _ if written.contains(&index) => 7,
+                    _ => 0,
+                };
+                assert_eq!(read(&region, index), byte, "{engine:?}: {index} of {refused}");
+            }
+            region.commit(..).unwrap();
+            region.assert_committed(&Vec::from_iter(0..16));
+        }
+    }
+}
+
+#[test]
+fn what_a_region_kept_of_a_refused_commit_counts_against_its_limit() {
+    let page = page_size();
+    for engine in common::engines() {
+        let (region, budget) = region_in_steps(engine, 6);
+        let refusing =
+            Refusal::of(commit_of(engine)).touching(region.pages(2..3)).half_done().begin();
+        assert!(region.commit(..4 * page).is_err());
+        drop(refusing);
+        region.assert_committed(&[0, 1]);
+        assert_left(&region, &budget, 4, 8..16);
+    }
+}
+
+#[test]
+fn a_decommit_that_is_refused_leaves_committed_what_was_not_given_back() {
+    let page = page_size();
+    for engine in common::engines() {
+        let (mut region, budget) = region_in_steps(engine, 16);
+        for (index, pages) in [0..3, 5..8, 10..13].into_iter().enumerate() {
+            region.commit(pages.start * page..pages.end * page).unwrap();
+            pages.for_each(|page| common::poke(region.byte(page), index as u8 + 1));
+        }
+        let refusing = Refusal::of(decommit_of(engine)).touching(region.pages(6..7)).begin();
+        // (The last page stays, so that this is not all that the guard engine has in a block.)
+        let error = region.decommit(..12 * page).unwrap_err();
+        assert!(matches!(error, Error::System { operation: "decommit", .. }), "{error:?}");
+        drop(refusing);
+        // What lies behind the refused pages was given back before, and nothing that lies before them.
+        let kept = [0, 1, 2, 5, 6, 7, 12];
+        region.assert_committed(&kept);
+        assert_eq!(budget.used(), kept.len() * page);
+        for &index in &kept {
+            assert_eq!(read(&region, index), index as u8 / 5 + 1, "{engine:?}: page {index}");
+        }
+        region.decommit(..).unwrap();
+        region.assert_committed(&[]);
+        assert_eq!(budget.used(), 0);
+        region.commit(..).unwrap();
+        assert!((0..16).all(|page| read(&region, page) == 0), "{engine:?}");
+    }
+}
+
+/// Where the system stopped half-way, pages that count as committed can be used, whatever they hold.
+#[test]
+fn a_decommit_that_is_refused_half_way_leaves_usable_what_counts_as_committed() {
+    let page = page_size();
+    for engine in common::engines().into_iter().filter(|&engine| engine == Engine::UserFault) {
+        let (mut region, budget) = region_in_steps(engine, 16);
+        region.commit(..6 * page).unwrap();
+        (0..6).for_each(|page| common::poke(region.byte(page), 7));
+        let refusing = Refusal::of(decommit_of(engine)).touching(region.pages(3..4)).half_done();
+        let refusing = refusing.begin();
+        region.decommit(..5 * page).unwrap_err();
+        drop(refusing);
+        region.assert_committed(&[0, 1, 2, 3, 4, 5]);
+        let bytes: Vec<_> = (0..6).map(|page| read(&region, page)).collect();
+        assert_eq!((bytes, budget.used()), (vec![0, 0, 0, 7, 7, 7], 6 * page));
+    }
+}
+
+/// More pages than have their states on the heap.
+fn large_len() -> usize {
+    ((256 << 10) + 64) * page_size()
+}
+
+#[test]
+fn a_commit_whose_page_states_have_no_memory_changes_nothing() {
+    let page = page_size();
+    let budget = Budget::new(3 * page);
+    let memory = Reservation::builder(large_len()).budget(budget.clone()).build().unwrap();
+    for call in [Call::Reserve, Call::Commit] {
+        let refusing = Refusal::of(call).begin();
+        let error = memory.commit(..page).unwrap_err();
+        assert!(matches!(error, Error::System { operation: "commit", .. }), "{error:?}");
+        drop(refusing);
+        assert!(!memory.holds_pages());
+        assert_eq!((memory.committed(), budget.used(), budget.peak()), (0, 0, 0));
+        assert_eq!(memory.committed_ranges().count(), 0);
+    }
+    memory.commit(..3 * page).unwrap();
+    assert_eq!((memory.committed(), budget.used()), (3 * page, 3 * page));
+}
+
+#[test]
+fn a_fault_whose_page_states_have_no_memory_is_refused_by_the_system() {
+    let page = page_size();
+    for engine in common::engines() {
+        let budget = Budget::new(3 * page);
+        let builder = DemandRegion::builder(large_len()).step(CommitStep::fixed(8 * page));
+        let mut region = builder.engine(engine).budget(budget.clone()).build().unwrap();
+        let refusing = Refusal::of(Call::Reserve).begin();
+        assert_refused_by_the_system(region.write(5 * page, &[1]).unwrap_err(), 0, 5 * page);
+        drop(refusing);
+        assert!(!region.holds_pages());
+        assert_eq!((region.committed(), region.stats().refused, budget.used()), (0, 1, 0));
+        region.write(5 * page, &[1]).unwrap();
+        assert_eq!((region.stats().faults, budget.used()), (1, 3 * page), "{engine:?}");
+    }
+}
+
+/// An operation on committed pages that the system refuses is an error, and the pages are as before.
+#[test]
+fn operations_on_committed_pages_that_are_refused_leave_them_usable() {
+    type Operation = fn(&Reservation) -> Result<(), Error>;
+    let operations: [(Call, Operation, Operation); 6] = [
+        (Call::Zero, |memory| memory.zero(..), |memory| memory.zero(..)),
+        (Call::Discard, |memory| memory.discard(..), |memory| memory.discard(..)),
+        (
+            Call::Protect,
+            |memory| memory.protect(.., Access::Read),
+            |memory| memory.protect(.., Access::ReadWrite),
+        ),
+        (Call::Lock, |memory| memory.lock(..), |memory| memory.unlock(..)),
+        (Call::Unlock, |memory| memory.unlock(..), |memory| memory.unlock(..)),
+        (Call::Decommit, |memory| memory.decommit(..), |memory| memory.zero(..)),
+    ];
+    for (call, operation, again) in operations {
+        let budget = Budget::new(usize::MAX);
+        let memory = Reservation::builder(4 * page_size()).budget(budget.clone()).build().unwrap();
+        memory.commit(..).unwrap();
+        common::poke(memory.byte(1), 7);
+        let refusing = Refusal::of(call).begin();
+        let error = operation(&memory).unwrap_err();
+        assert_eq!(refusing.refused(), 1, "{call:?}");
+        drop(refusing);
+        match error {
+            Error::Locked { operation: "lock", len, .. } => {
+                assert_eq!((call, len), (Call::Lock, 4 * page_size()));
+            }
+            Error::System { operation, .. } => {
+                assert_eq!(operation, format!("{call:?}").to_lowercase());
+            }
+            other => panic!("{call:?}: {other:?}"),
+        }
+        memory.assert_committed(&[0, 1, 2, 3]);
+        assert_eq!((read(&memory, 1), budget.used()), (7, 4 * page_size()), "{call:?}");
+        // Nothing is held any more.
+        again(&memory).unwrap();
+        memory.assert_committed(&[0, 1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_reservation_whose_release_is_refused_gives_back_what_it_took_from_the_budget() {
+    let budget = Budget::new(usize::MAX);
+    let memory = Reservation::builder(4 * page_size()).budget(budget.clone()).build().unwrap();
+    memory.commit(..2 * page_size()).unwrap();
+    let refusing = Refusal::of(Call::Release).begin();
+    let error = memory.release().unwrap_err();
+    assert_eq!(refusing.refused(), 1, "released once");
+    assert!(matches!(error, Error::System { operation: "release", .. }), "{error:?}");
+    assert_eq!((budget.used(), budget.peak()), (0, 2 * page_size()));
+}
+
+#[test]
+fn an_array_takes_the_step_that_the_system_grants() {
+    let budget = Budget::new(usize::MAX);
+    let mut vec = PageVec::<u8>::builder(1 << 30).budget(budget.clone()).build().unwrap();
+    // From here on a step is more than a mebibyte.
+    vec.reserve_exact(16 << 20);
+    for most in [64 << 10, 128 << 10, 1 << 20] {
+        let before = vec.committed();
+        vec.resize(before, 7);
+        let refusing = Refusal::of(Call::Commit).longer_than(most).half_done().begin();
+        vec.push(7);
+        assert!(refusing.refused() > 0);
+        drop(refusing);
+        let step = vec.committed() - before;
+        assert!(step <= most && step > most / 3, "{step} of {most}");
+        assert_eq!((budget.used(), vec.capacity()), (vec.committed(), vec.committed()));
+    }
+    let refusing = Refusal::of(Call::Commit).begin();
+    vec.resize(vec.committed(), 7);
+    let refused = vec.try_push(8).unwrap_err();
+    assert!(matches!(refused.error(), Error::CommitRefused { .. }));
+    assert_eq!((refused.into_value(), budget.used()), (8, vec.committed()));
+    drop(refusing);
+    vec.push(8);
+    assert!(vec.iter().rev().skip(1).all(|&byte| byte == 7));
+}
+
+#[test]
+fn an_array_and_an_arena_whose_memory_is_not_taken_back_go_on_with_it() {
+    let (page, budget) = (page_size(), Budget::new(usize::MAX));
+    let mut vec = PageVec::<u8>::builder(64 * page).budget(budget.clone()).build().unwrap();
+    vec.reserve_exact(40 * page);
+    vec.extend(std::iter::repeat_n(7, 3 * page + 1));
+    let refusing = Refusal::of(Call::Decommit).begin();
+    vec.shrink_to_fit();
+    assert_eq!(refusing.refused(), 1);
+    drop(refusing);
+    assert_eq!((vec.committed(), vec.capacity(), budget.used()), (40 * page, 40 * page, 40 * page));
+    vec.resize(40 * page, 8);
+    assert_eq!((vec[3 * page], vec[3 * page + 1], vec.committed()), (7, 8, 40 * page));
+    vec.truncate(1);
+    vec.shrink_to_fit();
+    assert_eq!((vec.committed(), budget.used()), (page, page));
+
+    let mut arena = Arena::builder(64 * page).budget(budget.clone()).build().unwrap();
+    arena.alloc_slice_uninit::<u8>(40 * page);
+    arena.reset();
+    let committed = arena.committed();
+    let refusing = Refusal::of(Call::Decommit).begin();
+    assert!(matches!(arena.shrink_to_fit(), Err(Error::System { operation: "decommit", .. })));
+    drop(refusing);
+    assert_eq!((arena.committed(), budget.used()), (committed, committed + page));
+    arena.alloc_slice_fill_with(committed, |_| 7u8);
+    arena.reset_and_release().unwrap();
+    assert_eq!((arena.committed(), budget.used()), (0, page));
+}
+
+/// What only the guard engine does, on a system that has guard markers.
+#[cfg(pagewise_refusals)]
+mod in_open_blocks {
+    use super::*;
+
+    /// Pages whose markers are in one page of page tables, and how many of them make a block dense.
+    fn per_block() -> usize {
+        page_size() / 8
+    }
+
+    fn dense() -> usize {
+        (per_block() / 64).max(2)
+    }
+
+    fn guards_work() -> bool {
+        common::engines().contains(&Engine::Guard)
+    }
+
+    /// A region of two blocks, in steps of so many pages.
+    fn region(step: usize) -> DemandRegion {
+        DemandRegion::builder(2 * per_block() * page_size())
+            .engine(Engine::Guard)
+            .step(CommitStep::fixed(step * page_size()))
+            .build()
+            .unwrap()
+    }
+
+    /// Every other page of the first block, as many as open it.
+    fn make_dense(region: &DemandRegion) -> Vec<usize> {
+        let pages: Vec<_> = (0..dense()).map(|index| 4 + 2 * index).collect();
+        for &page in &pages {
+            region.commit(page * page_size()..(page + 1) * page_size()).unwrap();
+            common::poke(region.byte(page), page as u8);
+        }
+        pages
+    }
+
+    /// A block that could not be opened is as it was, and everything in it goes on.
+    #[test]
+    fn a_block_that_is_refused_half_way_stays_closed() {
+        if !guards_work() {
+            return;
+        }
+        let edges = [0, 1, 5, 7, 30, per_block() - 1];
+        for (call, refused) in [Call::GuardInstall, Call::Commit]
+            .into_iter()
+            .flat_map(|call| edges.map(|edge| (call, edge)))
+        {
+            for undo_refused in [false, true] {
+                let mut region = region(1);
+                // (A commit of one page is what makes the block dense, not what opens it.)
+                let refusing = Refusal::of(call)
+                    .longer_than(if call == Call::Commit { page_size() } else { 0 })
+                    .touching(region.pages(refused..refused + 1))
+                    .half_done()
+                    .begin();
+                let undo = undo_refused.then(|| Refusal::of(Call::Decommit).begin());
+                let mut pages = make_dense(&region);
+                let was_refused = refusing.refused() > 0;
+                drop((refusing, undo));
+                // (Single reserved pages between committed ones are opened one by one.)
+                assert!(
+                    was_refused || (call == Call::Commit && refused < 20),
+                    "{call:?} {refused}"
+                );
+                region.assert_committed(&pages);
+                region.write(page_size(), &[1]).unwrap();
+                pages.insert(0, 1);
+                region.assert_committed(&pages);
+                for &page in &pages {
+                    assert_eq!(read(&region, page), page as u8, "{call:?} at {refused}");
+                }
+                region.decommit(..).unwrap();
+                region.assert_committed(&[]);
+                region.commit(..).unwrap();
+                assert!((0..2 * per_block()).all(|page| read(&region, page) == 0));
+            }
+        }
+    }
+
+    /// Where markers are removed half-way, what comes before the refused page is committed, and what
+    /// comes behind it is still inaccessible.
+    #[test]
+    fn a_batch_that_is_refused_in_an_open_block_becomes_its_beginning_and_the_one_page() {
+        if !guards_work() {
+            return;
+        }
+        for refused in [32, 33, 35] {
+            let mut region = region(8);
+            let mut pages = make_dense(&region);
+            let refusing = Refusal::of(Call::GuardRemove)
+                .touching(region.pages(refused..refused + 1))
+                .half_done()
+                .begin();
+            region.write(37 * page_size(), &[37]).unwrap();
+            assert!(refusing.refused() > 0, "the block is not open");
+            drop(refusing);
+            pages.extend(32..refused);
+            pages.push(37);
+            region.assert_committed(&pages);
+            assert_eq!(read(&region, 37), 37);
+            region.write(38 * page_size(), &[38]).unwrap();
+            assert_eq!((read(&region, 38), read(&region, 37)), (38, 37));
+        }
+    }
+
+    /// A commit across an open block and a closed one changes access rights first, then removes markers,
+    /// and where either is refused, goes on in smaller pieces.
+    #[test]
+    fn a_commit_across_blocks_that_is_refused_keeps_its_beginning() {
+        if !guards_work() {
+            return;
+        }
+        let edge = per_block();
+        for call in [Call::Commit, Call::GuardRemove] {
+            for refused in [edge - 3, edge - 1, edge, edge + 2] {
+                let region = region(1);
+                let mut pages = make_dense(&region);
+                let refusing = Refusal::of(call)
+                    .touching(region.pages(refused..refused + 1))
+                    .half_done()
+                    .begin();
+                let (from, to) = ((edge - 3) * page_size(), (edge + 3) * page_size());
+                region.commit(from..to).unwrap_err();
+                drop(refusing);
+                // In pieces, the open block needs no access rights, and the closed one has no markers.
+                let is_needed = (call == Call::GuardRemove) == (refused < edge);
+                pages.extend(edge - 3..if is_needed { refused } else { edge + 3 });
+                region.assert_committed(&pages);
+                region.commit(from..to).unwrap();
+                assert!((edge - 3..edge + 3).all(|page| read(&region, page) == 0));
+            }
+        }
+    }
+
+    /// Where neither markers nor mapping over could take several pages back, all of them can be used.
+    #[test]
+    fn a_decommit_that_is_refused_half_way_in_an_open_block_leaves_usable_what_is_committed() {
+        if !guards_work() {
+            return;
+        }
+        let mut region = region(1);
+        let mut pages = make_dense(&region);
+        region.commit(40 * page_size()..44 * page_size()).unwrap();
+        pages.extend(40..44);
+        (40..44).for_each(|page| common::poke(region.byte(page), 7));
+        let mark =
+            Refusal::of(Call::GuardInstall).touching(region.pages(42..43)).half_done().begin();
+        let map_over = Refusal::of(Call::Decommit).begin();
+        region.decommit(40 * page_size()..44 * page_size()).unwrap_err();
+        assert!(mark.refused() > 0, "the block is not open");
+        drop((mark, map_over));
+        region.assert_committed(&pages);
+        let bytes: Vec<_> = (40..44).map(|page| read(&region, page)).collect();
+        assert_eq!(bytes, [0, 0, 7, 7]);
+    }
+
+    /// In an open block, a page comes back by losing its marker alone: so it must lie in accessible memory,
+    /// whatever access rights a program gave it.
+    #[test]
+    fn a_page_whose_access_a_program_took_away_comes_back_after_a_decommit() {
+        if !guards_work() {
+            return;
+        }
+        let mut region = region(1);
+        let pages = make_dense(&region);
+        let (from, to) = (pages[1] * page_size(), (pages[1] + 1) * page_size());
+        // SAFETY: the page is committed, and nobody else knows it.
+        let protected =
+            unsafe { libc::mprotect(region.byte(pages[1]).cast(), page_size(), libc::PROT_READ) };
+        assert_eq!(protected, 0);
+        region.decommit(from..to).unwrap();
+        region.commit(from..to).unwrap();
+        region.assert_committed(&pages);
+        assert_eq!((read(&region, pages[1]), read(&region, pages[2])), (0, pages[2] as u8));
+    }
+
+    /// A page that cannot be marked in an open block is mapped over, and closes it; where that is
+    /// refused, too, it stays.
+    #[test]
+    fn a_decommit_that_is_refused_in_an_open_block_leaves_nothing_half_done() {
+        if !guards_work() {
+            return;
+        }
+        for map_over_refused in [false, true] {
+            let mut region = region(1);
+            let mut pages = make_dense(&region);
+            let mark = Refusal::of(Call::GuardInstall).begin();
+            let map_over = map_over_refused.then(|| Refusal::of(Call::Decommit).begin());
+            let result = region.decommit(pages[1] * page_size()..(pages[1] + 1) * page_size());
+            assert!(mark.refused() > 0, "the block is not open");
+            drop((mark, map_over));
+            assert_eq!(result.is_err(), map_over_refused);
+            let given_back = pages[1];
+            if !map_over_refused {
+                pages.remove(1);
+            }
+            region.assert_committed(&pages);
+            for &page in &pages {
+                assert_eq!(read(&region, page), page as u8);
+            }
+            region.write(given_back * page_size() + 1, &[1]).unwrap();
+            let kept = if map_over_refused { given_back as u8 } else { 0 };
+            assert_eq!(read(&region, given_back), kept);
+        }
+    }
 }

@@ -136,6 +136,76 @@ fn a_budget_is_shared_and_whatever_it_refuses_takes_nothing() {
     assert_eq!((budget.used(), budget.peak()), (0, 10 * page));
 }
 
+/// What is refused was never committed: no limit, and no peak, shows anything of it.
+#[test]
+fn peaks_are_of_what_was_committed_and_not_of_what_was_refused() {
+    let page = page_size();
+    let budget = Budget::new(10 * page);
+    let reserve = |limit| {
+        let builder = Reservation::builder(64 * page).limit(limit * page);
+        builder.budget(budget.clone()).build().unwrap()
+    };
+    let (a, b) = (reserve(30), reserve(5));
+    let numbers =
+        || (a.committed(), a.peak(), b.committed(), b.peak(), budget.used(), budget.peak());
+    let pages = |numbers: [usize; 6]| {
+        let [a, b, c, d, e, f] = numbers.map(|number| number * page);
+        (a, b, c, d, e, f)
+    };
+    a.commit(..4 * page).unwrap();
+    assert_eq!(numbers(), pages([4, 4, 0, 0, 4, 4]));
+    a.commit(..).unwrap_err(); // its own limit, at once
+    a.commit(..20 * page).unwrap_err(); // its own limit grants it, the shared one does not
+    b.commit(..6 * page).unwrap_err();
+    assert_eq!(numbers(), pages([4, 4, 0, 0, 4, 4]));
+    b.commit(..5 * page).unwrap();
+    a.decommit(..2 * page).unwrap();
+    assert_eq!(numbers(), pages([2, 4, 5, 5, 7, 9]));
+    a.commit(..6 * page).unwrap_err();
+    a.commit(..5 * page).unwrap();
+    assert_eq!(numbers(), pages([5, 5, 5, 5, 10, 10]));
+    b.decommit(..).unwrap();
+    a.commit(..9 * page).unwrap();
+    a.decommit(..).unwrap();
+    assert_eq!(numbers(), pages([0, 9, 0, 5, 0, 10]));
+}
+
+/// Every thread holds a page when the others' commits are refused: no order of them shows more.
+#[test]
+fn peaks_are_exact_while_refusals_and_commits_race() {
+    const THREADS: usize = 4;
+    let page = page_size();
+    let budget = Budget::new(THREADS * page);
+    let memory =
+        Reservation::builder(64 * page).limit(40 * page).budget(budget.clone()).build().unwrap();
+    let barrier = std::sync::Barrier::new(THREADS);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (memory, barrier) = (&memory, &barrier);
+            scope.spawn(move || {
+                let own = thread * page..(thread + 1) * page;
+                for _ in 0..200 {
+                    memory.commit(own.clone()).unwrap();
+                    barrier.wait();
+                    // (Each in pages of its own, which no two threads wait for.)
+                    let first = 8 + 8 * thread;
+                    let refused = memory.commit(first * page..(first + 8) * page).unwrap_err();
+                    let Error::BudgetReached { offset, requested, used, limit } = refused else {
+                        panic!("{refused}")
+                    };
+                    let numbers = (offset, requested, used, limit);
+                    assert_eq!(numbers, (first * page, 8 * page, 4 * page, 4 * page));
+                    barrier.wait();
+                    memory.decommit(own.clone()).unwrap();
+                    barrier.wait();
+                }
+            });
+        }
+    });
+    assert_eq!((memory.peak(), memory.committed()), (4 * page, 0));
+    assert_eq!((budget.peak(), budget.used()), (4 * page, 0));
+}
+
 #[test]
 fn threads_that_commit_and_decommit_the_same_pages_leave_an_exact_account() {
     let page = page_size();
@@ -186,7 +256,9 @@ fn the_page_map_shows_what_is_committed_and_touched() {
     let committed: Vec<_> = (0..100).filter(|&index| map.page(index).committed).collect();
     assert_eq!(committed, (10..20).chain([30]).collect::<Vec<_>>());
     assert!(map.page(30).resident);
-    assert_eq!(map.to_string().chars().filter(|&letter| letter == '.').count(), 89);
+    let letters = map.to_string();
+    assert_eq!(letters.chars().filter(|&letter| letter == '.').count(), 89);
+    assert_eq!(letters.chars().filter(|&letter| "cr".contains(letter)).count(), 11);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn the_error_code_is_preserved_when_the_system_refuses() {
         set_error(4711);
         let refused = region.fill(.., 1);
         assert_eq!(error(), 4711);
-        assert!(matches!(refused.unwrap_err().refused.reason, pagewise::RefusedReason::System(_)));
+        assert!(matches!(refused.unwrap_err().refusal.reason, pagewise::RefusalReason::System(_)));
     })
     .well();
 }

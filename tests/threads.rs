@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod common;
 
-use pagewise::{Budget, CommitStep, DemandRegion, RefusedReason, page_size};
+use pagewise::{Budget, CommitStep, DemandRegion, RefusalReason, page_size};
 
 const THREADS: usize = 8;
 
@@ -92,10 +92,10 @@ fn a_limit_that_all_of_them_race_for_is_reached_exactly_and_never_exceeded() {
                             Ok(()) => granted.fetch_add(1, Ordering::Relaxed),
                             Err(error) => {
                                 assert!(matches!(
-                                    error.refused.reason,
-                                    RefusedReason::Limit { .. }
+                                    error.refusal.reason,
+                                    RefusalReason::Budget { .. }
                                 ));
-                                assert_eq!(error.refused.offset, page * page_size());
+                                assert_eq!(error.refusal.offset, page * page_size());
                                 refused.fetch_add(1, Ordering::Relaxed)
                             }
                         };

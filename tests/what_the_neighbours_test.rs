@@ -22,7 +22,8 @@ fn one_event_with_the_exact_address_and_then_silence() {
     let events: Vec<_> = region.events().collect();
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0].offset, at);
-    assert_ne!(events[0].write, Some(false));
+    // (Where the platform tells: see `fault_events_are_exact`.)
+    assert!(matches!(events[0].write, Some(true)) || !cfg!(target_arch = "x86_64"), "{events:?}");
     let committed = FaultOutcome::Committed { start: page_size(), len: page_size() };
     assert_eq!(events[0].outcome, committed);
 }

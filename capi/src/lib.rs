@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use pagewise::{AccessError, CommitStep, DemandRegion, Error, RefusedReason};
+use pagewise::{AccessError, CommitStep, DemandRegion, Error, RefusalReason};
 
 /// How a call ended.
 #[repr(C)]
@@ -43,7 +43,7 @@ fn fail(status: Status, why: &dyn Display) -> Status {
 
 fn status_of(error: &Error) -> Status {
     match error {
-        Error::BudgetReached { .. } => Status::Limit,
+        Error::LimitReached { .. } | Error::BudgetReached { .. } => Status::Limit,
         Error::AddressSpaceExhausted { .. }
         | Error::CommitRefused { .. }
         | Error::MappingsExhausted { .. } => Status::Memory,
@@ -56,9 +56,9 @@ fn status_of(error: &Error) -> Status {
 }
 
 fn refused(error: AccessError) -> Status {
-    let status = match error.refused.reason {
-        RefusedReason::Limit { .. } => Status::Limit,
-        RefusedReason::NotReserved => Status::Argument,
+    let status = match error.refusal.reason {
+        RefusalReason::Limit { .. } | RefusalReason::Budget { .. } => Status::Limit,
+        RefusalReason::NotReserved => Status::Argument,
         _ => Status::Memory,
     };
     fail(status, &error)

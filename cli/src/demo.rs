@@ -188,7 +188,7 @@ impl Plan {
     ) -> Result<bool> {
         match region.commit(..self.touch * page_size()) {
             Ok(()) => writeln!(out, "committed {} pages at once", self.touch)?,
-            Err(pagewise::Error::BudgetReached { .. }) => {
+            Err(pagewise::Error::LimitReached { .. }) => {
                 report.refused = true;
                 writeln!(
                     out,
@@ -218,10 +218,10 @@ impl Plan {
                     writeln!(out, "page fault: page {} at {address:p}", event.offset / size)?;
                 }
             }
-            if let Err(AccessError { refused, .. }) = result {
+            if let Err(AccessError { refusal, .. }) = result {
                 report.refused = true;
-                let address = region.as_ptr().wrapping_add(refused.offset);
-                writeln!(out, "out of pages: page {page} at {address:p}: {refused}")?;
+                let address = region.as_ptr().wrapping_add(refusal.offset);
+                writeln!(out, "out of pages: page {page} at {address:p}: {refusal}")?;
                 break;
             }
             written.push(page);

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use pagewise::{
-    AccessError, Budget, CommitStep, DemandRegion, Engine, Error, FaultOutcome, RefusedReason,
+    AccessError, Budget, CommitStep, DemandRegion, Engine, Error, FaultOutcome, RefusalReason,
     page_size,
 };
 
@@ -178,9 +178,15 @@ impl Subject {
             Ok(()) => range.len(),
             Err(error) => {
                 assert!(error.copied < range.len());
-                assert_eq!(error.refused.offset, range.start + error.copied);
-                assert!(matches!(error.refused.reason, RefusedReason::Limit { .. }), "{error}");
-                let page = error.refused.offset / page_size();
+                assert_eq!(error.refusal.offset, range.start + error.copied);
+                assert!(
+                    matches!(
+                        error.refusal.reason,
+                        RefusalReason::Limit { .. } | RefusalReason::Budget { .. }
+                    ),
+                    "{error}"
+                );
+                let page = error.refusal.offset / page_size();
                 assert!(!self.certain[page], "a committed page was refused");
                 if self.limited_alone {
                     assert_eq!(self.region.committed(), self.limit, "refused before the limit");
@@ -203,7 +209,10 @@ impl Subject {
         let before = self.region.committed();
         match self.region.commit(range.clone()) {
             Ok(()) => self.note_committed(range),
-            Err(Error::BudgetReached { requested, used, limit, .. }) => {
+            Err(
+                Error::LimitReached { requested, used, limit, .. }
+                | Error::BudgetReached { requested, used, limit, .. },
+            ) => {
                 assert!(used + requested > limit);
                 assert_eq!(self.region.committed(), before, "all or nothing");
             }

@@ -6,20 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
+use fastrand::Rng;
 
 fn main() {
     let (mut seconds, mut seed, mut files) = (60, 0x9e37_79b9_7f4a_7c15, Vec::new());
@@ -43,7 +30,7 @@ fn main() {
     let corpus = corpus();
     println!("seed {seed}, {} inputs in the corpus", corpus.len());
     let current = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz-input");
-    let (mut random, start, mut runs) = (Random(seed | 1), Instant::now(), 0u64);
+    let (mut random, start, mut runs) = (Rng::with_seed(seed), Instant::now(), 0u64);
     while start.elapsed() < Duration::from_secs(seconds) {
         let input = input(&mut random, &corpus);
         if let Err(error) = std::fs::write(&current, &input) {
@@ -69,18 +56,18 @@ fn corpus() -> Vec<Vec<u8>> {
 }
 
 /// A new input, or one of the corpus with some bytes changed, cut, or put behind another.
-fn input(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
-    let length = random.below(2000);
-    let mut fresh = || (0..length).map(|_| random.next() as u8).collect::<Vec<u8>>();
+fn input(random: &mut Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let length = random.usize(..2000);
+    let mut fresh = || (0..length).map(|_| random.u8(..)).collect::<Vec<u8>>();
     let mut bytes = fresh();
-    if !corpus.is_empty() && random.below(3) == 0 {
-        let known = &corpus[random.below(corpus.len())];
-        let keep = random.below(known.len() + 1);
+    if !corpus.is_empty() && random.usize(..3) == 0 {
+        let known = &corpus[random.usize(..corpus.len())];
+        let keep = random.usize(..known.len() + 1);
         bytes.splice(..0, known[..keep].iter().copied());
-        for _ in 0..random.below(8) {
-            let at = random.below(bytes.len());
+        for _ in 0..random.usize(..8) {
+            let at = random.usize(..bytes.len().max(1));
             if let Some(byte) = bytes.get_mut(at) {
-                *byte = random.next() as u8;
+                *byte = random.u8(..);
             }
         }
     }

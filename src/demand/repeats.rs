@@ -7,7 +7,7 @@ use crate::sync::{AtomicUsize, Ordering};
 ///
 /// Each thread that was waiting for the page while another one committed it does so once. A page that comes
 /// back more often had its access taken away by somebody else, with `mprotect`: its faults are not ours.
-const TOO_OFTEN: usize = 1 << 14;
+pub(super) const TOO_OFTEN: usize = 1 << 14;
 
 const PAGES: usize = 64;
 const NOBODY: usize = usize::MAX;

@@ -43,15 +43,15 @@ impl CommitStep {
 
     /// The default: single pages for scattered access, growing windows for a run of neighbours, in
     /// either direction, several runs at once. A run is never more than 64 KiB or an eighth of its
-    /// own length ahead of what was touched, whichever is more. (Where transparent huge pages are asked
-    /// for, everything is rounded outward to them.)
+    /// own length ahead of what was touched, whichever is more, and never more than 512 KiB. (Where
+    /// transparent huge pages are asked for, everything is rounded outward to them.)
     pub fn adaptive() -> Self {
         Self(Kind::Adaptive)
     }
 }
 
-/// The state of a step policy. What threads race to write here only ever costs a smaller window: how
-/// much is committed is checked elsewhere.
+/// The state of a step policy. Threads race to write here: a window may then be too small, or one that no run
+/// explains, but never larger than the largest. What is committed in it is checked elsewhere.
 #[derive(Debug)]
 pub(super) struct StepPolicy {
     step: CommitStep,
@@ -189,6 +189,63 @@ mod tests {
                 run(&StepPolicy::new(CommitStep::adaptive(), 1), 500_000, 262_144, down);
             assert!(faults < 2200, "{faults} faults for a gigabyte");
             assert!(ahead <= 16, "{ahead} pages ahead beyond an eighth");
+        }
+    }
+
+    /// What one fault commits has an end, however long the run: it takes the time of one fault.
+    #[test]
+    fn no_window_is_larger_than_half_a_mebibyte() {
+        for page_size in [4096, 16 << 10, 64 << 10, 2 << 20] {
+            let size = PageSize::of(page_size);
+            let largest = ((512 << 10) / page_size).max(1);
+            for down in [false, true] {
+                let policy = StepPolicy::new(CommitStep::adaptive(), 1);
+                let (mut done, mut most) = (0, 0);
+                while done * page_size < 16 << 30 {
+                    let page = if down { PAGES / 2 - done } else { PAGES / 2 + done };
+                    let wanted = policy.wanted(page, PAGES, size);
+                    assert!((wanted.first()..wanted.end()).contains(&page));
+                    policy.note(wanted);
+                    // 64 KiB ahead, or an eighth of the run.
+                    let ahead = ((64 << 10) / page_size).max(1).max(done / 8);
+                    assert!(
+                        wanted.count() <= ahead.min(largest),
+                        "{} after {done}",
+                        wanted.count()
+                    );
+                    done += wanted.count();
+                    most = most.max(wanted.count());
+                }
+                assert_eq!(most, largest, "pages of {page_size}, down: {down}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_huge_pages_no_window_is_larger_than_one_of_them() {
+        let size = PageSize::of(4096);
+        for (first, down) in [(0, false), (700, false), (PAGES - 1, true), (PAGES / 2 + 3, true)] {
+            let policy = StepPolicy::new(CommitStep::adaptive(), 512);
+            let mut page = first;
+            for _ in 0..5000 {
+                let wanted = policy.wanted(page, PAGES, size);
+                assert_eq!((wanted.first(), wanted.count()), (page / 512 * 512, 512));
+                policy.note(wanted);
+                page = if down { wanted.first() - 1 } else { wanted.end() };
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_page_and_fixed_blocks_stay_what_they_are_however_long_the_run() {
+        let size = PageSize::of(4096);
+        for (step, pages) in [(CommitStep::page(), 1), (CommitStep::fixed(40 << 10), 10)] {
+            let policy = StepPolicy::new(step, 512);
+            for page in (0..100_000).step_by(pages) {
+                let wanted = policy.wanted(page, PAGES, size);
+                assert_eq!((wanted.first(), wanted.count()), (page, pages));
+                policy.note(wanted);
+            }
         }
     }
 

@@ -5,46 +5,61 @@
 //! keeps in a register, and lets the thread go on at the landing, which returns how many bytes are
 //! still to do. No unwinding, no `longjmp`, no thread-local state.
 
-use super::Refusal;
+use std::mem::MaybeUninit;
 
-/// What a guarded copy that was refused had done, and why it ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stopped {
-    pub(crate) done: usize,
-    pub(crate) refusal: Refusal,
-}
+use crate::error::{AccessError, Refusal};
+use crate::os::{self, Access};
 
 /// Copies `len` bytes. A refused fault on either side ends it early.
 ///
 /// # Safety
 /// Each side is readable or writable as far as it goes, or lies in a registered range. They do not
 /// overlap.
-pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<(), Stopped> {
+pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<(), AccessError> {
     if cfg!(any(miri, pagewise_model)) {
+        os::expect_access(from, len, Access::Read);
+        os::expect_access(to, len, Access::ReadWrite);
         // SAFETY: without faults, the caller sees to it that everything is there.
         unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
         return Ok(());
     }
-    let mut refusal = Refusal::default();
+    let mut refusal = MaybeUninit::uninit();
     // SAFETY: the caller's promise; the leaf touches nothing else.
-    let left = unsafe { imp::pagewise_guarded_copy(to, from, len, &raw mut refusal) };
-    if left == 0 { Ok(()) } else { Err(Stopped { done: len - left, refusal }) }
+    let left = unsafe { imp::pagewise_guarded_copy(to, from, len, refusal.as_mut_ptr()) };
+    // SAFETY: the refusal is the handler's, where something is left to do.
+    unsafe { result(len, left, refusal) }
 }
 
 /// Writes `len` bytes of the same value. A refused fault ends it early.
 ///
 /// # Safety
 /// The range is writable as far as it goes, or lies in a registered range.
-pub(crate) unsafe fn fill(to: *mut u8, value: u8, len: usize) -> Result<(), Stopped> {
+pub(crate) unsafe fn fill(to: *mut u8, value: u8, len: usize) -> Result<(), AccessError> {
     if cfg!(any(miri, pagewise_model)) {
+        os::expect_access(to, len, Access::ReadWrite);
         // SAFETY: as in `copy`.
         unsafe { to.write_bytes(value, len) };
         return Ok(());
     }
-    let mut refusal = Refusal::default();
+    let mut refusal = MaybeUninit::uninit();
     // SAFETY: the caller's promise; the leaf touches nothing else.
-    let left = unsafe { imp::pagewise_guarded_fill(to, value.into(), len, &raw mut refusal) };
-    if left == 0 { Ok(()) } else { Err(Stopped { done: len - left, refusal }) }
+    let left = unsafe { imp::pagewise_guarded_fill(to, value.into(), len, refusal.as_mut_ptr()) };
+    // SAFETY: the refusal is the handler's, where something is left to do.
+    unsafe { result(len, left, refusal) }
+}
+
+/// # Safety
+/// Where anything is left, the handler has written the refusal.
+unsafe fn result(
+    len: usize,
+    left: usize,
+    refusal: MaybeUninit<Refusal>,
+) -> Result<(), AccessError> {
+    if left == 0 {
+        return Ok(());
+    }
+    // SAFETY: the caller's promise.
+    Err(AccessError { copied: len - left, refusal: unsafe { refusal.assume_init() } })
 }
 
 /// Where a thread goes on whose guarded access at `pc` was refused; `None` if `pc` is elsewhere.

@@ -4,21 +4,22 @@
 //! else's program: a fault that is not in one of pagewise's regions reaches whoever was there before
 //! exactly as if pagewise did not exist. See `docs/platforms.md` for what that means on each system.
 
-use crate::error::Error;
-use crate::os::{self, Cause, OsError};
+use crate::error::{Error, Refusal, RefusalReason};
+use crate::os;
 
 mod guarded;
+mod registers;
 mod registry;
 
 #[cfg(unix)]
-#[path = "unix.rs"]
+#[path = "unix/mod.rs"]
 mod handler;
 
 #[cfg(windows)]
 #[path = "windows.rs"]
 mod handler;
 
-pub(crate) use guarded::{Stopped, copy, fill};
+pub(crate) use guarded::{copy, fill};
 pub use handler::try_handle;
 pub(crate) use handler::uninterrupted;
 pub(crate) use registry::Registered;
@@ -114,70 +115,66 @@ pub(crate) enum Outcome {
     NotOurs,
 }
 
-/// Why a fault was refused: plain data, so that a handler can leave it to the code that it interrupts.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub(crate) struct Refusal {
-    /// Bytes from the start of the region that refused.
-    pub(crate) offset: usize,
-    /// That region's first address.
-    pub(crate) region: usize,
-    pub(crate) reason: RefusalReason,
-}
-
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) enum RefusalReason {
-    Limit { limit: usize, used: usize },
-    System { code: i32 },
-}
-
-impl Default for RefusalReason {
-    fn default() -> Self {
-        Self::System { code: 0 }
+/// Serves a fault, and says whether the interrupted thread is to go on (in a guarded copy that was refused:
+/// at its landing). If not, the fault is somebody else's. Async-signal-safe, no thread-local state.
+fn serve(fault: Fault, context: &mut registers::Context) -> bool {
+    let outcome = REGISTRY.with(fault.address, |entry| {
+        // SAFETY: the registry holds the entry while we read it.
+        os::preserving_error_code(|| unsafe { (entry.serve)(entry.owner, fault) })
+    });
+    match outcome {
+        None | Some(Outcome::NotOurs) => false,
+        Some(Outcome::Resolved) => true,
+        Some(Outcome::Refused(refusal)) => land(&refusal, context),
     }
 }
 
-/// Serves a fault if its address is ours. Async-signal-safe, no thread-local state.
-fn serve(fault: Fault) -> Option<Outcome> {
-    REGISTRY.with(fault.address, |entry| {
-        // SAFETY: the registry holds the entry while we read it.
-        handler::preserving_error_code(|| unsafe { (entry.serve)(entry.owner, fault) })
-    })
+/// Ends a guarded copy whose access was refused; anything else was a plain access.
+fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
+    let Some(landing) = guarded::landing(registers::program_counter(context)) else {
+        report(refusal);
+        return false;
+    };
+    // SAFETY: the thread is inside a guarded copy, whose register holds the address of a refusal that
+    // lives until the copy returns.
+    unsafe { registers::refusal(context).write(*refusal) };
+    registers::set_program_counter(context, landing);
+    true
 }
 
 /// Writes one line about a refused plain access to stderr. Async-signal-safe.
+#[cold]
+#[inline(never)] // what it takes of the handler's stack is not for served faults to pay
 fn report(refusal: &Refusal) {
     let mut line = Line::new();
     line.text("pagewise: refused an access at offset ").hex(refusal.offset);
     line.text(" of the region at ").hex(refusal.region);
+    let used_up = |line: &mut Line, what, used, limit| {
+        line.text(what).decimal(limit).text(" bytes reached (").decimal(used).text(" committed); ");
+    };
     match refusal.reason {
-        RefusalReason::Limit { limit, used } => {
-            line.text(": limit of ").decimal(limit).text(" bytes reached (").decimal(used);
-            line.text(" committed); raise the limit, decommit, or use read/write/fill,");
-            line.text(" which return the refusal as an error\n");
+        RefusalReason::Limit { used, limit } => {
+            used_up(&mut line, ": limit of ", used, limit);
+            line.text("raise the limit, decommit");
         }
-        RefusalReason::System { code } => {
-            if let Cause::Mappings { mappings, max } = os::diagnose(OsError(code)) {
-                line.text(": the process has ").decimal(mappings).text(" of at most ").decimal(max);
-                line.text(
-                    " memory mappings; raise vm.max_map_count, touch neighbouring pages, or use",
-                );
-                line.text(" read/write/fill, which return the refusal as an error\n");
-                return write(&line);
-            }
-            line.text(": the system refused the memory (error ")
-                .decimal(code.unsigned_abs() as usize);
-            line.text(
-                "); free memory, or use read/write/fill, which return the refusal as an error\n",
-            );
+        RefusalReason::Budget { used, limit } => {
+            used_up(&mut line, ": budget of ", used, limit);
+            line.text("give a larger budget, decommit");
         }
+        RefusalReason::Mappings { mappings, max, .. } => {
+            line.text(": the process has ").decimal(mappings).text(" of at most ").decimal(max);
+            line.text(" memory mappings; raise vm.max_map_count, touch neighbouring pages");
+        }
+        RefusalReason::Locked(error) | RefusalReason::System(error) => {
+            let code = error.code().unsigned_abs() as usize;
+            line.text(": the system refused the memory (error ").decimal(code);
+            line.text("); free memory");
+        }
+        // No page fault is refused for that.
+        RefusalReason::NotReserved => {}
     }
-    write(&line);
-}
-
-fn write(line: &Line) {
-    handler::preserving_error_code(|| os::write_stderr(line.as_bytes()));
+    line.text(", or use read/write/fill, which return the refusal as an error\n");
+    os::preserving_error_code(|| os::write_stderr(line.as_bytes()));
 }
 
 /// A line of text, put together without allocation or formatting machinery.

@@ -70,6 +70,16 @@ struct Table {
     used: Cell<usize>,
     live: Cell<usize>,
     per_class: [Cell<usize>; usize::BITS as usize],
+    /// Stands for all of the table in loom's models: readers look into it, whoever makes or frees it writes.
+    #[cfg(loom)]
+    watched: loom::cell::UnsafeCell<()>,
+}
+
+#[cfg(loom)]
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.watched.with_mut(|_| ());
+    }
 }
 
 fn change(number: &Cell<usize>, by: isize) {
@@ -83,6 +93,8 @@ impl Table {
             used: Cell::new(0),
             live: Cell::new(0),
             per_class: [const { Cell::new(0) }; usize::BITS as usize],
+            #[cfg(loom)]
+            watched: loom::cell::UnsafeCell::new(()),
         }
     }
 
@@ -227,6 +239,8 @@ impl Registry {
     fn find(&self, address: usize, mut classes: u64) -> Option<&Registered> {
         // SAFETY: by the invariant, the table outlives this reader.
         let table = unsafe { self.table.load(Ordering::Acquire).as_ref() }?;
+        #[cfg(loom)]
+        table.watched.with(|_| ());
         while classes != 0 {
             let class = classes.trailing_zeros();
             for slot in table.probe(class, address >> class) {
@@ -485,7 +499,109 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_models {
     use super::*;
+    use loom::cell::UnsafeCell;
     use loom::sync::Arc;
+
+    /// Whether a range is alive: loom fails the model where a reader looks at it without seeing how it was
+    /// made, or while it is freed.
+    type Alive = Arc<UnsafeCell<bool>>;
+
+    fn watched(start: usize, end: usize) -> (Box<Registered>, Alive) {
+        let alive = Arc::new(UnsafeCell::new(false));
+        // SAFETY: nobody else knows it yet.
+        alive.with_mut(|alive| unsafe { *alive = true });
+        let owner = Arc::as_ptr(&alive).cast();
+        (Box::new(Registered { owner, ..test_entry(start, end) }), alive)
+    }
+
+    /// What a reader does with a range that it found.
+    fn look_at(entry: &Registered) -> usize {
+        // SAFETY: loom makes sure that the owner is alive.
+        unsafe { &*entry.owner.cast::<UnsafeCell<bool>>() }
+            // SAFETY: loom makes sure that nobody writes to it.
+            .with(|alive| assert!(unsafe { *alive }, "a range that was freed"));
+        entry.start
+    }
+
+    /// A reader that is there before the first range sees all of it and of the table, or neither; and
+    /// nobody frees what it looks at.
+    #[test]
+    fn loom_a_reader_sees_how_a_range_was_made_and_not_how_it_goes() {
+        let found = std::sync::Arc::new(std::sync::Mutex::new([false; 2]));
+        let seen = found.clone();
+        loom::model(move || {
+            let registry = Arc::new(Registry::new());
+            let reader = loom::thread::spawn({
+                let (registry, seen) = (registry.clone(), seen.clone());
+                move || {
+                    let found = registry.with(0x1800, look_at);
+                    assert!(found.is_none_or(|start| start == 0x1000));
+                    seen.lock().unwrap()[usize::from(found.is_some())] = true;
+                }
+            });
+            let (entry, alive) = watched(0x1000, 0x2000);
+            // SAFETY: removed in the next line.
+            unsafe { registry.add(&entry) };
+            registry.remove(&entry);
+            // SAFETY: loom makes sure that no reader is left.
+            alive.with_mut(|alive| unsafe { *alive = false });
+            drop(entry);
+            reader.join().unwrap();
+        });
+        assert_eq!(*found.lock().unwrap(), [true, true], "the model is vacuous");
+    }
+
+    /// The same for a second range, when neither the table nor the classes in use change.
+    #[test]
+    fn loom_a_reader_sees_how_another_range_was_made() {
+        let found = std::sync::Arc::new(std::sync::Mutex::new([false; 2]));
+        let seen = found.clone();
+        loom::model(move || {
+            let registry = Arc::new(Registry::new());
+            let first = Box::new(test_entry(0x1000, 0x2000));
+            // SAFETY: it outlives the reader, and the registry is not used after that.
+            unsafe { registry.add(&first) };
+            let reader = loom::thread::spawn({
+                let (registry, seen) = (registry.clone(), seen.clone());
+                move || {
+                    let found = registry.with(0x4800, look_at);
+                    seen.lock().unwrap()[usize::from(found.is_some())] = true;
+                }
+            });
+            let (second, _alive) = watched(0x4000, 0x5000);
+            // SAFETY: as above.
+            unsafe { registry.add(&second) };
+            reader.join().unwrap();
+        });
+        assert_eq!(*found.lock().unwrap(), [true, true], "the model is vacuous");
+    }
+
+    /// The same for the range that makes the table grow.
+    #[test]
+    fn loom_a_reader_sees_how_a_larger_table_was_made() {
+        let found = std::sync::Arc::new(std::sync::Mutex::new([false; 2]));
+        let seen = found.clone();
+        loom::model(move || {
+            let registry = Arc::new(Registry::new());
+            // As many as fit into the smallest table.
+            let entries: Vec<_> =
+                (1..=7).map(|block| Box::new(test_entry(block << 12, (block + 1) << 12))).collect();
+            // SAFETY: they outlive the reader, and the registry is not used after that.
+            entries.iter().for_each(|entry| unsafe { registry.add(entry) });
+            let reader = loom::thread::spawn({
+                let (registry, seen) = (registry.clone(), seen.clone());
+                move || {
+                    let found = registry.with(0x8800, look_at);
+                    seen.lock().unwrap()[usize::from(found.is_some())] = true;
+                }
+            });
+            let (last, _alive) = watched(8 << 12, 9 << 12);
+            // SAFETY: as above.
+            unsafe { registry.add(&last) };
+            reader.join().unwrap();
+        });
+        assert_eq!(*found.lock().unwrap(), [true, true], "the model is vacuous");
+    }
 
     /// A reader either finds the range, alive, or does not; never one that was taken away.
     #[test]

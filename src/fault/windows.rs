@@ -4,14 +4,14 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use windows_sys::Win32::Foundation::{EXCEPTION_ACCESS_VIOLATION, GetLastError, SetLastError};
+use windows_sys::Win32::Foundation::EXCEPTION_ACCESS_VIOLATION;
 use windows_sys::Win32::System::Diagnostics::Debug::{
-    AddVectoredContinueHandler, AddVectoredExceptionHandler, CONTEXT, EXCEPTION_CONTINUE_EXECUTION,
+    AddVectoredContinueHandler, AddVectoredExceptionHandler, EXCEPTION_CONTINUE_EXECUTION,
     EXCEPTION_CONTINUE_SEARCH, EXCEPTION_POINTERS, RemoveVectoredContinueHandler,
     RemoveVectoredExceptionHandler,
 };
 
-use super::{Fault, Outcome, Refusal, guarded, report};
+use super::Fault;
 use crate::error::Error;
 
 /// The two registrations, as addresses (the handles are opaque pointers); none before `install`.
@@ -110,70 +110,9 @@ pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> bool {
         _ => return false,
     };
     let fault = Fault { address: record.ExceptionInformation[1], write: Some(write) };
-    let served = act_on(super::serve(fault), context);
+    let served = super::serve(fault, context);
     if served {
         record.ExceptionInformation[2] = SERVED;
     }
     served
-}
-
-/// Whatever the interrupted code does with the last error, it does not see our calls in it.
-pub(super) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: the last error is the thread's own.
-    let last_error = unsafe { GetLastError() };
-    let result = work();
-    // SAFETY: as above.
-    unsafe { SetLastError(last_error) };
-    result
-}
-
-fn act_on(outcome: Option<Outcome>, context: &mut CONTEXT) -> bool {
-    match outcome {
-        None | Some(Outcome::NotOurs) => false,
-        Some(Outcome::Resolved) => true,
-        Some(Outcome::Refused(refusal)) => match guarded::landing(program_counter(context)) {
-            Some(landing) => {
-                // SAFETY: the thread is inside a guarded copy, whose register holds the address of a
-                // refusal that lives until the copy returns.
-                unsafe { *refusal_of(context) = refusal };
-                set_program_counter(context, landing);
-                true
-            }
-            None => {
-                report(&refusal);
-                false
-            }
-        },
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn program_counter(context: &CONTEXT) -> usize {
-    context.Rip as usize
-}
-
-#[cfg(target_arch = "x86_64")]
-fn set_program_counter(context: &mut CONTEXT, pc: usize) {
-    context.Rip = pc as u64;
-}
-
-#[cfg(target_arch = "x86_64")]
-fn refusal_of(context: &CONTEXT) -> *mut Refusal {
-    context.R8 as usize as *mut Refusal
-}
-
-#[cfg(target_arch = "aarch64")]
-fn program_counter(context: &CONTEXT) -> usize {
-    context.Pc as usize
-}
-
-#[cfg(target_arch = "aarch64")]
-fn set_program_counter(context: &mut CONTEXT, pc: usize) {
-    context.Pc = pc as u64;
-}
-
-#[cfg(target_arch = "aarch64")]
-fn refusal_of(context: &CONTEXT) -> *mut Refusal {
-    // SAFETY: both views of the registers are plain numbers.
-    unsafe { context.Anonymous.X[3] as usize as *mut Refusal }
 }

@@ -8,8 +8,8 @@ use super::{Attributes, Cause, OsError, unix};
 
 pub(crate) use unix::residency_by_mincore as residency;
 pub(crate) use unix::{
-    commit, discard, forks, lock, page_size, protect, release, reserve_granularity, sleep_a_little,
-    unlock, watch_forks, write_stderr, yield_now,
+    call_in_children, commit, discard, forks, lock, page_size, preserving_error_code, protect,
+    release, reserve_granularity, sleep_a_little, unlock, watch_forks, write_stderr, yield_now,
 };
 
 /// Prefaulting writes to each page.

@@ -11,8 +11,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use super::{Attributes, Cause, HugePages, OsError, Residency, unix};
 
 pub(crate) use unix::{
-    commit, discard, forks, lock, page_size, protect, release, reserve_granularity, sleep_a_little,
-    unlock, watch_forks, write_stderr, yield_now,
+    call_in_children, commit, discard, forks, lock, page_size, preserving_error_code, protect,
+    release, reserve_granularity, sleep_a_little, unlock, watch_forks, write_stderr, yield_now,
 };
 
 /// Prefaulting is a system call that needs no access rights of its own.

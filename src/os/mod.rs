@@ -6,16 +6,22 @@
 //! - Addresses and lengths are multiples of the page size, lengths are not zero, and the range lies
 //!   inside one living reservation of [`reserve`]. (Lengths of `reserve` are multiples of the page
 //!   size, its alignment a power of two that is at least the [`reserve_granularity`].)
-//! - [`commit`] and [`decommit`] may be called for pages in either state. `commit` keeps the contents
-//!   of committed pages; newly committed pages read zero. A `commit` that fails may have committed a
-//!   prefix of the range, never anything behind it.
+//! - [`commit`] makes pages readable and writable; what was inaccessible reads zero. A `commit` that
+//!   fails may have done so to a prefix of the range, never to anything behind it. So it may meet pages
+//!   that are accessible already: those of a prefix, and those that another thread commits at the same
+//!   time (in a table of page states); these keep what they hold. It is never called for pages whose
+//!   access [`protect`] has changed.
+//! - [`decommit`] may be called for pages in either state. Where it fails, everything is as it was.
+//!   ([`zero`], and what installs and removes guard markers, may fail with a prefix done.)
 //! - [`zero`], [`discard`], [`protect`], [`prefault`], [`lock`], [`unlock`] are for committed pages.
 //! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`]
 //!   and [`write_stderr`] are async-signal-safe: the fault handler calls them.
 //!
-//! `model` is a pretended operating system for Miri and for failure injection; it checks the contract.
+//! `model` is a pretended operating system for Miri and for tests; it checks the contract. `refusals` is a
+//! layer above either, for tests: it refuses calls on request.
 
 use std::ffi::CString;
+use std::fmt;
 use std::io;
 
 #[cfg(any(miri, pagewise_model))]
@@ -55,12 +61,24 @@ compile_error!(
      that src/os/mod.rs lists"
 );
 
-#[cfg(any(miri, pagewise_model))]
-pub use imp::refuse_commits_after;
-pub(crate) use imp::*;
+pub(crate) use system::*;
 
-#[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
-pub(crate) use not_linux::*;
+/// The calls of the system, past the layer of [`refusals`].
+mod system {
+    pub(crate) use super::imp::*;
+    #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
+    pub(crate) use super::not_linux::*;
+}
+
+#[cfg(any(miri, pagewise_model, pagewise_refusals, all(test, loom)))]
+pub mod refusals;
+
+/// These stand before the system's own.
+#[cfg(any(miri, pagewise_model, pagewise_refusals, all(test, loom)))]
+pub(crate) use refusals::{
+    commit, decommit, discard, guard_install, guard_remove, lock, protect, release, reserve,
+    unlock, userfault_commit, zero,
+};
 
 /// For systems without guard markers, userfaultfd, and a limit on mappings.
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
@@ -111,8 +129,6 @@ mod not_linux {
         Err(OsError(0))
     }
 
-    pub(crate) fn userfault_forget() {}
-
     /// # Safety
     /// None.
     pub(crate) unsafe fn guard_install(_: NonNull<u8>, _: usize) -> Result<(), OsError> {
@@ -126,9 +142,25 @@ mod not_linux {
     }
 }
 
-/// An error code of the operating system (`errno`, or Windows' last error).
+/// An error code of the operating system (`errno`, or Windows' last error): plain data, which the fault
+/// handler can make. As an [`io::Error`] it has words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OsError(pub(crate) i32);
+pub struct OsError(pub(crate) i32);
+
+impl OsError {
+    /// The system's number for it.
+    pub fn code(self) -> i32 {
+        self.0
+    }
+}
+
+impl fmt::Display for OsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        io::Error::from(*self).fmt(f)
+    }
+}
+
+impl std::error::Error for OsError {}
 
 impl From<OsError> for io::Error {
     fn from(error: OsError) -> Self {
@@ -224,6 +256,12 @@ mod no_fork {
 
 #[cfg(any(windows, miri, pagewise_model))]
 pub(crate) use no_fork::*;
+
+/// The library is about to read, or write, memory that may be a reservation's: the model panics where the
+/// pages do not allow it. Elsewhere the processor does.
+#[cfg(not(any(miri, pagewise_model)))]
+#[inline(always)]
+pub(crate) fn expect_access(_start: *const u8, _len: usize, _access: Access) {}
 
 /// Makes pages resident by writing to each, without changing what it holds.
 ///

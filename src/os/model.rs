@@ -1,9 +1,14 @@
-//! A pretended operating system, for Miri and for tests that inject failures.
+//! A pretended operating system, for Miri and for tests.
 //!
-//! It checks the contract of [`os`](super): whoever commits, touches or releases out of state hears
-//! of it by a panic. Decommitted memory is poisoned, so that a stale read does not look like zero.
-//! Its pages are 16 KiB and its granularity 64 KiB, so that nothing rests on 4 KiB. It has no page
-//! faults: who would rely on them commits ahead instead.
+//! Its memory is the heap's, so that it cannot see each access. It panics
+//! - at a call that breaks the contract of [`os`](super): out of a page's state, out of a reservation,
+//!   of less than a page;
+//! - where the library says that it is about to access memory ([`expect_access`]) which is not committed,
+//!   or which [`protect`] has taken that access from.
+//!
+//! Memory that is decommitted or discarded is poisoned, so that a stale read does not look like zero. Its
+//! pages are 16 KiB and its granularity 64 KiB, so that nothing rests on 4 KiB. It has no page faults: who
+//! would rely on them commits ahead instead.
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
@@ -24,31 +29,42 @@ const LONGEST: usize = if cfg!(miri) { 16 << 20 } else { 16 << 30 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Page {
+    /// Reserved, and never committed: it reads zero already. (A long table of page states is committed as a
+    /// whole, and must not become resident by that.)
+    Fresh,
     Reserved,
     Committed(Access),
 }
 
+impl Page {
+    fn allows(self, access: Access) -> bool {
+        match self {
+            Self::Fresh | Self::Reserved | Self::Committed(Access::None) => false,
+            Self::Committed(Access::ReadWrite) => true,
+            Self::Committed(_) => access == Access::Read,
+        }
+    }
+}
+
 struct Mapping {
+    /// What the heap gave, of which the reservation is the aligned part.
+    memory: NonNull<u8>,
     layout: Layout,
     pages: Vec<Page>,
 }
 
+// SAFETY: the memory belongs to the mapping, whichever thread uses it.
+unsafe impl Send for Mapping {}
+
 struct Machine {
     mappings: BTreeMap<usize, Mapping>,
-    commits_left: usize,
 }
 
-static MACHINE: Mutex<Machine> =
-    Mutex::new(Machine { mappings: BTreeMap::new(), commits_left: usize::MAX });
+static MACHINE: Mutex<Machine> = Mutex::new(Machine { mappings: BTreeMap::new() });
 
 fn machine() -> MutexGuard<'static, Machine> {
     // A panic is how the model reports a breach: later calls still see a consistent map.
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// From now on, `calls` more commits succeed and every later one is refused, until the next call.
-pub fn refuse_commits_after(calls: usize) {
-    machine().commits_left = calls;
 }
 
 impl Machine {
@@ -88,10 +104,14 @@ pub(crate) fn reserve(
     if len > LONGEST {
         return Err(OUT_OF_MEMORY);
     }
-    let layout = Layout::from_size_align(len, align).map_err(|_| OUT_OF_MEMORY)?;
+    // Aligned here: memory that the heap is to align, it zeroes by writing, and a long reservation would
+    // be resident.
+    let layout = Layout::from_size_align(len + align, 1).map_err(|_| OUT_OF_MEMORY)?;
     // SAFETY: the layout is not empty.
-    let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(OUT_OF_MEMORY)?;
-    let mapping = Mapping { layout, pages: vec![Page::Reserved; len / PAGE] };
+    let memory = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(OUT_OF_MEMORY)?;
+    // SAFETY: there are `align` bytes more than the reservation takes.
+    let start = unsafe { memory.add(memory.addr().get().wrapping_neg() & (align - 1)) };
+    let mapping = Mapping { memory, layout, pages: vec![Page::Fresh; len / PAGE] };
     machine().mappings.insert(start.as_ptr().addr(), mapping);
     Ok(start)
 }
@@ -99,21 +119,42 @@ pub(crate) fn reserve(
 /// # Safety
 /// See the contract of [`os`](super).
 pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    let mut machine = machine();
-    if machine.commits_left == 0 {
-        return Err(OUT_OF_MEMORY);
-    }
-    if machine.commits_left != usize::MAX {
-        machine.commits_left -= 1;
-    }
-    for (index, page) in machine.pages(start, len).iter_mut().enumerate() {
-        if *page == Page::Reserved {
-            // SAFETY: the page lies inside the reservation.
-            unsafe { start.as_ptr().add(index * PAGE).write_bytes(0, PAGE) };
-            *page = Page::Committed(Access::ReadWrite);
+    for (index, page) in machine().pages(start, len).iter_mut().enumerate() {
+        match *page {
+            Page::Fresh => *page = Page::Committed(Access::ReadWrite),
+            Page::Reserved => {
+                // SAFETY: the page lies inside the reservation.
+                unsafe { start.as_ptr().add(index * PAGE).write_bytes(0, PAGE) };
+                *page = Page::Committed(Access::ReadWrite);
+            }
+            Page::Committed(Access::ReadWrite) => {}
+            Page::Committed(access) => panic!("commit of a page that was protected: {access:?}"),
         }
     }
     Ok(())
+}
+
+/// Panics where the library is about to access pages that do not allow it. Memory that belongs to no
+/// reservation is somebody else's, and none of the model's business.
+pub(crate) fn expect_access(start: *const u8, len: usize, access: Access) {
+    let machine = machine();
+    let Some((base, mapping)) = machine.mappings.range(..=start.addr()).next_back() else { return };
+    let first = start.addr() - base;
+    if len == 0 || first >= mapping.pages.len() * PAGE {
+        return;
+    }
+    for page in &mapping.pages[first / PAGE..(first + len).div_ceil(PAGE)] {
+        assert!(page.allows(access), "{access:?} access to a page that is {page:?}");
+    }
+}
+
+/// Whether a byte can be read and written.
+pub fn is_accessible(byte: *const u8) -> bool {
+    let machine = machine();
+    let Some((base, mapping)) = machine.mappings.range(..=byte.addr()).next_back() else {
+        return false;
+    };
+    mapping.pages.get((byte.addr() - base) / PAGE) == Some(&Page::Committed(Access::ReadWrite))
 }
 
 /// # Safety
@@ -185,9 +226,9 @@ pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsErro
 pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
     let mapping = machine().mappings.remove(&start.as_ptr().addr());
     let mapping = mapping.expect("release of something that is reserved");
-    assert_eq!(mapping.layout.size(), len, "release takes the whole reservation");
+    assert_eq!(mapping.pages.len() * PAGE, len, "release takes the whole reservation");
     // SAFETY: allocated by `reserve` with this layout, and removed from the map just now.
-    unsafe { std::alloc::dealloc(start.as_ptr(), mapping.layout) };
+    unsafe { std::alloc::dealloc(mapping.memory.as_ptr(), mapping.layout) };
     Ok(())
 }
 
@@ -230,3 +271,7 @@ pub(crate) fn residency(
 /// # Safety
 /// None; the model refuses no release.
 pub(crate) unsafe fn empty(_start: NonNull<u8>, _len: usize) {}
+
+pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}

@@ -1,8 +1,8 @@
 //! What all Unix systems share. The differences are in `linux.rs`, `macos.rs` and `freebsd.rs`.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
@@ -157,14 +157,32 @@ pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsErr
     }
 }
 
+/// Where the thread's errno is.
+fn errno() -> *mut c_int {
+    // SAFETY: has no preconditions.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        return libc::__errno_location();
+        #[cfg(not(target_os = "linux"))]
+        return libc::__error();
+    }
+}
+
 /// errno, read where it is: the fault handler comes here, too, and `std::io::Error` has a destructor.
 pub(super) fn last_error() -> OsError {
     // SAFETY: errno's place is the thread's own.
+    OsError(unsafe { *errno() })
+}
+
+/// Whatever the code that the fault handler interrupted does with errno, it does not see our calls in it.
+pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: errno's place is the thread's own.
     unsafe {
-        #[cfg(target_os = "linux")]
-        return OsError(*libc::__errno_location());
-        #[cfg(not(target_os = "linux"))]
-        return OsError(*libc::__error());
+        let place = errno();
+        let saved = *place;
+        let result = work();
+        *place = saved;
+        result
     }
 }
 
@@ -215,26 +233,41 @@ pub(crate) fn forks() -> usize {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// From now on, [`forks`] counts. `pthread_atfork`, once in a program.
-/// [`pthread_atfork(3)`](https://man7.org/linux/man-pages/man3/pthread_atfork.3.html)
+/// What [`call_in_children`] was given: a function, or null.
+static IN_CHILDREN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// From now on, [`forks`] counts. [`pthread_atfork(3)`](https://man7.org/linux/man-pages/man3/pthread_atfork.3.html)
 pub(crate) fn watch_forks() -> Result<(), OsError> {
-    const YES: usize = 1;
-    static WATCHED: AtomicUsize = AtomicUsize::new(0);
-    if WATCHED.load(Ordering::Acquire) == YES {
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+    if WATCHED.load(Ordering::Acquire) {
         return Ok(());
     }
-    unsafe extern "C" fn forked() {
-        FORKS.fetch_add(1, Ordering::Relaxed);
-        super::forget_parent();
-    }
-    // Threads that come here at once register it twice: then a fork counts as two, which does no harm.
+    // Threads that come here at once register it twice. Then each fork counts as two, and what is called in
+    // children is called twice, before any code of the program runs there: the second time changes nothing.
     // SAFETY: the function is as `pthread_atfork` wants it, and lives as long as the program.
     match unsafe { libc::pthread_atfork(None, None, Some(forked)) } {
         0 => {
-            WATCHED.store(YES, Ordering::Release);
+            WATCHED.store(true, Ordering::Release);
             Ok(())
         }
         error => Err(OsError(error)),
+    }
+}
+
+/// Has `work` called in every child from now on, before the program's code runs there, and after
+/// [`forks`] has counted. One function in all; async-signal-safe. Needs [`watch_forks`].
+pub(crate) fn call_in_children(work: fn()) {
+    IN_CHILDREN.store(work as *mut (), Ordering::Release);
+}
+
+unsafe extern "C" fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    super::forget_parent();
+    let work = IN_CHILDREN.load(Ordering::Acquire);
+    if !work.is_null() {
+        // SAFETY: only `call_in_children` stores here, and it stores such functions.
+        let work: fn() = unsafe { std::mem::transmute(work) };
+        work();
     }
 }
 

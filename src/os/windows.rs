@@ -6,6 +6,7 @@ use std::ptr::{self, NonNull};
 use windows_sys::Win32::Foundation::{
     ERROR_COMMITMENT_LIMIT, ERROR_INVALID_ADDRESS, ERROR_INVALID_PARAMETER,
     ERROR_NOT_ENOUGH_MEMORY, ERROR_OUTOFMEMORY, ERROR_WORKING_SET_QUOTA, GetLastError,
+    SetLastError,
 };
 use windows_sys::Win32::Storage::FileSystem::WriteFile;
 use windows_sys::Win32::System::Console::{GetStdHandle, STD_ERROR_HANDLE};
@@ -21,7 +22,7 @@ use windows_sys::Win32::System::SystemInformation::{GetSystemInfo, SYSTEM_INFO};
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, Sleep, SwitchToThread};
 
 use super::{Access, Attributes, Cause, OsError, Residency};
-use crate::sync::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Prefaulting reads from each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;
@@ -282,4 +283,15 @@ fn last_error() -> OsError {
 pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     // SAFETY: the caller's promise.
     unsafe { VirtualFree(start.as_ptr().cast(), len, MEM_DECOMMIT) };
+}
+
+/// Whatever the code that the fault handler interrupted does with the last error, it does not see our calls
+/// in it.
+pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: the last error is the thread's own.
+    let last_error = unsafe { GetLastError() };
+    let result = work();
+    // SAFETY: as above.
+    unsafe { SetLastError(last_error) };
+    result
 }

@@ -3,6 +3,11 @@
 
 use std::process::{Command, ExitStatus, Output, Stdio};
 
+mod not_here;
+
+pub use not_here::not_here;
+use not_here::repeat_what_a_child_said;
+
 const ROLE: &str = "PAGEWISE_TEST_ROLE";
 
 /// Whether this process was started for this role.
@@ -12,7 +17,9 @@ pub fn is_child(role: &str) -> bool {
 
 /// Runs the test `name` of this program in a process of its own, which sees [`is_child`] for `role`.
 pub fn run_child(name: &str, role: &str) -> Output {
-    child(name, role).output().expect("the child process starts")
+    let output = child(name, role).output().expect("the child process starts");
+    repeat_what_a_child_said(&output.stderr);
+    output
 }
 
 /// The command behind [`run_child`], for tests that add to it.
@@ -77,6 +84,21 @@ impl Ended {
         assert_eq!(seen, Some(signal), "{self:#?}");
     }
 
+    /// The death of a program that accesses what it must not.
+    #[track_caller]
+    pub fn by_access_violation(&self) {
+        #[cfg(unix)]
+        {
+            use std::os::unix::process::ExitStatusExt;
+            let signal = self.status.signal().or(self.status.code().map(|code| code - 128));
+            // macOS has SIGBUS for protected memory.
+            assert!(matches!(signal, Some(libc::SIGSEGV | libc::SIGBUS)), "{self:#?}");
+            assert!(signal == Some(libc::SIGSEGV) || cfg!(target_vendor = "apple"), "{self:#?}");
+        }
+        #[cfg(windows)]
+        assert_eq!(self.status.code(), Some(0xc000_0005_u32 as i32), "{self:#?}");
+    }
+
     /// Lines that pagewise wrote about refused accesses.
     pub fn diagnostics(&self) -> Vec<&str> {
         self.stderr.lines().filter(|line| line.contains("pagewise: ")).collect()
@@ -112,6 +134,7 @@ fn run(body: impl FnOnce()) -> ! {
 
 fn start(test: &str, case: &str) -> Ended {
     let output = child(test, case).stdin(Stdio::null()).output().expect("the test starts itself");
+    repeat_what_a_child_said(&output.stderr);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ended { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
@@ -135,20 +158,6 @@ pub fn under_wine() -> bool {
 /// Whether a sanitizer is in the process, which needs memory of its own at any time.
 pub fn sanitized() -> bool {
     std::env::var_os("ASAN_OPTIONS").is_some()
-}
-
-/// Says aloud that something is not shown here. Test programs keep what passing tests say to
-/// themselves: it is also appended to the file that `PAGEWISE_SKIPS` names, for scripts that look at it.
-#[track_caller]
-pub fn not_here(what: &str) {
-    use std::io::Write;
-    eprintln!("NOT TESTED HERE: {what}");
-    if let Some(list) = std::env::var_os("PAGEWISE_SKIPS") {
-        let file = std::panic::Location::caller().file().replace('\\', "/");
-        let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
-        // One call: tests and their children append at the same time.
-        list.write_all(format!("{file}: {what}\n").as_bytes()).unwrap();
-    }
 }
 
 #[cfg(unix)]
@@ -193,6 +202,87 @@ pub fn poke(at: *mut u8, value: u8) {
 pub fn peek(at: *const u8) -> u8 {
     // SAFETY: as for `poke`.
     unsafe { at.read_volatile() }
+}
+
+/// What the system lets this process do with a byte: read it, and write it. Asked by system calls, which
+/// fail where a plain access would fault; the byte keeps what it holds.
+#[cfg(unix)]
+pub fn rights(at: *mut u8) -> (bool, bool) {
+    use std::io::{PipeReader, PipeWriter};
+    use std::os::fd::AsRawFd;
+    use std::sync::Mutex;
+    // One caller at a time: the byte must come back to where it was.
+    static PIPE: Mutex<Option<(PipeReader, PipeWriter)>> = Mutex::new(None);
+    let done = |result: isize| {
+        let code = std::io::Error::last_os_error().raw_os_error();
+        assert!(result == 1 || (result == -1 && code == Some(libc::EFAULT)), "{result}, {code:?}");
+        result == 1
+    };
+    let mut pipe = PIPE.lock().unwrap();
+    let (from, to) = pipe.get_or_insert_with(|| std::io::pipe().unwrap());
+    let (mut elsewhere, from, to) = (0u8, from.as_raw_fd(), to.as_raw_fd());
+    // SAFETY: the system checks the address; what it writes there is what it read there.
+    unsafe {
+        let can_be_read = done(libc::write(to, at.cast(), 1));
+        let can_be_written = can_be_read && done(libc::read(from, at.cast(), 1));
+        if can_be_read && !can_be_written {
+            assert_eq!(libc::read(from, (&raw mut elsewhere).cast(), 1), 1);
+        }
+        (can_be_read, can_be_written)
+    }
+}
+
+/// What Linux tells in `/proc/self/smaps` of a range of addresses.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Bytes of mappings that count against the commit limit.
+    pub charged: usize,
+    pub resident: usize,
+    pub swapped: usize,
+    /// Bytes that `MADV_FREE` left to the system (at least: the kernel counts in batches).
+    pub left_to_the_system: usize,
+    pub locked: usize,
+    /// Bytes of mappings that core dumps leave out.
+    pub not_dumped: usize,
+    pub mapped: usize,
+}
+
+/// Adds up the mappings that lie inside a range. (Guard pages, or other rights, keep them from merging with
+/// their neighbours.) `None` where the kernel or an emulator does not tell.
+#[cfg(target_os = "linux")]
+pub fn counted(start: *const u8, len: usize) -> Option<Counted> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").ok()?;
+    let (from, to) = (start.addr(), start.addr() + len);
+    let (mut sum, mut size, mut told) = (Counted::default(), None, false);
+    for line in smaps.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next()?;
+        let edges = first.split_once('-').and_then(|(from, to)| {
+            Some((usize::from_str_radix(from, 16).ok()?, usize::from_str_radix(to, 16).ok()?))
+        });
+        if let Some((first, end)) = edges {
+            size = (from <= first && end <= to).then_some(end - first);
+            sum.mapped += size.unwrap_or(0);
+        }
+        let Some(size) = size else { continue };
+        if first == "VmFlags:" {
+            told = true;
+            let flags: Vec<_> = words.collect();
+            sum.charged += if flags.contains(&"ac") { size } else { 0 };
+            sum.not_dumped += if flags.contains(&"dd") { size } else { 0 };
+            continue;
+        }
+        let number = words.next().and_then(|word| word.parse::<usize>().ok()).unwrap_or(0) << 10;
+        match first {
+            "Rss:" => sum.resident += number,
+            "Swap:" => sum.swapped += number,
+            "LazyFree:" => sum.left_to_the_system += number,
+            "Locked:" => sum.locked += number,
+            _ => {}
+        }
+    }
+    (told || sum.mapped == 0).then_some(sum)
 }
 
 #[cfg(unix)]

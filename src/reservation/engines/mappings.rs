@@ -3,18 +3,22 @@
 //! Linux allows a process `vm.max_map_count` of them, 65,530 unless told otherwise, and a program has other
 //! uses for them than pagewise. So the guard engine, which can do with few, stays within half.
 
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use crate::os;
 
 /// Mappings at the last count, and how many more (or fewer) there were made by the engines since.
 static COUNTED: AtomicIsize = AtomicIsize::new(0);
 static CHANGED: AtomicIsize = AtomicIsize::new(0);
-/// Changes since the last count: an estimate is worth so much.
+/// Changes since the last count, and after how many of them the next count is due.
 static CHANGES: AtomicUsize = AtomicUsize::new(0);
+static NEXT_COUNT: AtomicUsize = AtomicUsize::new(LEAST_CHANGES);
+const LEAST_CHANGES: usize = 1024;
 /// From here on they are short. `isize::MAX` before the first count.
 static SHORT_FROM: AtomicIsize = AtomicIsize::new(isize::MAX);
-static COUNTING: AtomicBool = AtomicBool::new(false);
+/// One more than the number of forks that led to the process which is counting; zero if none is. A forked
+/// child so takes over what a thread of its parent had begun.
+static COUNTING: AtomicUsize = AtomicUsize::new(0);
 
 /// Notes that an engine has made so many mappings more, or fewer.
 #[inline]
@@ -28,9 +32,7 @@ pub(super) fn changed(by: isize) {
 /// Whether half of the mappings that the process may have are in use. Async-signal-safe.
 #[inline]
 pub(super) fn are_short() -> bool {
-    let counted = COUNTED.load(Ordering::Relaxed);
-    // Counting takes about as long as a page fault for every eight mappings.
-    if CHANGES.load(Ordering::Relaxed) >= (counted.unsigned_abs() / 8).max(1024) {
+    if CHANGES.load(Ordering::Relaxed) >= NEXT_COUNT.load(Ordering::Relaxed) {
         count();
     }
     COUNTED.load(Ordering::Relaxed) + CHANGED.load(Ordering::Relaxed)
@@ -40,7 +42,11 @@ pub(super) fn are_short() -> bool {
 #[cold]
 #[inline(never)]
 fn count() {
-    if COUNTING.swap(true, Ordering::Acquire) {
+    let this_process = os::forks() + 1;
+    let seen = COUNTING.load(Ordering::Relaxed);
+    let taken =
+        || COUNTING.compare_exchange(seen, this_process, Ordering::Acquire, Ordering::Relaxed);
+    if seen == this_process || taken().is_err() {
         return;
     }
     CHANGES.store(0, Ordering::Relaxed);
@@ -48,19 +54,25 @@ fn count() {
     if let Some((mappings, max)) = os::mappings() {
         CHANGED.store(0, Ordering::Relaxed);
         COUNTED.store(mappings as isize, Ordering::Relaxed);
-        SHORT_FROM.store(short_from(max), Ordering::Relaxed);
+        let short_from = short_from(max);
+        SHORT_FROM.store(short_from, Ordering::Relaxed);
+        NEXT_COUNT.store(next_count(mappings, short_from.unsigned_abs()), Ordering::Relaxed);
     } else if SHORT_FROM.load(Ordering::Relaxed) == isize::MAX {
         SHORT_FROM.store(short_from(os::USUAL_MAPPINGS), Ordering::Relaxed);
     }
-    COUNTING.store(false, Ordering::Release);
+    COUNTING.store(0, Ordering::Release);
+}
+
+/// After how many changes to count again. Each makes two mappings at most. So a count is due when the engines
+/// may have used up what was left; and after half as many mappings as they may use in all, since others make
+/// some, too. Counting takes about as long as a page fault for every eight mappings: from then on, it is due
+/// when an eighth has changed.
+fn next_count(counted: usize, short_from: usize) -> usize {
+    let left = short_from.saturating_sub(counted).min(short_from / 2);
+    (left / 2).max(counted / 8).max(LEAST_CHANGES)
 }
 
 /// A little less than half: what is joined is joined after a commit.
 fn short_from(max: usize) -> isize {
     (max / 2).saturating_sub(512).max(max / 4) as isize
-}
-
-/// In the child of a fork, whose only thread this is.
-pub(super) fn end_abandoned_count() {
-    COUNTING.store(false, Ordering::Relaxed);
 }

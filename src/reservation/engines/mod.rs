@@ -6,256 +6,85 @@
 //! - *User fault* (Linux 5.11): the whole reservation is accessible, and a page that is missing raises a
 //!   signal. Committing a page is giving it one.
 //!
-//! Whoever calls holds the pages that it names (see [`PageStates`]), unless a function says otherwise.
+//! Adding an engine is a file with the functions of [`Mechanism`], and a line in `engines!` below.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+mod ground;
 mod guard;
 mod mappings;
+mod protect;
+#[cfg(test)]
+mod toy;
 mod userfault;
 
-use crate::os::{self, Attributes, OsError, Residency};
-use crate::page::{PageRange, PageSize};
-use crate::page_states::PageStates;
-use guard::Guard;
-use userfault::UserFault;
+use crate::error::Error;
+use crate::os::{self, HugePages, OsError};
+use crate::page::PageRange;
+pub(super) use ground::Ground;
 
-#[derive(Debug)]
-pub(crate) enum Backing {
-    Protect,
-    Guard(Guard),
-    UserFault(UserFault),
-}
+/// What an engine does. Whoever calls holds the pages that it names (see
+/// [`PageStates`](super::pages::PageStates)), unless a function says otherwise.
+pub(super) trait Mechanism: Sized {
+    /// Whether accessible pages count against the system's commit limit.
+    const IS_CHARGED: bool = true;
 
-/// What an operation on pages works on.
-#[derive(Clone, Copy)]
-pub(crate) struct Ground<'a> {
-    pub(crate) start: NonNull<u8>,
-    pub(crate) states: &'a PageStates,
-    pub(crate) size: PageSize,
-    pub(crate) attributes: &'a Attributes,
-}
-
-impl Ground<'_> {
-    fn address(&self, pages: PageRange) -> NonNull<u8> {
-        // SAFETY: page ranges lie inside the reservation.
-        unsafe { self.start.add(pages.offset()) }
-    }
-
-    /// # Safety
-    /// The pages are held by the caller, or those that are not are committed.
-    unsafe fn make_accessible(&self, pages: PageRange) -> Result<(), OsError> {
-        // SAFETY: the pages lie inside the reservation; the caller's promise.
-        unsafe { os::commit(self.address(pages), pages.len()) }
-    }
-
-    /// # Safety
-    /// The caller holds the pages, and their contents are its to give up.
-    unsafe fn map_over(&self, pages: PageRange) -> Result<(), OsError> {
-        // SAFETY: the pages lie inside the reservation; the caller's promise.
-        unsafe { os::decommit(self.address(pages), pages.len(), self.attributes) }
-    }
-
-    /// Installs guard markers, also where the memory is locked: giving it up ends that.
+    /// Whether the engine works here, for a reservation with such huge pages.
     ///
-    /// # Safety
-    /// The caller holds the pages, and their contents are its to give up.
-    unsafe fn mark(&self, pages: PageRange) -> Result<(), OsError> {
-        let (address, len) = (self.address(pages), pages.len());
-        // SAFETY: the pages lie inside the reservation; the caller's promise.
-        unsafe {
-            os::guard_install(address, len).or_else(|error| {
-                os::unlock(address, len)?;
-                os::guard_install(address, len).map_err(|_| error)
-            })
-        }
-    }
+    /// # Errors
+    /// [`Unsupported`](Error::Unsupported), with what the engine needs.
+    fn check(huge_pages: HugePages) -> Result<(), Error>;
 
-    /// Takes all access away from pages that hold nothing.
-    fn forbid(&self, pages: PageRange) {
-        if !pages.is_empty() {
-            // SAFETY: the pages lie inside the reservation, and are reserved.
-            let _ = unsafe { os::protect(self.address(pages), pages.len(), os::Access::None) };
-        }
-    }
+    /// Whether [`Engine::Auto`] is to take it, where it works.
+    fn is_preferred(huge_pages: HugePages) -> bool;
 
-    /// The same, by guard markers where they work.
-    fn guard_or_forbid(&self, pages: PageRange) {
-        // SAFETY: the pages lie inside the reservation, and are reserved.
-        if unsafe { os::guard_install(self.address(pages), pages.len()) }.is_err() {
-            self.forbid(pages);
-        }
-    }
-
-    /// Whether held, reserved pages can be read. Where there are no guard markers, they are made accessible
-    /// for that.
+    /// The engine of a new reservation, which nobody else uses yet.
     ///
-    /// # Safety
-    /// The caller holds the pages, or nobody in this process does.
-    unsafe fn can_be_read(&self, pages: PageRange) -> bool {
-        // SAFETY: the pages lie inside the reservation, and neither call changes contents.
-        unsafe {
-            if os::guards_work() {
-                os::populate_for_reading(self.address(pages), pages.len()).is_ok()
-            } else {
-                self.make_accessible(pages).is_ok()
-            }
-        }
-    }
-
-    /// # Safety
-    /// The pages are readable, and no other thread runs.
-    unsafe fn reads_zero(&self, pages: PageRange) -> bool {
-        let start = self.address(pages).as_ptr();
-        // SAFETY: the caller's promise; any bytes are valid.
-        unsafe { std::slice::from_raw_parts(start, pages.len()) }.iter().all(|&byte| byte == 0)
-    }
-}
-
-impl Backing {
-    /// The user fault engine, for an untouched reservation that is not charged.
-    pub(crate) fn user_fault(start: NonNull<u8>, len: usize) -> Result<Self, OsError> {
-        // Caches the answer now: a forked child must not probe.
-        os::guards_work();
-        // SAFETY: the reservation is new.
-        unsafe { os::userfault_register(start, len)? };
-        Ok(Self::UserFault(UserFault::default()))
-    }
-
-    /// Whether pages that were committed are resident already.
-    pub(crate) fn commits_resident(&self) -> bool {
-        matches!(self, Self::UserFault(userfault) if !userfault.is_forked())
-    }
-
-    /// The guard engine for a reservation of so many pages.
-    pub(crate) fn guard(pages: usize, size: PageSize) -> Self {
-        Self::Guard(Guard::new(pages, size))
-    }
+    /// # Errors
+    /// As [`check`](Self::check), for what only the attempt shows.
+    fn new(ground: Ground) -> Result<Self, Error>;
 
     /// Makes held, reserved pages accessible; they read zero. Where it fails, a part of the pages before
     /// some page may be accessible, and none behind. Async-signal-safe.
     ///
     /// # Safety
     /// The caller holds the pages, and none of them is committed.
-    pub(crate) unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
-        match self {
-            // SAFETY: the caller's promise.
-            Self::Protect => unsafe { ground.make_accessible(run) },
-            // SAFETY: the caller's promise.
-            Self::Guard(guard) => unsafe { guard.commit(ground, run) },
-            // SAFETY: the caller's promise.
-            Self::UserFault(userfault) => unsafe { userfault.commit(ground, run) },
-        }
+    unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError>;
+
+    /// Called after a commit, when the caller holds no page any more: time to prepare the next ones.
+    /// Async-signal-safe.
+    fn after_commit(&self, _ground: Ground, _run: PageRange) {}
+
+    /// Whether a commit makes pages resident, too, so that prefaulting them is needless.
+    fn commits_resident(&self) -> bool {
+        false
     }
 
-    /// To be called after a commit, when the caller holds no page any more: time to prepare the next
-    /// ones. Async-signal-safe.
-    pub(crate) fn committed(&self, ground: Ground, run: PageRange) {
-        if let Self::Guard(guard) = self {
-            guard.committed(ground, run);
-        }
+    /// The pages that must be held together to decommit some of a range.
+    fn decommit_unit(&self, range: PageRange) -> PageRange {
+        range
     }
 
-    /// Makes all committed pages of a part inaccessible, and gives their memory back. Tells `done` of
-    /// each range in which no page is accessible any more; where the system refuses, the rest is as it
-    /// was.
+    /// Makes all committed pages of a part inaccessible, and gives their memory back: from the end, so that
+    /// where the system refuses, all that comes before the refused run is as it was. Tells `done` of each range
+    /// in which no page is accessible any more.
     ///
     /// # Safety
     /// The caller holds the part's [unit](Self::decommit_unit), and its contents are its to give up.
-    pub(crate) unsafe fn decommit(
+    unsafe fn decommit(
         &self,
         ground: Ground,
         part: PageRange,
         done: &mut dyn FnMut(PageRange),
-    ) -> Result<(), OsError> {
-        if let Self::Guard(guard) = self {
-            // SAFETY: the caller's promise.
-            return unsafe { guard.decommit(ground, part, done) };
-        }
-        ground.states.for_each_run(part, |run, is_committed| {
-            if is_committed {
-                // SAFETY: the run is held and committed.
-                unsafe {
-                    match self {
-                        Self::UserFault(userfault) => userfault.decommit(ground, run)?,
-                        _ => ground.map_over(run)?,
-                    }
-                }
-                done(run);
-            }
-            Ok(())
-        })
-    }
+    ) -> Result<(), OsError>;
 
-    /// Makes a held, committed run read zero.
+    /// Makes held, committed pages read zero; they stay accessible. Their access rights may be any.
     ///
     /// # Safety
-    /// The run is held and committed; its contents are the caller's to give up.
-    pub(crate) unsafe fn zero(
-        &self,
-        start: NonNull<u8>,
-        len: usize,
-        was_protected: &AtomicBool,
-    ) -> Result<(), OsError> {
-        // SAFETY: the caller's promise; pages are writable unless `protect` was used.
-        unsafe {
-            if !self.commits_resident() {
-                return os::zero(start, len);
-            }
-            // A page whose memory goes back would be missing, although it is committed.
-            if was_protected.load(Ordering::Relaxed) {
-                os::protect(start, len, os::Access::ReadWrite)?;
-            }
-            start.as_ptr().write_bytes(0, len);
-        }
-        Ok(())
-    }
-
-    /// The pages that must be held together to decommit some of a range.
-    pub(crate) fn decommit_unit(&self, range: PageRange) -> PageRange {
-        match self {
-            Self::Protect | Self::UserFault(_) => range,
-            Self::Guard(guard) => guard.unit(range),
-        }
-    }
-
-    /// In the child of a fork, before its pages are looked at. Async-signal-safe.
-    pub(crate) fn fork(&self, ground: Ground) {
-        match self {
-            Self::Protect => {}
-            Self::Guard(guard) => guard.end_abandoned_joining(),
-            Self::UserFault(userfault) => userfault.fork(ground),
-        }
-    }
-
-    /// In the child of a fork: calls `each` for the pages of a run, held and reserved, that are accessible
-    /// and hold anything but zeros. Async-signal-safe.
-    ///
-    /// # Safety
-    /// No thread of this process holds the pages.
-    pub(crate) unsafe fn for_each_page_with_data(
-        &self,
-        ground: Ground,
-        run: PageRange,
-        each: &mut dyn FnMut(PageRange),
-    ) {
-        let mut look_at = |first: usize, end: usize| {
-            for page in (first..end).map(|page| run.with(page, page + 1)) {
-                // SAFETY: nobody holds the page, and it is read only where that is possible.
-                if unsafe { ground.can_be_read(page) && !ground.reads_zero(page) } {
-                    each(page);
-                }
-            }
-        };
-        // Only a page that is there can hold anything: most of a long run is not.
-        let mut seen = |offset: usize, len: usize, _: Residency| {
-            let (first, end) = (ground.size.page_of(offset), ground.size.page_of(offset + len));
-            look_at(run.first() + first, run.first() + end.min(run.count()));
-        };
-        if os::residency(ground.address(run), run.len(), &mut seen).is_err() {
-            look_at(run.first(), run.end());
-        }
+    /// The pages are held and committed; their contents are the caller's to give up.
+    unsafe fn zero(&self, start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+        // SAFETY: the caller's promise.
+        unsafe { os::zero(start, len) }
     }
 
     /// Gives pages one state, accessible or not, whatever they were: what a commit was refused, or a
@@ -264,22 +93,146 @@ impl Backing {
     /// # Safety
     /// No other thread of this process holds the pages; if they are to be inaccessible, nobody wants
     /// what they hold.
-    pub(crate) unsafe fn settle(&self, ground: Ground, run: PageRange, accessible: bool) -> bool {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match (self, accessible) {
-                (Self::Guard(guard), _) => guard.settle(ground, run, accessible),
-                (Self::Protect, true) => ground.make_accessible(run),
-                (Self::Protect, false) => ground.map_over(run),
-                (Self::UserFault(userfault), true) => userfault.commit(ground, run),
-                (Self::UserFault(userfault), false) => userfault.decommit(ground, run),
-            }
-        }
-        .is_ok()
-    }
+    unsafe fn settle(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        accessible: bool,
+    ) -> Result<(), OsError>;
+
+    /// In the child of a fork, before its pages are looked at. Async-signal-safe.
+    fn fork(&self, _ground: Ground) {}
 }
 
-/// In the child of a fork, before any reservation is looked at. Async-signal-safe.
-pub(crate) fn end_abandoned_changes() {
-    mappings::end_abandoned_count();
+/// Declares the engines: what users choose by name, and what a reservation has after that choice.
+macro_rules! engines {
+    ($($(#[doc = $about:literal])* $(#[cfg($condition:meta)])? $name:ident: $engine:ty,)+) => {
+        /// Which mechanism makes pages accessible when they are committed, and so catches and serves the
+        /// faults of a [`DemandRegion`](crate::DemandRegion).
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Engine {
+            /// [`Guard`](Self::Guard) where it works, the system overcommits, and huge pages are not asked
+            /// for; else [`Protect`](Self::Protect).
+            #[default]
+            Auto,
+            $($(#[doc = $about])* $(#[cfg($condition)])? $name,)+
+        }
+
+        impl Engine {
+            /// The engine itself, for `Auto`: the last one in the list that prefers to be taken.
+            pub(super) fn resolve(self, huge_pages: HugePages) -> Result<Self, Error> {
+                match self {
+                    Self::Auto => {
+                        let mut best = Self::Protect;
+                        $($(#[cfg($condition)])? if <$engine>::is_preferred(huge_pages) {
+                            best = Self::$name;
+                        })+
+                        Ok(best)
+                    }
+                    $($(#[cfg($condition)])? Self::$name => <$engine>::check(huge_pages).map(|()| self),)+
+                }
+            }
+
+            /// Whether accessible pages count against the system's commit limit. (Of a resolved engine.)
+            pub(super) fn is_charged(self) -> bool {
+                match self {
+                    Self::Auto => true,
+                    $($(#[cfg($condition)])? Self::$name => <$engine>::IS_CHARGED,)+
+                }
+            }
+
+            /// Sets a resolved engine up for a new reservation.
+            pub(super) fn set_up(self, ground: Ground) -> Result<ChosenEngine, Error> {
+                match self {
+                    Self::Auto => protect::Protect::new(ground).map(ChosenEngine::Protect),
+                    $($(#[cfg($condition)])? Self::$name => <$engine>::new(ground).map(ChosenEngine::$name),)+
+                }
+            }
+        }
+
+        /// The engine of one reservation, with what it keeps in mind. Its functions are those of
+        /// [`Mechanism`].
+        #[derive(Debug)]
+        pub(super) enum ChosenEngine {
+            $($(#[cfg($condition)])? $name($engine),)+
+        }
+
+        impl ChosenEngine {
+            pub(super) unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+                debug_assert_eq!(ground.states.count_committed(run), 0, "committing what is committed");
+                // SAFETY: the caller's promise.
+                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.commit(ground, run),)+ } }
+            }
+
+            pub(super) fn after_commit(&self, ground: Ground, run: PageRange) {
+                match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.after_commit(ground, run),)+ }
+            }
+
+            pub(super) fn commits_resident(&self) -> bool {
+                match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.commits_resident(),)+ }
+            }
+
+            pub(super) fn decommit_unit(&self, range: PageRange) -> PageRange {
+                match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.decommit_unit(range),)+ }
+            }
+
+            pub(super) unsafe fn decommit(
+                &self,
+                ground: Ground,
+                part: PageRange,
+                done: &mut dyn FnMut(PageRange),
+            ) -> Result<(), OsError> {
+                // SAFETY: the caller's promise.
+                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.decommit(ground, part, done),)+ } }
+            }
+
+            pub(super) unsafe fn zero(&self, start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+                // SAFETY: the caller's promise.
+                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.zero(start, len),)+ } }
+            }
+
+            pub(super) unsafe fn settle(
+                &self,
+                ground: Ground,
+                run: PageRange,
+                accessible: bool,
+            ) -> Result<(), OsError> {
+                // SAFETY: the caller's promise.
+                unsafe { match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.settle(ground, run, accessible),)+ } }
+            }
+
+            pub(super) fn fork(&self, ground: Ground) {
+                match self { $($(#[cfg($condition)])? Self::$name(engine) => engine.fork(ground),)+ }
+            }
+        }
+    };
+}
+
+engines! {
+    /// The handler changes the access rights of inaccessible pages. Works on every system. The system's
+    /// commit charge is exactly what is committed; scattered pages take up to two memory mappings each, of
+    /// which Linux allows a process 65,530.
+    Protect: protect::Protect,
+
+    /// As [`Protect`](Self::Protect), and guard markers (Linux 6.13) where they are better: in blocks of
+    /// 2 MiB that have many single pages, and where half of the process's mappings are in use. The
+    /// system's commit charge counts such a block whole, until all of its pages are decommitted. (Limits,
+    /// budgets and `committed` count pages, as always.)
+    Guard: guard::Guard,
+
+    /// `userfaultfd` (Linux 5.11, where it is allowed; never chosen by itself). Scattered pages are
+    /// cheapest, and take no mappings. Committed pages are resident at once, and the system's commit
+    /// charge counts none of them.
+    ///
+    /// The limit holds only as long as the process keeps the descriptor: a program that closes it, for
+    /// instance by `close_range(3, …)`, gets zeros for missing pages from then on, and nobody is told. A
+    /// fork takes time in proportion to what was ever touched. A child by a bare `clone`, past the C library,
+    /// has no limits, and neither have `pthread_atfork` handlers in a child that were registered before
+    /// the first reservation.
+    UserFault: userfault::UserFault,
+
+    /// For tests.
+    #[cfg(test)]
+    Toy: toy::Toy,
 }

@@ -1,9 +1,11 @@
 //! The userfault engine (Linux 5.11): pages are given to a range that `userfaultfd` watches.
 
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Ground;
-use crate::os::{self, OsError};
+use super::{Ground, Mechanism};
+use crate::error::Error;
+use crate::os::{self, HugePages, OsError};
 use crate::page::PageRange;
 
 /// Invariant: unless this process was forked from the one that made it, the reservation is accessible
@@ -13,13 +15,39 @@ pub(crate) struct UserFault {
     forked: AtomicBool,
 }
 
-impl UserFault {
-    pub(super) fn is_forked(&self) -> bool {
-        self.forked.load(Ordering::Relaxed)
+impl Mechanism for UserFault {
+    const IS_CHARGED: bool = false;
+
+    fn check(huge_pages: HugePages) -> Result<(), Error> {
+        match huge_pages {
+            HugePages::Explicit => {
+                Err(Error::Unsupported { what: "explicit huge pages by the userfault engine" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Never: its limits hold only as long as nobody closes the descriptor.
+    fn is_preferred(_huge_pages: HugePages) -> bool {
+        false
+    }
+
+    fn new(ground: Ground) -> Result<Self, Error> {
+        // Caches the answer now: a forked child must not probe.
+        os::guards_work();
+        let all = ground.size.pages(0, ground.states.pages());
+        // SAFETY: the reservation is new.
+        unsafe { os::userfault_register(ground.start, all.len()) }.map_err(|_| {
+            Error::Unsupported {
+                what: "the userfault engine: it needs Linux 5.11, and a system (or container) that \
+                       allows userfaultfd; `Engine::Auto` takes what there is",
+            }
+        })?;
+        Ok(Self::default())
     }
 
     #[inline(never)] // what it takes of the handler's stack is not for the other engines to pay
-    pub(super) unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+    unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
         // SAFETY: the run is held and reserved.
         unsafe {
             if !self.is_forked() {
@@ -34,25 +62,64 @@ impl UserFault {
         Ok(())
     }
 
-    pub(super) unsafe fn decommit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
-        // SAFETY: the run is held, and its contents are the caller's to give up.
-        unsafe {
-            if !self.is_forked() {
-                os::zero(ground.address(run), run.len())
-            } else {
-                ground.mark(run).or_else(|_| ground.map_over(run))
+    fn commits_resident(&self) -> bool {
+        !self.is_forked()
+    }
+
+    unsafe fn decommit(
+        &self,
+        ground: Ground,
+        part: PageRange,
+        done: &mut dyn FnMut(PageRange),
+    ) -> Result<(), OsError> {
+        ground.for_each_committed_run(part, |run| {
+            // SAFETY: the run is held and committed, and its contents are the caller's to give up. Where the
+            // system refuses half-way, pages that lost their memory before get zeros: they go on
+            // counting as committed, and must not fault.
+            unsafe {
+                self.make_missing(ground, run).inspect_err(|_| {
+                    let _ = self.commit(ground, run);
+                })?;
             }
+            done(run);
+            Ok(())
+        })
+    }
+
+    unsafe fn zero(&self, start: NonNull<u8>, len: usize) -> Result<(), OsError> {
+        // SAFETY: the caller's promise; pages are made writable first.
+        unsafe {
+            if self.is_forked() {
+                return os::zero(start, len);
+            }
+            // A page whose memory goes back would be missing, although it is committed. Its access rights may
+            // have been changed, by `protect` or past this library.
+            os::protect(start, len, os::Access::ReadWrite)?;
+            start.as_ptr().write_bytes(0, len);
+        }
+        Ok(())
+    }
+
+    unsafe fn settle(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        accessible: bool,
+    ) -> Result<(), OsError> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if accessible { self.commit(ground, run) } else { self.make_missing(ground, run) }
         }
     }
 
-    /// In the child of a fork, where nothing watches the range any more: pages that are missing would come
-    /// as zeros, past every limit. Long gaps between committed pages lose access; so many short ones that
-    /// mappings suffice get guard markers. Pages that a thread of the parent held are left alone.
-    pub(super) fn fork(&self, ground: Ground) {
+    /// Nothing watches the range any more: pages that are missing would come as zeros, past every limit.
+    /// Long gaps between committed pages lose access; so many short ones that mappings suffice get guard
+    /// markers. Pages that a thread of the parent held are left alone.
+    fn fork(&self, ground: Ground) {
         if self.forked.swap(true, Ordering::Relaxed) {
             return;
         }
-        let long = self.long_gap(ground);
+        let long = long_gap(ground);
         for_each_gap(ground, |gap| {
             if gap.count() < long {
                 ground.guard_or_forbid(gap);
@@ -61,29 +128,48 @@ impl UserFault {
             }
         });
     }
+}
 
-    /// From how many pages on a gap is long: so that those are an eighth of the mappings that a process
-    /// may have.
-    fn long_gap(&self, ground: Ground) -> usize {
-        if !os::guards_work() {
-            return 0;
-        }
-        let max = os::mappings().map_or(os::USUAL_MAPPINGS, |(_, max)| max);
-        let mut of_length = [0usize; usize::BITS as usize];
-        for_each_gap(ground, |gap| {
-            if let Some(count) = of_length.get_mut(gap.count().ilog2() as usize) {
-                *count += 1;
-            }
-        });
-        let mut gaps = 0;
-        for (log, count) in of_length.iter().enumerate().rev() {
-            gaps += count;
-            if gaps > max / 8 {
-                return 2usize.checked_shl(log as u32).unwrap_or(usize::MAX);
-            }
-        }
-        0
+impl UserFault {
+    fn is_forked(&self) -> bool {
+        self.forked.load(Ordering::Relaxed)
     }
+
+    /// # Safety
+    /// The run is held, and its contents are the caller's to give up.
+    unsafe fn make_missing(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !self.is_forked() {
+                os::zero(ground.address(run), run.len())
+            } else {
+                ground.mark(run).or_else(|_| ground.map_over(run))
+            }
+        }
+    }
+}
+
+/// From how many pages on a gap is long: so that those are an eighth of the mappings that a process
+/// may have.
+fn long_gap(ground: Ground) -> usize {
+    if !os::guards_work() {
+        return 0;
+    }
+    let max = os::mappings().map_or(os::USUAL_MAPPINGS, |(_, max)| max);
+    let mut of_length = [0usize; usize::BITS as usize];
+    for_each_gap(ground, |gap| {
+        if let Some(count) = of_length.get_mut(gap.count().ilog2() as usize) {
+            *count += 1;
+        }
+    });
+    let mut gaps = 0;
+    for (log, count) in of_length.iter().enumerate().rev() {
+        gaps += count;
+        if gaps > max / 8 {
+            return 2usize.checked_shl(log as u32).unwrap_or(usize::MAX);
+        }
+    }
+    0
 }
 
 /// Calls `each` for every run of reserved pages that nobody holds.

@@ -1,0 +1,434 @@
+//! An array as long as you like, of which only the touched pages cost memory.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut, Range, RangeBounds};
+use std::slice;
+
+use zerocopy::{FromZeros, Immutable, IntoBytes};
+
+use crate::demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, Stats};
+use crate::error::{AccessError, Error};
+use crate::page::index_range;
+use crate::reservation::{Engine, PageMap, reservation_options};
+
+/// A slice of `len` elements, all zero, that commits the pages you touch: in any order, from any
+/// thread.
+///
+/// Plain indexing works as on any slice; a fault that a limit refuses ends the process, as in
+/// [`DemandRegion::as_slice`]. The `try_` methods return the refusal instead. Elements may be shared
+/// between threads as far as `T` allows: `DemandArray<AtomicU64>` is a counter array for everybody.
+///
+/// `T` must be something that all-zero bytes are a valid value of, must have a size, and no
+/// destructor.
+///
+/// ```
+/// use pagewise::DemandArray;
+///
+/// let mut world = DemandArray::<u32>::new(1 << 40)?; // 4 TiB of addresses
+/// world[123_456_789_012] += 7;
+/// assert_eq!(world[123_456_789_012], 7);
+/// assert_eq!(world[1], 0);
+/// assert!(world.committed() < 1 << 20);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+pub struct DemandArray<T> {
+    /// Invariant: at least `len * size_of::<T>()` bytes, aligned for `T`, each element a valid `T`:
+    /// zero, or written as a whole.
+    region: DemandRegion,
+    len: usize,
+    owns: PhantomData<T>,
+}
+
+impl<T: FromZeros> DemandArray<T> {
+    const CHECKED: () = {
+        assert!(size_of::<T>() > 0, "elements of a DemandArray have a size");
+        assert!(!std::mem::needs_drop::<T>(), "elements of a DemandArray are not dropped");
+    };
+
+    /// An array of `len` zeros. Reserves addresses; commits nothing.
+    ///
+    /// # Errors
+    /// As [`DemandRegion::new`].
+    pub fn new(len: usize) -> Result<Self, Error> {
+        Self::builder(len).build()
+    }
+
+    /// An array with options: those of a [`DemandRegion`].
+    pub fn builder(len: usize) -> DemandArrayBuilder<T> {
+        let () = Self::CHECKED;
+        let bytes = len.saturating_mul(size_of::<T>());
+        let region = DemandRegion::builder(bytes).align(align_of::<T>());
+        DemandArrayBuilder { len, region, makes: PhantomData }
+    }
+
+    /// A copy of the element at `index`.
+    ///
+    /// # Errors
+    /// [`AccessError`] where its page is refused, or `index` is out of bounds.
+    pub fn try_get(&self, index: usize) -> Result<T, AccessError>
+    where
+        T: Copy,
+    {
+        let at = self.touch(index..index.saturating_add(1))?;
+        // SAFETY: the element's pages are committed, and it is a valid `T`.
+        Ok(unsafe { self.start().add(at).read() })
+    }
+
+    /// Sets the element at `index`: as a whole, or not at all.
+    ///
+    /// # Errors
+    /// [`AccessError`] where its page is refused, or `index` is out of bounds.
+    ///
+    /// ```
+    /// let mut array = pagewise::DemandArray::<u8>::builder(1 << 30).limit(64 << 10).build()?;
+    /// let last = (0..1 << 30).step_by(4 << 10).find(|&i| array.try_set(i, 1).is_err());
+    /// assert!(last.is_some()); // the limit, as a `Result`
+    /// assert_eq!(array[0], 1);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn try_set(&mut self, index: usize, value: T) -> Result<(), AccessError> {
+        let at = self.touch(index..index.saturating_add(1))?;
+        // SAFETY: the element's pages are committed, and `&mut self` makes it exclusive.
+        unsafe { self.start().add(at).write(value) };
+        Ok(())
+    }
+
+    /// Sets every element of a range. Those before a refused page are set.
+    ///
+    /// # Errors
+    /// [`AccessError`], whose `copied` is the bytes of the elements that were set; a range that is
+    /// out of bounds is refused as a whole.
+    pub fn try_fill(&mut self, range: impl RangeBounds<usize>, value: T) -> Result<(), AccessError>
+    where
+        T: Copy,
+    {
+        let (start, end) = index_range(range, self.len)
+            .map_err(|_| AccessError::not_reserved(self.len * size_of::<T>()))?;
+        self.write_whole(start..end, |slot, _| *slot = MaybeUninit::new(value))
+    }
+
+    /// Copies a slice to the elements from `index` on. Those before a refused page are copied.
+    ///
+    /// # Errors
+    /// [`AccessError`], whose `copied` is the bytes of the elements that were copied; a range that
+    /// is out of bounds is refused as a whole.
+    pub fn try_copy_from_slice(&mut self, index: usize, source: &[T]) -> Result<(), AccessError>
+    where
+        T: Copy,
+    {
+        let range = index..index.saturating_add(source.len());
+        self.write_whole(range, |slot, nth| *slot = MaybeUninit::new(source[nth]))
+    }
+
+    /// Writes elements of a range, as many as the limit allows whole ones.
+    fn write_whole(
+        &mut self,
+        range: Range<usize>,
+        write: impl Fn(&mut MaybeUninit<T>, usize),
+    ) -> Result<(), AccessError> {
+        let touched = self.touch(range.clone());
+        let count = match &touched {
+            Ok(_) => range.len(),
+            Err(refused) => refused.copied / size_of::<T>(),
+        };
+        for nth in 0..count {
+            // SAFETY: the pages of `count` elements were touched, and `&mut self` makes them
+            // exclusive; `write` writes a valid `T`.
+            write(unsafe { &mut *self.start().add(range.start + nth).cast() }, nth);
+        }
+        touched.map(|_| ())
+    }
+
+    /// Commits the pages of elements one by one, by touching them, and returns the first index. An
+    /// error says how many bytes of whole elements come before what was refused.
+    ///
+    /// Elements are written after this, never half-way: a mix of an old and a new one may be no `T`.
+    fn touch(&self, range: Range<usize>) -> Result<usize, AccessError> {
+        let size = size_of::<T>();
+        if range.end > self.len || range.start > range.end {
+            return Err(AccessError::not_reserved(self.len * size));
+        }
+        let (start, end) = (range.start * size, range.end * size);
+        let mut at = start;
+        while at < end {
+            if let Err(error) = self.region.touch(at) {
+                let copied = (at - start) / size * size;
+                return Err(AccessError { copied, ..error });
+            }
+            at = (at + 1).next_multiple_of(self.region.page_size());
+        }
+        Ok(range.start)
+    }
+
+    /// A copy of the element at `index`, without committing anything: `None` where none of its pages
+    /// is committed, which means that the element is zero, and where `index` is out of bounds.
+    ///
+    /// For tables that are mostly empty: looking at what was never written costs no memory and is
+    /// never refused. Of an element that lies on several pages, the parts whose page is not committed
+    /// read zero.
+    ///
+    /// ```
+    /// let mut table = pagewise::DemandArray::<u64>::new(1 << 40)?;
+    /// assert_eq!(table.get_if_committed(123_456_789), None);
+    /// assert_eq!(table.committed(), 0);
+    /// table[123_456_789] = 7;
+    /// assert_eq!(table.get_if_committed(123_456_789), Some(7));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn get_if_committed(&self, index: usize) -> Option<T>
+    where
+        T: Copy,
+    {
+        if index >= self.len {
+            return None;
+        }
+        let start = index * size_of::<T>();
+        let mut element = MaybeUninit::<T>::zeroed();
+        let mut found = false;
+        let _: Result<(), Infallible> =
+            self.region.for_each_part(start..start + size_of::<T>(), |part, is_committed| {
+                if is_committed {
+                    found = true;
+                    // SAFETY: a part of the element whose page is committed; `T` is `Copy`, so that
+                    // nothing changes it through a shared reference.
+                    unsafe {
+                        let from = self.region.as_ptr().add(part.start);
+                        let to = element.as_mut_ptr().cast::<u8>().add(part.start - start);
+                        from.copy_to_nonoverlapping(to, part.len());
+                    }
+                }
+                Ok(())
+            });
+        // SAFETY: bytes of pages that are not committed are zero, so these are the element's bytes.
+        found.then(|| unsafe { element.assume_init() })
+    }
+
+    /// Whether every page that holds a part of these elements is committed: touching them would not
+    /// fault. `false`, too, where the range reaches outside; true for an empty one. Commits nothing.
+    ///
+    /// Other threads may commit pages at any time, so that `false` may be out of date at once.
+    pub fn is_committed(&self, range: impl RangeBounds<usize>) -> bool {
+        index_range(range, self.len).is_ok_and(|(start, end)| {
+            self.region.is_committed(start * size_of::<T>()..end * size_of::<T>())
+        })
+    }
+
+    /// Makes every element of a range zero, and only these, without committing what is not committed
+    /// (which is zero already). What is committed stays committed; [`decommit`](Self::decommit) gives
+    /// memory back, too.
+    ///
+    /// # Errors
+    /// As [`DemandRegion::zero`]; where the range is out of bounds, nothing is zeroed.
+    ///
+    /// ```
+    /// let mut table = pagewise::DemandArray::<u64>::new(1 << 40)?;
+    /// table[5..8].fill(9);
+    /// let committed = table.committed();
+    /// table.zero(6..)?;
+    /// assert_eq!((table[5], table[6], table[7]), (9, 0, 0));
+    /// assert_eq!(table.committed(), committed);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn zero(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        let (start, end) = index_range(range, self.len)?;
+        self.region.zero(start * size_of::<T>()..end * size_of::<T>())
+    }
+
+    /// Commits the pages of a range of elements, for threads that are to share them. Reserved →
+    /// Committed.
+    ///
+    /// # Errors
+    /// As [`DemandRegion::commit`].
+    pub fn commit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        let (start, end) = index_range(range, self.len)?;
+        self.region.commit(start * size_of::<T>()..end * size_of::<T>())
+    }
+
+    /// Makes every element of a range zero, and gives back the memory of all pages that lie whole
+    /// inside it. Committed → Reserved.
+    ///
+    /// # Errors
+    /// As [`DemandRegion::decommit`]; the elements are zero all the same.
+    ///
+    /// ```
+    /// let mut array = pagewise::DemandArray::<u64>::new(1 << 20)?;
+    /// array.fill(9);
+    /// array.decommit(5..)?;
+    /// assert_eq!((array[4], array[5], array[6]), (9, 0, 0));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        let (start, end) = index_range(range, self.len)?;
+        let is_rest = end == self.len;
+        let (start, end) = (start * size_of::<T>(), end * size_of::<T>());
+        let page = self.region.reservation().page();
+        let first_whole = page.round_up(start).unwrap_or(end).min(end);
+        let last_whole = page.round_down(end).max(first_whole);
+        // Behind the last element there is nothing to keep.
+        let given_back = first_whole..if is_rest { self.region.len() } else { last_whole };
+        let result = self.region.decommit(given_back);
+        self.zero_if_committed(start..first_whole);
+        self.zero_if_committed(last_whole..end);
+        if result.is_err() {
+            for page_start in (first_whole..last_whole).step_by(page.bytes()) {
+                self.zero_if_committed(page_start..page_start + page.bytes());
+            }
+        }
+        result
+    }
+
+    /// Zeroes bytes of one page, unless the page is zero for not being committed.
+    fn zero_if_committed(&mut self, bytes: Range<usize>) {
+        let reservation = self.region.reservation();
+        if !bytes.is_empty()
+            && reservation.states().is_committed(reservation.page().page_of(bytes.start))
+        {
+            // SAFETY: inside one committed page; `&mut self` makes it exclusive. The caller zeroes
+            // whole elements.
+            unsafe { self.region.as_ptr().add(bytes.start).write_bytes(0, bytes.len()) };
+        }
+    }
+}
+
+impl<T> DemandArray<T> {
+    fn start(&self) -> *mut T {
+        self.region.as_ptr().cast()
+    }
+
+    /// Bytes that are committed now: whole pages.
+    pub fn committed(&self) -> usize {
+        self.region.committed()
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        self.region.stats()
+    }
+
+    /// Takes the fault events since the last call, oldest first: see [`DemandRegion::events`]. Offsets
+    /// are in bytes.
+    pub fn events(&self) -> impl Iterator<Item = FaultEvent> + '_ {
+        self.region.events()
+    }
+
+    /// Which pages are reserved, committed, resident, huge, swapped: now.
+    ///
+    /// # Errors
+    /// What the system says about residency.
+    pub fn page_map(&self) -> Result<PageMap, Error> {
+        self.region.page_map()
+    }
+
+    /// Bytes of a page of this array.
+    pub fn page_size(&self) -> usize {
+        self.region.page_size()
+    }
+
+    /// Bytes that may be committed at most: the limit given to the builder, or all of them.
+    pub fn limit(&self) -> usize {
+        self.region.reservation().limit()
+    }
+}
+
+impl<T: IntoBytes + Immutable> DemandArray<T> {
+    /// The memory below: the bytes of all elements.
+    ///
+    /// Only for elements that are nothing but initialised bytes. Others may have padding, or may be
+    /// changed through a shared reference (cells, atomics) while the region's slice shows them:
+    ///
+    /// ```compile_fail,E0599
+    /// let counters = pagewise::DemandArray::<std::sync::atomic::AtomicU64>::new(1)?;
+    /// let bytes = counters.region().as_slice();
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
+    /// ```
+    /// let mut array = pagewise::DemandArray::<u16>::new(1 << 20)?;
+    /// array[1] = 0x0101;
+    /// assert_eq!(array.region().as_slice()[..4], [0, 0, 1, 1]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn region(&self) -> &DemandRegion {
+        &self.region
+    }
+}
+
+impl<T: FromZeros> Deref for DemandArray<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.region.touch_all_without_faults();
+        // From the region's own pointer: one that comes from a `&[u8]` must not be written through,
+        // which elements with interior mutability do.
+        // SAFETY: the invariant; the region serves every touch, or ends the process.
+        unsafe { slice::from_raw_parts(self.start(), self.len) }
+    }
+}
+
+impl<T: FromZeros> DerefMut for DemandArray<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.region.touch_all_without_faults();
+        // SAFETY: as in `deref`; `&mut self` makes it exclusive.
+        unsafe { slice::from_raw_parts_mut(self.start(), self.len) }
+    }
+}
+
+impl<T> fmt::Debug for DemandArray<T> {
+    /// Not the elements: looking at them would commit them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DemandArray")
+            .field("len", &self.len)
+            .field("committed", &self.committed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Options for a [`DemandArray`]: those of a [`DemandRegionBuilder`].
+#[must_use = "a builder reserves nothing until `build`"]
+pub struct DemandArrayBuilder<T> {
+    len: usize,
+    region: DemandRegionBuilder,
+    makes: PhantomData<fn() -> T>,
+}
+
+impl<T: FromZeros> DemandArrayBuilder<T> {
+    reservation_options!(region);
+
+    /// How much one fault commits.
+    pub fn step(mut self, step: CommitStep) -> Self {
+        self.region = self.region.step(step);
+        self
+    }
+
+    /// Which mechanism catches and serves the faults.
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.region = self.region.engine(engine);
+        self
+    }
+
+    /// Keeps the last `capacity` fault events: see [`DemandRegionBuilder::events`].
+    pub fn events(mut self, capacity: usize) -> Self {
+        self.region = self.region.events(capacity);
+        self
+    }
+
+    /// Reserves. None → Reserved.
+    ///
+    /// # Errors
+    /// As [`DemandRegionBuilder::build`].
+    pub fn build(self) -> Result<DemandArray<T>, Error> {
+        Ok(DemandArray { region: self.region.build()?, len: self.len, owns: PhantomData })
+    }
+}
+
+impl<T> fmt::Debug for DemandArrayBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut builder = f.debug_struct("DemandArrayBuilder");
+        builder.field("len", &self.len);
+        self.region.reservation.describe(&mut builder);
+        builder.finish_non_exhaustive()
+    }
+}

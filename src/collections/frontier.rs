@@ -1,0 +1,410 @@
+//! How the containers grow: the committed beginning of a reservation, which moves forward in steps.
+//!
+//! ```text
+//! 0 ───── used ───── ready ─────────── committed ───────────────── reservation's end
+//!         │          │ populated, or    │ charged; touched later    │ addresses only
+//!         │          │ left to a touch  │
+//! ```
+//!
+//! Two bounds, because two costs want different steps. A commit is a system call whose price hardly
+//! depends on its length: its steps are an eighth of what there is. Populating pages costs the time
+//! that it takes to clear them: its steps are short, so that no single append waits long.
+
+use std::fmt;
+
+use crate::error::Error;
+use crate::os::{self, Access, HugePages};
+use crate::reservation::{HUGE_PAGE, Reservation, ReservationBuilder};
+
+/// Commit steps, in bytes: an eighth of what is committed, within these.
+const LEAST_STEP: usize = 64 << 10;
+const MOST_STEP: usize = 32 << 20;
+
+/// The most bytes populated at once: larger steps make appending no faster (measured up to 1 MiB),
+/// only the one append that pays for them slower.
+const MOST_POPULATED: usize = 64 << 10;
+
+/// What a container is told about its memory; kept, so that a clone of the container gets the same.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) reservation: ReservationBuilder,
+    pub(crate) keeps_committed: bool,
+}
+
+impl Options {
+    pub(crate) fn new() -> Self {
+        Self { reservation: ReservationBuilder::new(0), keeps_committed: false }
+    }
+
+    /// Describes a container's builder: its maximum, the least where another was stated, and what
+    /// options it was given.
+    pub(crate) fn describe(
+        &self,
+        mut builder: fmt::DebugStruct<'_, '_>,
+        most: (&str, usize),
+        at_least: usize,
+    ) -> fmt::Result {
+        builder.field(most.0, &most.1);
+        if at_least != most.1 {
+            builder.field("at_least", &at_least);
+        }
+        self.reservation.describe(&mut builder);
+        if self.keeps_committed {
+            builder.field("keep_committed", &true);
+        }
+        builder.finish_non_exhaustive()
+    }
+
+    /// Reserves `len` bytes, or at least `least` where addresses are scarce.
+    pub(crate) fn build(&self, len: usize, least: usize) -> Result<Frontier, Error> {
+        let memory = self.reservation.clone().len(len).at_least(least).build()?;
+        Ok(Frontier {
+            memory,
+            committed: 0,
+            ready: 0,
+            kept: 0,
+            keeps_committed: self.keeps_committed,
+        })
+    }
+}
+
+/// Why memory is wanted, which decides how much is committed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Growth {
+    /// One more append: in steps, and the next pages are populated.
+    Append,
+    /// Many appends, whose number is known: in steps.
+    Amortized,
+    /// Exactly so much, in whole pages.
+    Exact,
+}
+
+/// Invariant: bytes `0..committed` of `memory` are committed, whole pages, and none behind;
+/// `ready <= committed <= memory.len()`; `memory` is not committed or decommitted by anybody else.
+#[derive(Debug)]
+pub(crate) struct Frontier {
+    memory: Reservation,
+    committed: usize,
+    ready: usize,
+    /// Bytes that somebody reserved explicitly: they are not given back without being asked.
+    kept: usize,
+    keeps_committed: bool,
+}
+
+impl Frontier {
+    pub(crate) fn memory(&self) -> &Reservation {
+        &self.memory
+    }
+
+    pub(crate) fn committed(&self) -> usize {
+        self.committed
+    }
+
+    /// The end of what an append may write to without coming back here.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready
+    }
+
+    /// Makes sure that bytes `0..end` are committed. What is refused changes nothing.
+    pub(crate) fn grow(&mut self, end: usize, growth: Growth) -> Result<(), Error> {
+        if end > self.committed {
+            self.commit_to(end, growth)?;
+        }
+        // What the container is going to write to.
+        os::expect_access(self.memory.as_ptr(), end, Access::ReadWrite);
+        if growth == Growth::Append {
+            self.populate(end);
+        }
+        Ok(())
+    }
+
+    fn commit_to(&mut self, end: usize, growth: Growth) -> Result<(), Error> {
+        let page = self.memory.page();
+        let least = page.round_up(end).ok_or(Error::Overflow { requested: end })?;
+        let mut wanted = match growth {
+            Growth::Exact => least,
+            Growth::Append | Growth::Amortized => {
+                self.round_up((self.committed + self.step()).max(least))
+            }
+        };
+        loop {
+            match self.memory.commit(self.committed..wanted) {
+                Ok(()) => break,
+                // What a limit refuses as a step it may grant in smaller pieces.
+                Err(
+                    Error::LimitReached { .. }
+                    | Error::BudgetReached { .. }
+                    | Error::CommitRefused { .. },
+                ) if wanted > least => {
+                    wanted = least + page.round_down((wanted - least) / 2);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.committed = wanted;
+        Ok(())
+    }
+
+    /// Makes the page that ends at `end` ready, and the next ones with it: populating many pages in
+    /// one system call costs two thirds of touching them one by one.
+    fn populate(&mut self, end: usize) {
+        let page = self.memory.page();
+        let least = page.round_up(end).unwrap_or(self.committed).min(self.committed);
+        if os::PREFAULT_TOUCHES {
+            self.ready = self.committed;
+            return;
+        }
+        let ahead = page.round_down((least / 4).min(MOST_POPULATED));
+        // Pages that are written at once in great number are faster touched than populated twice.
+        let start = if least - self.ready.min(least) <= MOST_POPULATED {
+            self.ready.min(least)
+        } else {
+            page.round_down(end - 1)
+        };
+        self.ready = (least + ahead).min(self.committed);
+        if self.ready > start {
+            self.memory.prefault_pages(page.pages(page.page_of(start), page.page_of(self.ready)));
+        }
+    }
+
+    /// From now on, bytes `0..end` are kept until [`shrink_to`](Self::shrink_to).
+    pub(crate) fn keep(&mut self, end: usize) {
+        self.kept = self.kept.max(end);
+    }
+
+    /// Bytes below which the used part must fall for [`give_back`](Self::give_back) to do anything:
+    /// so far that appending again does not at once commit again.
+    pub(crate) fn give_back_below(&self) -> usize {
+        // Whole huge pages may be more than what a limit granted of `kept`.
+        let beyond_kept = self.committed.saturating_sub(self.round_up(self.kept));
+        if self.keeps_committed || beyond_kept <= self.slack() {
+            return 0;
+        }
+        self.committed - self.slack()
+    }
+
+    /// Decommits what lies far behind the used part: all but one step.
+    pub(crate) fn give_back(&mut self, used: usize) -> Result<(), Error> {
+        if used >= self.give_back_below() {
+            return Ok(());
+        }
+        let step = step(used).max(self.memory.page_size());
+        self.decommit_from(self.round_up((used + step).max(self.kept)))
+    }
+
+    /// Decommits every whole page behind `bytes`, and keeps nothing that was reserved.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) -> Result<(), Error> {
+        self.kept = 0;
+        self.decommit_from(self.memory.page().round_up(bytes).unwrap_or(self.committed))
+    }
+
+    fn decommit_from(&mut self, end: usize) -> Result<(), Error> {
+        if end < self.committed {
+            let result = self.memory.decommit(end..self.committed);
+            self.committed =
+                if result.is_ok() { end } else { self.committed_before(self.committed) };
+            self.ready = self.ready.min(self.committed);
+            return result;
+        }
+        Ok(())
+    }
+
+    /// In the child of a fork, where a thread of the parent was growing this: takes what the reservation
+    /// has committed without a gap, and gives back what lies behind.
+    pub(crate) fn recover(&mut self) {
+        self.memory.end_what_the_parent_did();
+        self.committed = self.committed_before(self.memory.len());
+        self.ready = self.ready.min(self.committed);
+        let _ = self.memory.decommit(self.committed..);
+    }
+
+    /// Bytes before `end` that are committed from the start without a gap.
+    fn committed_before(&self, end: usize) -> usize {
+        if !self.memory.states().is_committed(0) {
+            return 0;
+        }
+        let page = self.memory.page();
+        self.memory.states().run(page.pages(0, page.page_of(end))).0.len()
+    }
+
+    fn slack(&self) -> usize {
+        (2 * self.step()).max(self.committed / 4)
+    }
+
+    fn step(&self) -> usize {
+        step(self.committed).max(self.memory.page_size())
+    }
+
+    /// Rounds up to whole pages, or to huge pages where those are wanted and worth it, within the
+    /// reservation.
+    fn round_up(&self, bytes: usize) -> usize {
+        let huge = self.memory.huge_pages() == HugePages::Transparent && bytes > HUGE_PAGE;
+        let unit = if huge { HUGE_PAGE } else { self.memory.page_size() };
+        let rounded = bytes.checked_next_multiple_of(unit).unwrap_or(usize::MAX);
+        rounded.min(self.memory.len())
+    }
+}
+
+fn step(committed: usize) -> usize {
+    (committed / 8).clamp(LEAST_STEP, MOST_STEP)
+}
+
+// (Under Miri, no reservation is as long as these.)
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn frontier(limit: usize) -> Frontier {
+        let mut options = Options::new();
+        options.reservation = options.reservation.limit(limit);
+        options.build(64 * MIB, 64 * MIB).unwrap()
+    }
+
+    fn page() -> usize {
+        os::page_size()
+    }
+
+    /// What the containers see is what the reservation has.
+    #[track_caller]
+    fn assert_committed(frontier: &Frontier, bytes: usize) {
+        assert_eq!((frontier.committed(), frontier.memory().committed()), (bytes, bytes));
+        let range = frontier.memory().committed_ranges().next();
+        assert_eq!(range, (bytes > 0).then_some(0..bytes));
+        assert!(frontier.ready() <= bytes);
+    }
+
+    #[test]
+    fn steps_are_an_eighth_within_their_bounds() {
+        assert_eq!([0, 1, 512 << 10].map(step), [64 << 10; 3]);
+        assert_eq!([MIB, 8 * MIB].map(step), [MIB / 8, MIB]);
+        assert_eq!([256 * MIB, 1 << 40].map(step), [32 * MIB; 2]);
+    }
+
+    #[test]
+    fn growth_commits_a_step_or_what_is_asked_for() {
+        for growth in [Growth::Append, Growth::Amortized] {
+            let mut frontier = frontier(usize::MAX);
+            frontier.grow(1, growth).unwrap();
+            assert_committed(&frontier, (64 << 10).max(page()));
+            frontier.grow(64 << 10, growth).unwrap();
+            assert_committed(&frontier, (64 << 10).max(page()));
+            frontier.grow(8 * MIB - 1, growth).unwrap();
+            assert_committed(&frontier, 8 * MIB);
+            frontier.grow(8 * MIB + 1, growth).unwrap();
+            assert_committed(&frontier, 9 * MIB);
+            frontier.grow(64 * MIB, growth).unwrap();
+            assert_committed(&frontier, 64 * MIB);
+        }
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(page() + 1, Growth::Exact).unwrap();
+        assert_committed(&frontier, 2 * page());
+        frontier.grow(usize::MAX, Growth::Exact).unwrap_err();
+        frontier.grow(64 * MIB + 1, Growth::Exact).unwrap_err();
+        assert_committed(&frontier, 2 * page());
+    }
+
+    #[test]
+    fn what_a_limit_refuses_as_a_step_it_grants_in_smaller_pieces() {
+        let mut frontier = frontier(8 * MIB + (320 << 10));
+        frontier.grow(8 * MIB, Growth::Exact).unwrap();
+        // A step of 1 MiB is halved twice.
+        frontier.grow(8 * MIB + 1, Growth::Append).unwrap();
+        assert_committed(&frontier, 8 * MIB + (256 << 10));
+        frontier.grow(8 * MIB + (320 << 10), Growth::Append).unwrap();
+        assert_committed(&frontier, 8 * MIB + (320 << 10));
+        let refused = frontier.grow(8 * MIB + (320 << 10) + 1, Growth::Append);
+        assert!(matches!(refused, Err(Error::LimitReached { .. })), "{refused:?}");
+        assert_committed(&frontier, 8 * MIB + (320 << 10));
+    }
+
+    #[test]
+    fn an_append_may_go_on_as_far_as_a_quarter_ahead() {
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(MIB, Growth::Exact).unwrap();
+        assert_eq!(frontier.ready(), 0);
+        for (end, ready) in [(4 * page(), 5 * page()), (MIB / 2, MIB / 2 + (64 << 10)), (MIB, MIB)]
+        {
+            frontier.grow(end, Growth::Append).unwrap();
+            let expected = if os::PREFAULT_TOUCHES { MIB } else { ready };
+            assert_eq!(frontier.ready(), expected, "up to {end}");
+        }
+        frontier.shrink_to(2 * page()).unwrap();
+        assert_eq!(frontier.ready(), 2 * page());
+    }
+
+    #[test]
+    fn what_lies_far_behind_the_used_part_is_given_back_but_for_a_step() {
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(MIB, Growth::Exact).unwrap();
+        // A quarter, which is two steps here, may be unused.
+        assert_eq!(frontier.give_back_below(), MIB * 3 / 4);
+        frontier.give_back(MIB * 3 / 4).unwrap();
+        assert_committed(&frontier, MIB);
+        frontier.give_back(MIB / 2).unwrap();
+        assert_committed(&frontier, MIB / 2 + (64 << 10));
+        frontier.shrink_to(3 * page() - 1).unwrap();
+        assert_committed(&frontier, 3 * page());
+        frontier.shrink_to(usize::MAX).unwrap();
+        assert_committed(&frontier, 3 * page());
+    }
+
+    #[test]
+    fn what_was_reserved_or_is_to_be_kept_is_not_given_back() {
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(4 * MIB, Growth::Exact).unwrap();
+        frontier.keep(MIB);
+        frontier.keep(MIB / 2);
+        frontier.give_back(0).unwrap();
+        assert_committed(&frontier, MIB);
+        assert_eq!(frontier.give_back_below(), 0);
+        frontier.shrink_to(0).unwrap();
+        assert_committed(&frontier, 0);
+        frontier.grow(4 * MIB, Growth::Exact).unwrap();
+        frontier.give_back(0).unwrap();
+        assert_committed(&frontier, (64 << 10).max(page()));
+        frontier.grow(4 * MIB, Growth::Exact).unwrap();
+        assert_eq!(frontier.give_back_below(), 3 * MIB);
+        frontier.keeps_committed = true;
+        frontier.give_back(0).unwrap();
+        assert_committed(&frontier, 4 * MIB);
+    }
+
+    #[test]
+    fn a_child_takes_what_is_committed_without_a_gap() {
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(5 * page(), Growth::Exact).unwrap();
+        // Another thread was growing it when the process was forked, and another reservation of it, as it
+        // were, left something behind a gap.
+        frontier.memory.commit(5 * page()..7 * page()).unwrap();
+        frontier.memory.commit(40 * page()..41 * page()).unwrap();
+        frontier.recover();
+        assert_committed(&frontier, 7 * page());
+        // It was shrinking.
+        frontier.memory.decommit(3 * page()..).unwrap();
+        frontier.ready = 7 * page();
+        frontier.recover();
+        assert_committed(&frontier, 3 * page());
+        frontier.memory.decommit(..page()).unwrap();
+        frontier.recover();
+        assert_committed(&frontier, 0);
+    }
+
+    #[cfg(any(pagewise_model, pagewise_refusals))]
+    #[test]
+    fn memory_that_the_system_does_not_take_back_stays() {
+        use crate::os::refusals::{Call, Refusal};
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(MIB, Growth::Exact).unwrap();
+        let refusing = Refusal::of(Call::Decommit).begin();
+        frontier.shrink_to(0).unwrap_err();
+        assert!(!frontier.memory().holds_pages());
+        frontier.give_back(0).unwrap_err();
+        assert_eq!(refusing.refused(), 2);
+        drop(refusing);
+        assert_committed(&frontier, MIB);
+        frontier.shrink_to(0).unwrap();
+        assert_committed(&frontier, 0);
+    }
+}

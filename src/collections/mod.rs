@@ -1,0 +1,16 @@
+//! Arrays and an arena whose elements never move.
+
+pub mod arena;
+pub mod concurrent_vec;
+#[cfg(feature = "zerocopy")]
+mod demand_array;
+mod frontier;
+pub mod page_vec;
+mod push_error;
+
+pub use arena::{Arena, ArenaBuilder, Checkpoint};
+pub use concurrent_vec::{ConcurrentVec, ConcurrentVecBuilder};
+#[cfg(feature = "zerocopy")]
+pub use demand_array::{DemandArray, DemandArrayBuilder};
+pub use page_vec::{PageVec, PageVecBuilder};
+pub use push_error::PushError;

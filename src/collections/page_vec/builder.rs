@@ -1,0 +1,102 @@
+//! Options for a `PageVec`.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use super::super::frontier::Options;
+use super::{Backing, PageVec};
+use crate::error::Error;
+use crate::reservation::reservation_options;
+
+/// Options for a [`PageVec`].
+///
+/// ```
+/// use pagewise::{Budget, PageVec};
+///
+/// let budget = Budget::new(1 << 20);
+/// let mut log = PageVec::<u8>::builder(1 << 40)
+///     .at_least(1 << 20)       // take less where addresses are scarce
+///     .budget(budget.clone())  // shared with others
+///     .name("log")             // shown in /proc/self/maps on Linux
+///     .build()?;
+/// log.extend_from_slice(b"started\n");
+/// assert_eq!(budget.used(), log.committed());
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+#[must_use = "a builder reserves nothing until `build`"]
+pub struct PageVecBuilder<T> {
+    max_len: usize,
+    at_least: usize,
+    options: Options,
+    makes: PhantomData<fn() -> T>,
+}
+
+impl<T> PageVecBuilder<T> {
+    pub(super) fn new(max_len: usize) -> Self {
+        Self { max_len, at_least: max_len, options: Options::new(), makes: PhantomData }
+    }
+
+    reservation_options!(options.reservation);
+
+    pub(crate) fn describe(&self, builder: fmt::DebugStruct<'_, '_>) -> fmt::Result {
+        self.options.describe(builder, ("max_len", self.max_len), self.at_least)
+    }
+
+    /// Takes a smaller maximum length where the address space is small, but not below `min_len`
+    /// elements. [`max_len`](PageVec::max_len) says what it came to.
+    pub fn at_least(mut self, min_len: usize) -> Self {
+        self.at_least = min_len;
+        self
+    }
+
+    /// Never gives memory back on its own when elements are removed; only
+    /// [`shrink_to_fit`](PageVec::shrink_to_fit) and [`shrink_to`](PageVec::shrink_to) do. For
+    /// arrays that are emptied and filled again in a loop.
+    pub fn keep_committed(mut self, keep: bool) -> Self {
+        self.options.keeps_committed = keep;
+        self
+    }
+
+    /// Reserves the addresses of the array; commits nothing.
+    ///
+    /// # Errors
+    /// [`Overflow`](Error::Overflow) beyond `isize::MAX` bytes,
+    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted), or
+    /// [`Unsupported`](Error::Unsupported) for explicit huge pages where there are none.
+    pub fn build(self) -> Result<PageVec<T>, Error> {
+        build(self.max_len, self.at_least, self.options)
+    }
+}
+
+pub(super) fn build<T>(
+    max_len: usize,
+    at_least: usize,
+    mut options: Options,
+) -> Result<PageVec<T>, Error> {
+    let size = size_of::<T>();
+    if size == 0 || max_len == 0 {
+        let backing = Backing { frontier: None, max_len, options };
+        return Ok(PageVec::from_backing(NonNull::dangling(), Box::new(backing)));
+    }
+    let bytes = max_len.checked_mul(size).ok_or(Error::Overflow { requested: usize::MAX })?;
+    options.reservation = options.reservation.align(align_of::<T>());
+    let frontier = options.build(bytes, at_least.clamp(1, max_len) * size)?;
+    let memory = frontier.memory();
+    let max_len = max_len.min(memory.len() / size);
+    let start = NonNull::new(memory.as_ptr().cast()).expect("a reservation is not at address zero");
+    let backing = Backing { frontier: Some(frontier), max_len, options };
+    Ok(PageVec::from_backing(start, Box::new(backing)))
+}
+
+impl<T> Clone for PageVecBuilder<T> {
+    fn clone(&self) -> Self {
+        Self { options: self.options.clone(), ..*self }
+    }
+}
+
+impl<T> fmt::Debug for PageVecBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe(f.debug_struct("PageVecBuilder"))
+    }
+}

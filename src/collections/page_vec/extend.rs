@@ -1,0 +1,214 @@
+//! Appending many elements.
+
+use std::io;
+use std::ops::RangeBounds;
+use std::ptr;
+
+use super::edit::checked_range;
+use super::{Growth, PageVec, PushError};
+use crate::error::Error;
+
+/// Writes behind the last element; the array's length is set when this is dropped, so that the
+/// compiler can keep it in a register, and a panic between two elements loses none.
+pub(super) struct Writer<'a, T> {
+    vec: &'a mut PageVec<T>,
+    len: usize,
+}
+
+impl<T> Writer<'_, T> {
+    /// # Safety
+    /// There is room for one more: `len < capacity()`.
+    #[inline]
+    pub(super) unsafe fn write(&mut self, value: T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.vec.start.as_ptr().add(self.len).write(value) };
+        self.len += 1;
+    }
+}
+
+impl<T> Drop for Writer<'_, T> {
+    fn drop(&mut self) {
+        self.vec.len = self.len;
+    }
+}
+
+impl<T> PageVec<T> {
+    pub(super) fn writer(&mut self) -> Writer<'_, T> {
+        Writer { len: self.len, vec: self }
+    }
+
+    /// An array of at most `max_len` elements that holds what an iterator yields: `collect`, with
+    /// the maximum stated.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new) and [`try_push`](Self::try_push).
+    ///
+    /// ```
+    /// let squares = pagewise::PageVec::try_from_iter(1000, (0..10).map(|n| n * n))?;
+    /// assert_eq!(squares[9], 81);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn try_from_iter(
+        max_len: usize,
+        elements: impl IntoIterator<Item = T>,
+    ) -> Result<Self, Error> {
+        let mut vec = Self::new(max_len)?;
+        vec.try_extend(elements)?;
+        Ok(vec)
+    }
+
+    /// Appends what an iterator yields until it ends: it is not asked again after that. Where growing
+    /// is refused, one element is lost.
+    pub(super) fn extend_until_refused(
+        &mut self,
+        elements: impl IntoIterator<Item = T>,
+    ) -> Result<(), Error> {
+        let mut elements = elements.into_iter();
+        self.grow(elements.size_hint().0, Growth::Amortized)?;
+        let room = self.capacity() - self.len;
+        let mut writer = self.writer();
+        // Two loops, so that the first one has nothing to check but the iterator.
+        for _ in 0..room {
+            let Some(element) = elements.next() else { return Ok(()) };
+            // SAFETY: there is room for so many.
+            unsafe { writer.write(element) };
+        }
+        drop(writer);
+        for element in elements {
+            if self.len >= self.ready {
+                self.grow(1, Growth::Append)?;
+            }
+            // SAFETY: as in `push`.
+            unsafe { self.start.as_ptr().add(self.len).write(element) };
+            self.len += 1;
+        }
+        Ok(())
+    }
+
+    /// Appends what an iterator yields, until something is refused: that element comes back, those
+    /// before it stay, and those behind it stay in the iterator (pass `&mut iterator` to keep it).
+    ///
+    /// # Errors
+    /// As [`try_push`](Self::try_push).
+    pub fn try_extend(
+        &mut self,
+        elements: impl IntoIterator<Item = T>,
+    ) -> Result<(), PushError<T>> {
+        for element in elements {
+            self.try_push(element)?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Clone> PageVec<T> {
+    /// Appends clones of all elements of a slice.
+    ///
+    /// # Panics
+    /// Where [`try_extend_from_slice`](Self::try_extend_from_slice) returns an error.
+    #[track_caller]
+    pub fn extend_from_slice(&mut self, elements: &[T]) {
+        super::granted(self.try_extend_from_slice(elements))
+    }
+
+    /// Appends clones of all elements of a slice, or none.
+    ///
+    /// # Errors
+    /// [`Full`](Error::Full), [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached), or
+    /// [`CommitRefused`](Error::CommitRefused): then nothing has changed.
+    pub fn try_extend_from_slice(&mut self, elements: &[T]) -> Result<(), Error> {
+        self.grow(elements.len(), Growth::Amortized)?;
+        let mut writer = self.writer();
+        for element in elements {
+            // SAFETY: there is room for all of them.
+            unsafe { writer.write(element.clone()) };
+        }
+        Ok(())
+    }
+
+    /// Appends clones of a range of the array's own elements.
+    ///
+    /// # Panics
+    /// If the range is out of bounds, or where growing is refused.
+    #[track_caller]
+    pub fn extend_from_within(&mut self, range: impl RangeBounds<usize>) {
+        let range = checked_range(range, self.len);
+        self.make_room(range.len());
+        let start = self.start.as_ptr();
+        let mut writer = self.writer();
+        for index in range {
+            // SAFETY: the element lies before `len`; writing behind `len` does not touch it, and
+            // there is room for all of them.
+            unsafe { writer.write((*start.add(index)).clone()) };
+        }
+    }
+
+    /// Makes the length `len`: drops elements, or appends clones of `value`.
+    ///
+    /// # Panics
+    /// Where growing is refused.
+    #[track_caller]
+    pub fn resize(&mut self, len: usize, value: T) {
+        if len <= self.len {
+            return self.truncate(len);
+        }
+        let additional = len - self.len;
+        self.make_room(additional);
+        let mut writer = self.writer();
+        for _ in 1..additional {
+            // SAFETY: there is room for all of them.
+            unsafe { writer.write(value.clone()) };
+        }
+        // SAFETY: as above; the last one needs no clone.
+        unsafe { writer.write(value) };
+    }
+}
+
+impl<T: Copy> PageVec<T> {
+    /// Like `try_extend_from_slice`, but sure not to run anybody's `clone`.
+    pub(crate) fn try_extend_from_copies(&mut self, elements: &[T]) -> Result<(), Error> {
+        self.grow(elements.len(), Growth::Amortized)?;
+        // SAFETY: there is room, and a shared slice cannot lie in memory that is not initialised.
+        unsafe {
+            let end = self.start.as_ptr().add(self.len);
+            ptr::copy_nonoverlapping(elements.as_ptr(), end, elements.len());
+        }
+        self.len += elements.len();
+        Ok(())
+    }
+}
+
+impl<T> Extend<T> for PageVec<T> {
+    /// # Panics
+    /// Where growing is refused: at the start, if the iterator says truly how much is to come.
+    #[track_caller]
+    fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
+        super::granted(self.extend_until_refused(elements));
+    }
+}
+
+impl<'a, T: Copy + 'a> Extend<&'a T> for PageVec<T> {
+    /// # Panics
+    /// As the one that takes elements by value.
+    #[track_caller]
+    fn extend<I: IntoIterator<Item = &'a T>>(&mut self, elements: I) {
+        self.extend(elements.into_iter().copied());
+    }
+}
+
+/// Writing appends, all or nothing; a refusal is [`io::ErrorKind::OutOfMemory`].
+impl io::Write for PageVec<u8> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.try_extend_from_copies(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

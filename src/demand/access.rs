@@ -1,0 +1,329 @@
+//! Reading and writing a region: plain slices, and copies that return a refusal as an error.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ops::{Range, RangeBounds};
+
+use super::region::DemandRegion;
+use crate::error::AccessError;
+use crate::fault;
+use crate::os;
+use crate::page::index_range;
+use crate::sync::relax;
+
+impl DemandRegion {
+    /// All bytes, for plain reading. Reading a page commits it; a refused one ends the process.
+    pub fn as_slice(&self) -> &[u8] {
+        self.touch_all_without_faults();
+        // SAFETY: the whole range is readable, by way of the fault handler, and zero is a valid byte.
+        // Safe code changes it through `&mut self` only.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+
+    /// All bytes, for plain writing. Touching a page commits it; a refused one ends the process.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.touch_all_without_faults();
+        // SAFETY: as in `as_slice`; `&mut self` makes it exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) }
+    }
+
+    /// Copies bytes out of the region, from `offset`, until `into` is full. Pages that were never
+    /// touched are committed, and read zero.
+    ///
+    /// # Errors
+    /// [`AccessError`] with how much was copied, where a page was refused. A range that is out of
+    /// bounds is refused as a whole, with nothing copied.
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), AccessError> {
+        self.guarded(offset, into.len(), |from, len| {
+            // SAFETY: the source lies inside the region and the target is exclusive, so they are apart.
+            unsafe { fault::copy(into.as_mut_ptr(), from, len) }
+        })
+    }
+
+    /// Copies bytes into the region, at `offset`. What comes before a refused page is written.
+    ///
+    /// # Errors
+    /// [`AccessError`] with how much was copied, where a page was refused. A range that is out of
+    /// bounds is refused as a whole, with nothing copied.
+    pub fn write(&mut self, offset: usize, from: &[u8]) -> Result<(), AccessError> {
+        // SAFETY: the region is borrowed exclusively.
+        unsafe { self.write_shared(offset, from) }
+    }
+
+    /// [`write`](Self::write), for regions that several threads or raw pointers share.
+    ///
+    /// ```
+    /// let region = pagewise::DemandRegion::new(1 << 20)?;
+    /// std::thread::scope(|threads| {
+    ///     for part in 0..4 {
+    ///         let region = &region;
+    ///         // SAFETY: each thread has bytes of its own.
+    ///         threads.spawn(move || unsafe { region.write_shared(part << 18, &[7]) });
+    ///     }
+    /// });
+    /// assert_eq!(region.as_slice().iter().filter(|&&byte| byte == 7).count(), 4);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Safety
+    /// Nobody else accesses the same bytes at the same time, and no slice of them is borrowed.
+    pub unsafe fn write_shared(&self, offset: usize, from: &[u8]) -> Result<(), AccessError> {
+        self.guarded(offset, from.len(), |to, len| {
+            // SAFETY: the target lies inside the region, and is the caller's for now.
+            unsafe { fault::copy(to, from.as_ptr(), len) }
+        })
+    }
+
+    /// Writes `value` to every byte of a range. What comes before a refused page is written.
+    ///
+    /// # Errors
+    /// [`AccessError`] with how much was written, where a page was refused. A range that is reversed
+    /// or out of bounds is refused as a whole, with nothing written.
+    pub fn fill(&mut self, range: impl RangeBounds<usize>, value: u8) -> Result<(), AccessError> {
+        let (start, end) =
+            index_range(range, self.len()).map_err(|_| AccessError::not_reserved(self.len()))?;
+        self.guarded(start, end - start, |to, len| {
+            // SAFETY: the range lies inside the region, which is borrowed exclusively.
+            unsafe { fault::fill(to, value, len) }
+        })
+    }
+
+    /// Commits the page of one byte by reading it. The byte's value is not looked at: in an array, it may
+    /// be uninitialised padding.
+    pub(crate) fn touch(&self, offset: usize) -> Result<(), AccessError> {
+        let mut byte = MaybeUninit::<u8>::uninit();
+        self.guarded(offset, 1, |from, len| {
+            // SAFETY: the source lies inside the region, and the target is a variable of its own.
+            unsafe { fault::copy(byte.as_mut_ptr(), from, len) }
+        })
+    }
+
+    /// Gives `access` the address of `offset` and the number of bytes to access there: `len`, except where
+    /// there are no page faults (Miri, the pretended system). There, pages are committed before the access,
+    /// and it ends where one of them is refused.
+    fn guarded(
+        &self,
+        offset: usize,
+        len: usize,
+        access: impl FnOnce(*mut u8, usize) -> Result<(), AccessError>,
+    ) -> Result<(), AccessError> {
+        let start = self.core.check(offset, len)?;
+        let touched = self.core.touch_without_faults(offset, len);
+        access(start, touched.err().map_or(len, |error| error.copied))?;
+        touched
+    }
+
+    /// Where there are no page faults, what stands for those of a plain slice.
+    pub(crate) fn touch_all_without_faults(&self) {
+        if let Err(error) = self.core.touch_without_faults(0, self.len()) {
+            panic!("a plain slice is refused: {error}");
+        }
+    }
+
+    /// Copies bytes out of the region, from `offset`, and commits nothing: where no page is committed, they
+    /// are zero, as they would be after a commit. For looking into a sparse table.
+    ///
+    /// # Errors
+    /// [`AccessError`] for a range that is out of bounds, with nothing copied.
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::new(1 << 40)?;
+    /// region.write(10, b"hello")?;
+    /// let mut seen = [9; 8];
+    /// region.peek(10, &mut seen)?;
+    /// assert_eq!(&seen, b"hello\0\0\0");
+    /// region.peek(1 << 39, &mut seen)?;
+    /// assert_eq!(seen, [0; 8]);
+    /// assert!(!region.is_committed(1 << 39..(1 << 39) + 8));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn peek(&self, offset: usize, into: &mut [u8]) -> Result<(), AccessError> {
+        self.core.check(offset, into.len())?;
+        let end = offset + into.len();
+        self.for_each_part(offset..end, |part, is_committed| {
+            let target = &mut into[part.start - offset..part.end - offset];
+            if is_committed {
+                self.read(part.start, target)
+            } else {
+                target.fill(0);
+                Ok(())
+            }
+        })
+    }
+
+    /// Calls `each` for the parts of a range that are committed, and those that are not, in order. Waits for
+    /// pages that another thread is committing: this thread may have written to them already.
+    pub(crate) fn for_each_part<E>(
+        &self,
+        range: Range<usize>,
+        mut each: impl FnMut(Range<usize>, bool) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (size, states) = (self.core.reservation.page(), self.core.reservation.states());
+        let last = size.page_of(range.end.saturating_sub(1)) + 1;
+        let (mut at, mut round) = (range.start, 0);
+        while at < range.end {
+            let page = size.page_of(at);
+            let is_committed = states.is_committed(page);
+            if !is_committed && states.is_held(page) {
+                relax(round);
+                round += 1;
+                continue;
+            }
+            let next = if is_committed {
+                states.find_reserved(page, last)
+            } else {
+                states.find_used(page, last)
+            };
+            let end = next.map_or(range.end, |next| range.end.min(next * size.bytes()));
+            // Another thread may have committed the page since it was looked at.
+            let end = if end > at { end } else { continue };
+            each(at..end, is_committed)?;
+            (at, round) = (end, 0);
+        }
+        Ok(())
+    }
+
+    /// Fills a range from a reader until the reader ends or the range is full; returns how many bytes that
+    /// were. Commits as it reads: what is ahead of the bytes that came is at most as much again, or a
+    /// page, and never more than 1 MiB.
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::builder(1 << 40).limit(64 << 10).build()?;
+    /// let read = region.read_from(10.., &mut &b"hello"[..])?;
+    /// assert_eq!(&region.as_slice()[10..10 + read], b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The refusal of a commit, as an [`io::Error`] around [`Error`](crate::Error); or what the reader says. The bytes that
+    /// the reader gave before are in the region: those that it has not given are still to be read.
+    pub fn read_from(
+        &mut self,
+        range: impl RangeBounds<usize>,
+        reader: &mut (impl io::Read + ?Sized),
+    ) -> io::Result<usize> {
+        const MOST_AHEAD: usize = 1 << 20;
+        let (start, end) = index_range(range, self.len()).map_err(io::Error::from)?;
+        let (mut done, mut ready) = (start, start);
+        while done < end {
+            if done == ready {
+                let page_end = (done + 1).next_multiple_of(self.page_size());
+                let ahead = done.saturating_add((done - start).min(MOST_AHEAD));
+                ready = self.commit_some(
+                    done,
+                    page_end.min(end),
+                    ahead.clamp(page_end, end.max(page_end)).min(end),
+                )?;
+            }
+            // SAFETY: these bytes are committed, and the region is borrowed exclusively.
+            let into =
+                unsafe { std::slice::from_raw_parts_mut(self.as_ptr().add(done), ready - done) };
+            os::expect_access(into.as_ptr(), into.len(), os::Access::ReadWrite);
+            match reader.read(into) {
+                Ok(0) => break,
+                Ok(count) => {
+                    // Safe code may implement `Read` wrongly; what it says must not end in a longer slice.
+                    assert!(
+                        count <= ready - done,
+                        "the reader says that it read more than it could"
+                    );
+                    done += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done - start)
+    }
+
+    /// Commits up to `wanted`, or where that is refused, up to `least`; returns which.
+    fn commit_some(&self, from: usize, least: usize, wanted: usize) -> io::Result<usize> {
+        if self.commit(from..wanted).is_ok() {
+            return Ok(wanted);
+        }
+        self.commit(from..least).map_err(io::Error::from)?;
+        Ok(least)
+    }
+
+    /// Writes a range whole to a writer. Commits nothing: where no page is committed, it writes zeros.
+    ///
+    /// # Errors
+    /// What the writer says; an [`io::Error`] around [`Error`](crate::Error) for a bad range.
+    pub fn write_to(
+        &self,
+        range: impl RangeBounds<usize>,
+        writer: &mut (impl io::Write + ?Sized),
+    ) -> io::Result<()> {
+        static ZEROS: [u8; 4096] = [0; 4096];
+        let (start, end) = index_range(range, self.len()).map_err(io::Error::from)?;
+        self.for_each_part(start..end, |part, is_committed| {
+            if is_committed {
+                return writer.write_all(self.committed_bytes(part));
+            }
+            let mut left = part.len();
+            while left > 0 {
+                let count = left.min(ZEROS.len());
+                writer.write_all(&ZEROS[..count])?;
+                left -= count;
+            }
+            Ok(())
+        })
+    }
+
+    /// Bytes that are committed: also for builds without page faults.
+    fn committed_bytes(&self, range: Range<usize>) -> &[u8] {
+        // SAFETY: the range lies inside the region, and a committed page holds valid bytes; safe code
+        // changes them through `&mut self` only.
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.as_ptr().add(range.start), range.len()) };
+        os::expect_access(bytes.as_ptr(), bytes.len(), os::Access::Read);
+        bytes
+    }
+}
+
+#[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+    use crate::{CommitStep, Engine};
+
+    /// Another thread's fault makes a batch accessible before it says that it is committed. A thread that has
+    /// written to the batch in that moment sees what it wrote.
+    #[test]
+    fn a_thread_sees_what_it_wrote_to_a_page_that_another_one_is_committing() {
+        let page = crate::page_size();
+        for engine in [Engine::Protect, Engine::Auto] {
+            let builder = DemandRegion::builder(64 * page).engine(engine);
+            let region = builder.step(CommitStep::page()).build().unwrap();
+            let reservation = region.reservation();
+            for round in 0..3 {
+                reservation.begin_a_commit(8 + round * 8..12 + round * 8);
+                let at = (9 + round * 8) * page + 5;
+                // SAFETY: the page is accessible, and nobody else accesses it.
+                unsafe { region.as_ptr().add(at).write(7) };
+                std::thread::scope(|threads| {
+                    threads.spawn(|| {
+                        std::thread::sleep(std::time::Duration::from_millis(50));
+                        reservation.end_a_commit(8 + round * 8..12 + round * 8);
+                    });
+                    let mut seen = [9; 3];
+                    match round {
+                        0 => region.peek(at - 1, &mut seen).unwrap(),
+                        1 => {
+                            let mut out = &mut seen[..];
+                            region.write_to(at - 1..at + 2, &mut out).unwrap();
+                        }
+                        _ => {
+                            assert!(region.is_committed(at..at + 1));
+                            return;
+                        }
+                    }
+                    assert_eq!(seen, [0, 7, 0], "{engine:?}");
+                });
+            }
+            assert_eq!(region.committed(), 12 * page);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The region: what it is, and everything but access to its bytes.
+
+use std::fmt;
+use std::ops::{Range, RangeBounds};
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+use super::builder::DemandRegionBuilder;
+use super::events::FaultEvent;
+use super::serving::Core;
+use crate::error::Error;
+use crate::fault;
+use crate::reservation::{PageMap, Reservation};
+
+/// A range of zero bytes, as long as you like, that commits the pages you touch: in any order, from
+/// any thread, up to a limit.
+///
+/// Plain access is a slice. Touching a page for the first time is a page fault, which pagewise's
+/// handler serves by committing the page; then the program goes on where it stopped. A fault past the
+/// limit is *refused*: in [`read`](Self::read), [`write`](Self::write) and [`fill`](Self::fill) that
+/// is an `Err`, which says how far they came; in plain access it ends the process, after one line on
+/// stderr that says why.
+///
+/// ```
+/// use pagewise::{DemandRegion, RefusalReason, page_size};
+///
+/// // The classic: 80 pages reserved, none committed; at most 3 may be.
+/// let mut region =
+///     DemandRegion::builder(80 * page_size()).limit(3 * page_size()).step(pagewise::CommitStep::page()).build()?;
+/// region.as_mut_slice()[17 * page_size()] = 1;      // a page fault commits page 17
+/// assert_eq!(region.stats().committed, page_size());
+///
+/// let stopped = region.fill(.., 7).unwrap_err();    // two more pages, then refused
+/// assert_eq!(stopped.copied, 2 * page_size());
+/// assert!(matches!(stopped.refusal.reason, RefusalReason::Limit { limit, .. } if limit == 3 * page_size()));
+/// assert_eq!(region.as_slice()[2 * page_size() - 1], 7);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+///
+/// System calls do not fault: `read(2)` into pages that are not committed fails with `EFAULT`, or
+/// reads less (`ReadFile` on Windows fails). [`commit`](Self::commit) the range first, or use
+/// [`read_from`](Self::read_from), which does.
+pub struct DemandRegion {
+    /// Invariant: registered from `build` until `drop`, and it stays where it is in between.
+    pub(super) core: Box<Core>,
+}
+
+/// What happened in a [`DemandRegion`] so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Page faults that committed something. (What [`DemandRegion::commit`] commits is no fault.)
+    pub faults: u64,
+    /// Page faults that were refused.
+    pub refused: u64,
+    /// Page faults that found the page committed by another thread in the meantime.
+    pub raced: u64,
+    /// Bytes that are committed now.
+    pub committed: usize,
+    /// The most bytes that were ever committed at once.
+    pub peak: usize,
+    /// Bytes that may be committed at most.
+    pub limit: usize,
+    /// Fault events that found no room.
+    pub events_lost: u64,
+}
+
+impl DemandRegion {
+    /// Reserves at least `len` bytes, rounded up to whole pages, all of which may be committed.
+    ///
+    /// # Errors
+    /// As [`Reservation::new`]; [`System`](Error::System) if the fault handler cannot be installed.
+    pub fn new(len: usize) -> Result<Self, Error> {
+        Self::builder(len).build()
+    }
+
+    /// Reserves with options: limit, budget, step, events, and those of a reservation.
+    pub fn builder(len: usize) -> DemandRegionBuilder {
+        DemandRegionBuilder::new(len)
+    }
+
+    /// The first byte.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.core.reservation.as_ptr()
+    }
+
+    /// The memory below.
+    pub(crate) fn reservation(&self) -> &Reservation {
+        &self.core.reservation
+    }
+
+    /// Bytes that are reserved: what was asked for, rounded up to whole pages.
+    #[allow(clippy::len_without_is_empty)] // a region is never empty
+    pub fn len(&self) -> usize {
+        self.core.reservation.len()
+    }
+
+    /// Bytes that are committed now.
+    pub fn committed(&self) -> usize {
+        self.core.reservation.committed()
+    }
+
+    /// Bytes of a page of this region.
+    pub fn page_size(&self) -> usize {
+        self.core.reservation.page_size()
+    }
+
+    /// Commits a range without touching it, for system calls and for memory that must be there.
+    /// Reserved → Committed. Rounds outward to whole pages. Not counted as faults.
+    ///
+    /// A limit refuses all or nothing. Where the *system* refuses half-way, pages that it granted
+    /// before stay committed, since other threads may have written to them.
+    ///
+    /// # Errors
+    /// As [`Reservation::commit`].
+    pub fn commit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        fault::uninterrupted(|| self.core.reservation.commit_among_faults(range))
+    }
+
+    /// Gives a range's memory and commit charge back; it reads zero, and commits itself again, when
+    /// it is touched next. Committed → Reserved. Rounds inward to whole pages.
+    ///
+    /// # Errors
+    /// As [`Reservation::decommit`].
+    pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        // SAFETY: the region is borrowed exclusively.
+        unsafe { self.decommit_shared(range) }
+    }
+
+    /// [`decommit`](Self::decommit), for regions that several threads or raw pointers share.
+    ///
+    /// # Errors
+    /// As [`Reservation::decommit`].
+    ///
+    /// # Safety
+    /// Nobody else accesses the pages of the range at the same time, and no slice of them is borrowed.
+    pub unsafe fn decommit_shared(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        self.core.repeats.forget();
+        fault::uninterrupted(|| self.core.reservation.decommit(range))
+    }
+
+    /// Makes exactly the bytes of a range read zero. Committed pages stay committed; others are left alone:
+    /// they read zero already.
+    ///
+    /// # Errors
+    /// As [`Reservation::zero`].
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::new(1 << 40)?;
+    /// region.fill(0..100, 7)?;
+    /// let committed = region.committed();
+    /// region.zero(50..)?;
+    /// assert_eq!((region.as_slice()[49], region.as_slice()[50]), (7, 0));
+    /// assert_eq!(region.committed(), committed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn zero(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        fault::uninterrupted(|| self.core.reservation.zero(range))
+    }
+
+    /// Whether every byte of a range is committed, so that reading it commits nothing: `false`, too, where
+    /// the range reaches outside. Other threads may commit pages at any time.
+    pub fn is_committed(&self, range: impl RangeBounds<usize>) -> bool {
+        fault::uninterrupted(|| self.core.reservation.is_committed(range))
+    }
+
+    /// The committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
+    /// between any two. Cheap for a sparse region of any length: see [`Reservation::committed_ranges`].
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::new(1 << 40)?;
+    /// region.write(123_456_789_012, &[1])?;
+    /// let parts: Vec<_> = region.committed_ranges().collect();
+    /// assert_eq!(parts.len(), 1);
+    /// assert!(parts[0].contains(&123_456_789_012));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn committed_ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.core.reservation.committed_ranges()
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        let (core, counters) = (&self.core, &self.core.counters);
+        Stats {
+            faults: counters.faults.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+            raced: counters.raced.load(Ordering::Relaxed),
+            committed: core.reservation.committed(),
+            peak: core.reservation.peak(),
+            limit: core.reservation.limit(),
+            events_lost: core.events.lost(),
+        }
+    }
+
+    /// Takes the fault events since the last call, oldest first: as many as the builder's
+    /// [`events`](DemandRegionBuilder::events) made room for.
+    pub fn events(&self) -> impl Iterator<Item = FaultEvent> + '_ {
+        std::iter::from_fn(|| self.core.events.pop())
+    }
+
+    /// Whether any page is held: for tests of refusals.
+    #[cfg(any(pagewise_model, pagewise_refusals))]
+    #[doc(hidden)]
+    pub fn holds_pages(&self) -> bool {
+        self.core.reservation.holds_pages()
+    }
+
+    /// Which pages are reserved, committed, resident, huge, swapped: now.
+    ///
+    /// # Errors
+    /// What the system says about residency.
+    pub fn page_map(&self) -> Result<PageMap, Error> {
+        self.core.reservation.page_map()
+    }
+
+    /// Gives the addresses back. Dropping does the same, and cannot report an error.
+    ///
+    /// # Errors
+    /// As [`Reservation::release`].
+    pub fn release(self) -> Result<(), Error> {
+        fault::unregister(&self.core.registered);
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, and not dropped.
+        let core = unsafe { ptr::read(&this.core) };
+        core.reservation.release()
+    }
+}
+
+impl Drop for DemandRegion {
+    fn drop(&mut self) {
+        fault::unregister(&self.core.registered);
+    }
+}
+
+impl fmt::Debug for DemandRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DemandRegion")
+            .field("start", &self.as_ptr())
+            .field("len", &self.len())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}

@@ -1,0 +1,259 @@
+//! Serving a fault: which pages to commit, what to count and record, and when to refuse.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::events::{EventRing, FaultEvent, FaultOutcome};
+use super::repeats::Repeats;
+use super::step::StepPolicy;
+use crate::error::{AccessError, Refusal};
+use crate::fault::{Fault, Outcome, Registered};
+use crate::page::PageRange;
+use crate::reservation::{Reservation, Served};
+
+/// What the fault handler needs to know of a region.
+pub(super) struct Core {
+    pub(super) reservation: Reservation,
+    pub(super) step: StepPolicy,
+    pub(super) events: EventRing,
+    pub(super) counters: Counters,
+    pub(super) repeats: Repeats,
+    pub(super) registered: Registered,
+}
+
+// SAFETY: the pointer in `registered` is to the core itself; everything else is shareable.
+unsafe impl Send for Core {}
+// SAFETY: as above: what changes through `&Core` is atomic.
+unsafe impl Sync for Core {}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) faults: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) raced: AtomicU64,
+}
+
+impl Core {
+    /// Serves a fault. Async-signal-safe.
+    fn serve(&self, fault: Fault) -> Outcome {
+        let offset = fault.address - self.reservation.as_ptr().addr();
+        let size = self.reservation.page();
+        let (page, pages) = (size.page_of(offset), size.page_of(self.reservation.len()));
+        let mut round = 0;
+        loop {
+            let wanted = self.step.wanted(page, pages, size);
+            match self.reservation.serve(offset, wanted) {
+                Ok(Served::Committed(range)) => {
+                    self.record(offset, fault.write, range);
+                    return Outcome::Resolved;
+                }
+                Ok(Served::Already) => return self.already(page),
+                Ok(Served::Busy) => {
+                    crate::sync::relax(round);
+                    round += 1;
+                }
+                Err(refusal) => return self.refused(fault.write, refusal),
+            }
+        }
+    }
+
+    fn record(&self, offset: usize, write: Option<bool>, range: PageRange) {
+        self.step.note(range);
+        self.counters.faults.fetch_add(1, Ordering::Relaxed);
+        let outcome = FaultOutcome::Committed { start: range.offset(), len: range.len() };
+        self.events.push(FaultEvent { offset, write, outcome });
+    }
+
+    /// The page is committed: another thread was faster, and the access succeeds now; or somebody else took
+    /// its access away.
+    fn already(&self, page: usize) -> Outcome {
+        self.counters.raced.fetch_add(1, Ordering::Relaxed);
+        if self.repeats.is_too_often(page) { Outcome::NotOurs } else { Outcome::Resolved }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(&self, write: Option<bool>, refusal: Refusal) -> Outcome {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let offset = refusal.offset;
+        self.events.push(FaultEvent { offset, write, outcome: FaultOutcome::Refused });
+        Outcome::Refused(refusal)
+    }
+
+    /// The address of a range that lies inside the region.
+    pub(super) fn check(&self, offset: usize, len: usize) -> Result<*mut u8, AccessError> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.reservation.len() => {
+                // SAFETY: checked just now.
+                Ok(unsafe { self.reservation.as_ptr().add(offset) })
+            }
+            _ => Err(AccessError::not_reserved(self.reservation.len())),
+        }
+    }
+
+    /// Where there are no page faults (Miri, the model), touches a range as the handler would have.
+    pub(super) fn touch_without_faults(
+        &self,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), AccessError> {
+        if !cfg!(any(miri, pagewise_model)) || len == 0 {
+            return Ok(());
+        }
+        let size = self.reservation.page();
+        let first = size.page_of(offset);
+        for page in first..=size.page_of(offset + len - 1) {
+            let at = size.pages(page, page + 1).offset().max(offset);
+            let address = self.reservation.as_ptr().addr() + at;
+            if self.reservation.states().is_committed(page) {
+                continue;
+            }
+            if let Outcome::Refused(refusal) = self.serve(Fault { address, write: None }) {
+                return Err(AccessError { copied: at - offset, refusal });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// # Safety
+/// `owner` is a living core.
+pub(super) unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
+    // SAFETY: the caller's promise.
+    unsafe { &*owner.cast::<Core>() }.serve(fault)
+}
+
+/// # Safety
+/// `owner` is a living core.
+pub(super) unsafe fn forked(owner: *const ()) {
+    // SAFETY: the caller's promise.
+    let core = unsafe { &*owner.cast::<Core>() };
+    core.reservation.end_what_the_parent_did();
+    core.events.end_abandoned_changes();
+}
+
+/// Faults that are played: also for builds without page faults.
+#[cfg(all(test, not(loom)))]
+mod tests_without_faults {
+    use super::super::repeats;
+    use super::*;
+    use crate::error::RefusalReason;
+    use crate::{Budget, CommitStep, DemandRegion};
+
+    /// Pages may be committed anew after a decommit, and threads may race for them anew: as often as before.
+    #[test]
+    fn a_decommit_makes_a_page_good_for_as_many_races_as_before() {
+        let page = crate::page_size();
+        let mut region = DemandRegion::new(8 * page).unwrap();
+        for round in 0..4 {
+            region.commit(..2 * page).unwrap();
+            // (Two pages in turn: each is counted on its own.)
+            for index in 0..2 * repeats::TOO_OFTEN {
+                let address = region.as_ptr().addr() + index % 2 * page + 5;
+                let outcome = region.core.serve(Fault { address, write: Some(true) });
+                assert!(matches!(outcome, Outcome::Resolved), "round {round}, fault {index}");
+            }
+            let fault = Fault { address: region.as_ptr().addr(), write: Some(true) };
+            assert!(matches!(region.core.serve(fault), Outcome::NotOurs), "round {round}");
+            match round {
+                0 => region.decommit(..page).unwrap(),
+                1 => region.decommit(..).unwrap(),
+                // SAFETY: nobody accesses the region.
+                _ => unsafe { region.decommit_shared(5 * page..6 * page).unwrap() },
+            }
+        }
+        assert_eq!(region.stats().raced, 4 * (2 * repeats::TOO_OFTEN as u64 + 1));
+        assert_eq!((region.stats().faults, region.stats().refused), (0, 0));
+    }
+
+    #[test]
+    fn what_a_refusal_says_of_limit_and_use_is_not_swapped() {
+        let page = crate::page_size();
+        let budget = Budget::new(3 * page + 100);
+        let builder = DemandRegion::builder(64 * page).budget(budget.clone());
+        let region = builder.limit(5 * page).step(CommitStep::page()).build().unwrap();
+        region.commit(8 * page..11 * page).unwrap();
+        let offset = 20 * page + 7;
+        let fault = Fault { address: region.as_ptr().addr() + offset, write: Some(true) };
+        let Outcome::Refused(refusal) = region.core.serve(fault) else { panic!("not refused") };
+        assert_eq!((refusal.offset, refusal.region), (offset, region.as_ptr().addr()));
+        let RefusalReason::Budget { limit, used } = refusal.reason else { panic!("{refusal:?}") };
+        assert_eq!((limit, used), (3 * page + 100, 3 * page));
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+    use crate::os;
+    use crate::{CommitStep, DemandRegion, Engine};
+
+    /// A fork in the middle of an event, played by one thread; the fork itself is a real one.
+    #[test]
+    fn a_forked_child_goes_on_with_events_that_others_were_putting_down_or_taking_out() {
+        let page = crate::page_size();
+        let region =
+            DemandRegion::builder(64 * page).step(CommitStep::page()).events(8).build().unwrap();
+        // SAFETY: the region is this test's own, and each page is its to write.
+        let touch = |index: usize| unsafe { region.as_ptr().add(index * page).write_volatile(1) };
+        (0..3).for_each(touch);
+        // Threads of the parent that the child does not have.
+        region.core.events.begin_and_abandon_a_pop();
+        region.core.events.begin_and_abandon_a_push();
+        touch(4);
+        let numbers = || region.events().map(|event| event.offset / page);
+        // SAFETY: the child faults, looks at events, and leaves.
+        match unsafe { libc::fork() } {
+            0 => {
+                let kept = numbers().eq([1, 2, 4]) && region.stats().events_lost == 1;
+                // All of the room is the child's.
+                (10..20).for_each(touch);
+                let full = numbers().eq(10..18) && region.stats().events_lost == 3;
+                (20..28).for_each(touch);
+                let again = numbers().eq(20..28) && region.stats().events_lost == 3;
+                // SAFETY: leaves without running anything else of the program.
+                unsafe {
+                    libc::_exit(i32::from(!kept) | i32::from(!full) << 1 | i32::from(!again) << 2)
+                }
+            }
+            child => {
+                assert!(child > 0);
+                let mut status = 0;
+                // SAFETY: our own child.
+                assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+                assert_eq!(status, 0, "1: events that were there, 2: new ones, 4: more of them");
+            }
+        }
+    }
+
+    /// On systems that prefault by touching, the handler touches what it commits. Another thread may
+    /// decommit the neighbours of its own page at any time: not before the touching is done.
+    #[test]
+    fn a_neighbour_may_be_decommitted_while_a_batch_is_being_prefaulted() {
+        os::PREFAULT_BY_TOUCHING.store(true, Ordering::Relaxed);
+        let page = crate::page_size();
+        let pages = 256;
+        for engine in [Engine::Protect, Engine::Auto] {
+            let region = DemandRegion::builder(pages * page)
+                .engine(engine)
+                .step(CommitStep::fixed(pages * page))
+                .build()
+                .unwrap();
+            std::thread::scope(|threads| {
+                let faults = threads.spawn(|| {
+                    for _ in 0..300 {
+                        // SAFETY: only this thread accesses the first page.
+                        unsafe {
+                            region.as_ptr().write_volatile(1);
+                            region.decommit_shared(..page).unwrap();
+                        }
+                    }
+                });
+                while !faults.is_finished() {
+                    // SAFETY: nobody accesses the other pages.
+                    unsafe { region.decommit_shared(page..).unwrap() };
+                }
+            });
+        }
+        os::PREFAULT_BY_TOUCHING.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,281 @@
+//! The signal handler: SIGSEGV and SIGBUS.
+//!
+//! Order of work: the kernel sent it? the address is ours? serve it, and return; else be invisible.
+//! Nothing here allocates, locks, panics, formats, or touches thread-local state before the range
+//! check (errno is saved only after it).
+
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use libc::{sigaction, siginfo_t, sigset_t};
+
+use super::{Fault, REGISTRY, registers};
+use crate::error::Error;
+use crate::os;
+use crate::sync::SpinLock;
+use predecessors::{PREDECESSORS, hand_on};
+
+mod predecessors;
+
+const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// Codes from here on say on BSD systems that a process sent the signal (`SI_USER` and others);
+/// Linux uses zero and negative numbers for that.
+const FIRST_PROCESS_CODE: c_int = 0x10000;
+
+pub(super) fn install() -> Result<(), Error> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    os::watch_forks()
+        .map_err(|error| Error::System { operation: "pthread_atfork", source: error.into() })?;
+    let _changing = changing();
+    if DONE.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    // First: a fork must never happen between a region and this.
+    os::call_in_children(|| REGISTRY.after_fork_in_child());
+    put_in_front()?;
+    DONE.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Held by whoever changes signal actions here.
+fn changing() -> impl Drop {
+    #[cfg(not(loom))]
+    static CHANGING: SpinLock = SpinLock::new();
+    #[cfg(loom)]
+    static CHANGING: std::sync::LazyLock<SpinLock> = std::sync::LazyLock::new(SpinLock::new);
+    struct Changing;
+    impl Drop for Changing {
+        fn drop(&mut self) {
+            CHANGING.unlock();
+        }
+    }
+    CHANGING.lock();
+    Changing
+}
+
+pub(super) fn reinstall() -> Result<(), Error> {
+    install()?;
+    let _changing = changing();
+    put_in_front()
+}
+
+pub(super) fn is_displaced() -> bool {
+    SIGNALS.iter().any(|&signal| !current(signal).is_ok_and(|action| is_ours(&action)))
+}
+
+/// For the holder of [`changing`].
+fn put_in_front() -> Result<(), Error> {
+    for (signal, predecessors) in SIGNALS.into_iter().zip(&PREDECESSORS) {
+        let action = current(signal)?;
+        if is_ours(&action) {
+            continue;
+        }
+        // Saved before ours can run: it may be needed by the first fault.
+        predecessors.push(action)?;
+        let replaced = set(signal, &ours())?;
+        if !is_ours(&replaced) && replaced.sa_sigaction != action.sa_sigaction {
+            // Somebody else came in between, and saved the same action as we did.
+            predecessors.push(replaced)?;
+        }
+    }
+    Ok(())
+}
+
+fn current(signal: c_int) -> Result<sigaction, Error> {
+    let mut action = MaybeUninit::uninit();
+    // SAFETY: asking changes nothing, and success fills the action.
+    match unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } {
+        // SAFETY: as above.
+        0 => Ok(unsafe { action.assume_init() }),
+        _ => Err(signal_error()),
+    }
+}
+
+/// Returns the action that was there until now.
+fn set(signal: c_int, action: &sigaction) -> Result<sigaction, Error> {
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: the action is complete, its handler is ours, and success fills the old one.
+    match unsafe { libc::sigaction(signal, action, before.as_mut_ptr()) } {
+        // SAFETY: as above.
+        0 => Ok(unsafe { before.assume_init() }),
+        _ => Err(signal_error()),
+    }
+}
+
+fn signal_error() -> Error {
+    Error::System { operation: "sigaction", source: std::io::Error::last_os_error() }
+}
+
+/// `SA_NODEFER`: a fault inside a handler that we forward to reaches us again. Everything that is
+/// asynchronous stays out while ours runs, so that nobody can interrupt it and wait for what it holds.
+fn ours() -> sigaction {
+    // SAFETY: all-zero is a valid action.
+    let mut action: sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+    action.sa_mask = asynchronous_signals();
+    action
+}
+
+fn is_ours(action: &sigaction) -> bool {
+    action.sa_sigaction == handler as *const () as usize
+}
+
+/// All signals but those that this library's own instructions and system calls may raise: the kernel kills
+/// a process that blocks such a one. An access may fault, and a filter of system calls may send SIGSYS.
+/// (SIGABRT, SIGTRAP, SIGFPE and SIGILL come from others while our code runs, as `kill` sends them;
+/// `abort` unblocks its own.)
+fn asynchronous_signals() -> sigset_t {
+    // SAFETY: all-zero is a valid set, and the calls only set bits in it.
+    unsafe {
+        let mut set: sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGSYS] {
+            libc::sigdelset(&mut set, signal);
+        }
+        set
+    }
+}
+
+/// Runs `work` with asynchronous signals blocked. While a thread holds pages that a fault may wait
+/// for, no signal handler may run on it: it could fault on those very pages and wait for itself.
+pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
+    struct Restore(sigset_t);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: the mask was filled by the call below.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
+        }
+    }
+    if cfg!(miri) {
+        return work(); // Miri has no signals, and does not know these calls.
+    }
+    let mut before = MaybeUninit::zeroed();
+    // SAFETY: both sets are valid; the old one is filled.
+    let _restore = unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, &asynchronous_signals(), before.as_mut_ptr());
+        Restore(before.assume_init())
+    };
+    work()
+}
+
+unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel, or a handler before us that behaves like it, passes valid pointers.
+    unsafe {
+        if !try_handle(signal, info, context) {
+            hand_on(signal, info, context);
+        }
+    }
+}
+
+/// Serves a fault for a host that owns the signal itself: true if it was ours, and the handler is to
+/// return.
+///
+/// A host that keeps its own SIGSEGV and SIGBUS handlers calls this first, and goes on with its own
+/// work when it says `false`. Before that, [`install`](super::install) has run (every
+/// [`DemandRegion`](crate::DemandRegion) sees to it), and the host's handlers have replaced ours, with
+/// `SA_SIGINFO`, and preferably `SA_ONSTACK` and `SA_NODEFER`. Async-signal-safe.
+///
+/// A refused plain access (past a limit, outside of `read`, `write` and `fill`) writes its line to
+/// stderr and returns `false`: it is then the host's to end.
+///
+/// # Safety
+/// To be called from a signal handler only, with its own three arguments.
+///
+/// ```
+/// use std::ffi::{c_int, c_void};
+///
+/// unsafe extern "C" fn host_handler(
+///     signal: c_int,
+///     info: *mut libc::siginfo_t,
+///     context: *mut c_void,
+/// ) {
+///     if unsafe { pagewise::fault::try_handle(signal, info, context) } {
+///         return;
+///     }
+///     // The host's own faults.
+///     std::process::abort();
+/// }
+///
+/// let mut region = pagewise::DemandRegion::new(1 << 20)?;
+/// unsafe {
+///     let mut action: libc::sigaction = std::mem::zeroed();
+///     action.sa_sigaction = host_handler as *const () as usize;
+///     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+///     libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut());
+///     libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+/// }
+/// assert!(pagewise::fault::is_displaced());
+/// region.as_mut_slice()[70_000] = 1; // the host's handler passes the fault to us
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) -> bool {
+    // SAFETY: the caller's promise.
+    let Some(address) = (unsafe { faulting_address(signal, &*info) }) else { return false };
+    // SAFETY: the caller's promise: the context is the kernel's.
+    let context = unsafe { &mut *context.cast::<registers::Context>() };
+    if registers::program_counter(context) == address {
+        // A jump into a region: memory that was never executable is not to be committed for it.
+        return false;
+    }
+    let fault = Fault { address, write: registers::is_write(context) };
+    super::serve(fault, context)
+}
+
+/// The address of an access fault that the kernel found, if the signal is one.
+///
+/// After `kill` and its kin the address field holds whatever the sender put there: only the code
+/// tells. Codes beyond the plain ones (protection keys, memory tags, hardware errors) are not ours.
+fn faulting_address(signal: c_int, info: &siginfo_t) -> Option<usize> {
+    #[cfg(target_os = "linux")]
+    const BUS_ADRERR: c_int = 2;
+    let ours = match signal {
+        libc::SIGSEGV => matches!(info.si_code, 1 | 2),
+        #[cfg(target_os = "linux")]
+        libc::SIGBUS => info.si_code == BUS_ADRERR,
+        #[cfg(not(target_os = "linux"))]
+        libc::SIGBUS => is_synchronous(info),
+        _ => false,
+    };
+    // SAFETY: these codes come with an address.
+    ours.then(|| unsafe { info.si_addr() }.addr())
+}
+
+fn is_synchronous(info: &siginfo_t) -> bool {
+    (1..FIRST_PROCESS_CODE).contains(&info.si_code)
+}
+
+#[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_others_can_send_interrupts_a_thread_that_holds_pages() {
+        let is_blocked = |signal| {
+            // SAFETY: asking only fills the set.
+            unsafe {
+                let mut set = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), &mut set);
+                libc::sigismember(&set, signal) == 1
+            }
+        };
+        let signals = [
+            libc::SIGUSR1,
+            libc::SIGALRM,
+            libc::SIGABRT,
+            libc::SIGTRAP,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGCHLD,
+        ];
+        uninterrupted(|| assert!(signals.iter().all(|&signal| is_blocked(signal))));
+        assert!(!signals.iter().any(|&signal| is_blocked(signal)));
+        uninterrupted(|| assert!(!SIGNALS.iter().any(|&signal| is_blocked(signal))));
+    }
+}

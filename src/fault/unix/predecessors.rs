@@ -1,0 +1,252 @@
+//! The handlers that were there before ours, and handing on to them what is not ours.
+
+use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use libc::{sigaction, siginfo_t};
+
+use super::{is_synchronous, ours};
+use crate::error::Error;
+
+/// The Unix signature of a three-argument signal handler.
+type Action = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+
+/// The handlers that were there before, oldest first: one, unless we were displaced and put ourselves
+/// back. Entries below `count` are complete and never change.
+pub(super) struct Predecessors {
+    count: AtomicUsize,
+    entries: [Predecessor; 8],
+}
+
+struct Predecessor {
+    action: UnsafeCell<MaybeUninit<sigaction>>,
+    /// Set when an `SA_RESETHAND` handler had its one call, or the predecessor itself went back to
+    /// the default while it was called.
+    is_default: AtomicBool,
+    /// The thread (as `pthread_self` names it) that it was called on last and has not returned from,
+    /// or 0; and where that thread's stack was.
+    called_on: AtomicUsize,
+    called_at: AtomicUsize,
+    /// It has sent itself the signal again, and is asked no more.
+    gave_up: AtomicBool,
+}
+
+impl Predecessor {
+    const fn new() -> Self {
+        Self {
+            action: UnsafeCell::new(MaybeUninit::uninit()),
+            is_default: AtomicBool::new(false),
+            called_on: AtomicUsize::new(0),
+            called_at: AtomicUsize::new(0),
+            gave_up: AtomicBool::new(false),
+        }
+    }
+}
+
+// SAFETY: an action is written by `push` alone, for the holder of `changing`, before `count` makes it readable.
+unsafe impl Sync for Predecessor {}
+
+pub(super) static PREDECESSORS: [Predecessors; 2] = [const { Predecessors::new() }; 2];
+
+impl Predecessors {
+    const fn new() -> Self {
+        Self { count: AtomicUsize::new(0), entries: [const { Predecessor::new() }; 8] }
+    }
+
+    fn of(signal: c_int) -> &'static Self {
+        &PREDECESSORS[usize::from(signal == libc::SIGBUS)]
+    }
+
+    /// For the holder of [`changing`].
+    pub(super) fn push(&self, action: sigaction) -> Result<(), Error> {
+        let count = self.count.load(Ordering::Relaxed);
+        if let Some((entry, last)) = count.checked_sub(1).and_then(|last| self.get(last)) {
+            // The same handler again: it has our place in its chain already.
+            if last.sa_sigaction == action.sa_sigaction && action.sa_sigaction > libc::SIG_IGN {
+                entry.is_default.store(false, Ordering::Relaxed);
+                entry.gave_up.store(false, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
+        let Some(entry) = self.entries.get(count) else {
+            return Err(Error::Unsupported {
+                what: "so many handlers in turn: one that displaces ours again and again must call \
+                       `fault::try_handle` instead",
+            });
+        };
+        // SAFETY: the entry lies behind `count`: nobody reads it yet.
+        unsafe { (*entry.action.get()).write(action) };
+        self.count.store(count + 1, Ordering::Release);
+        Ok(())
+    }
+
+    /// `None` for an index from `count` onwards.
+    fn get(&self, index: usize) -> Option<(&Predecessor, &sigaction)> {
+        if index >= self.count.load(Ordering::Acquire) {
+            return None;
+        }
+        let entry = self.entries.get(index)?;
+        // SAFETY: the index is below `count`, so that the entry is complete.
+        Some((entry, unsafe { (*entry.action.get()).assume_init_ref() }))
+    }
+}
+
+/// Gives a fault or signal that is not ours to the handler before us, as the kernel would have.
+#[cold]
+#[inline(never)]
+pub(super) unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let predecessors = Predecessors::of(signal);
+    let count = predecessors.count.load(Ordering::Acquire);
+    // SAFETY: `info` is valid.
+    let rounds = unsafe { Rounds::of(info, count) };
+    // SAFETY: has no preconditions.
+    let this_thread = unsafe { libc::pthread_self() } as usize;
+    // SAFETY: `info` is valid.
+    let was_sent = !unsafe { is_synchronous(&*info) };
+    let mut left = count.saturating_sub(rounds.done);
+    let (entry, action) = loop {
+        let Some((entry, action)) = left.checked_sub(1).and_then(|last| predecessors.get(last))
+        else {
+            // There is nobody (left) before us.
+            return take_default(signal, info);
+        };
+        // A handler may end by putting back what it saved, which is us where it once displaced us,
+        // and sending itself the signal again (CPython's faulthandler does): it means the one before.
+        // (One that left by a jump is not under way any more: the stack is above it again.)
+        let under_way = entry.called_on.load(Ordering::Relaxed) == this_thread
+            && context.addr() < entry.called_at.load(Ordering::Relaxed);
+        if was_sent && count > 1 && under_way {
+            entry.gave_up.store(true, Ordering::Relaxed);
+        }
+        if entry.gave_up.load(Ordering::Relaxed) {
+            left -= 1;
+            continue;
+        }
+        break (entry, action);
+    };
+    match action.sa_sigaction {
+        libc::SIG_DFL => take_default(signal, info),
+        _ if entry.is_default.load(Ordering::Relaxed) => take_default(signal, info),
+        // The kernel lets nobody ignore a fault: the instruction would fault for ever.
+        libc::SIG_IGN if !was_sent => take_default(signal, info),
+        libc::SIG_IGN => {}
+        _ => {
+            if action.sa_flags & libc::SA_RESETHAND != 0 {
+                entry.is_default.store(true, Ordering::Relaxed);
+            }
+            rounds.next();
+            entry.called_at.store(context.addr(), Ordering::Relaxed);
+            entry.called_on.store(this_thread, Ordering::Relaxed);
+            // SAFETY: the action is a handler, with the signature that its flags say.
+            unsafe { call(action, signal, info, context) };
+            entry.called_on.store(0, Ordering::Relaxed);
+            rounds.back();
+            if was_sent {
+                keep_our_place(signal, entry);
+            }
+        }
+    }
+}
+
+/// How often this very signal came back to us from a handler that had saved us as its predecessor.
+/// Counted in the signal's own record, which is the kernel's fresh copy for this delivery, because
+/// the handler may leave by a jump: whatever we kept elsewhere would be stale then. Only where there
+/// is more than one predecessor, so that usually nobody sees it.
+struct Rounds {
+    counter: Option<*mut c_int>,
+    done: usize,
+}
+
+impl Rounds {
+    const MARK: c_int = 0x7061_6700;
+
+    /// # Safety
+    /// `info` is valid as long as the result is used.
+    unsafe fn of(info: *mut siginfo_t, predecessors: usize) -> Self {
+        if predecessors < 2 {
+            return Self { counter: None, done: 0 };
+        }
+        // SAFETY: the caller's promise.
+        let counter = unsafe { &raw mut (*info).si_errno };
+        // SAFETY: as above.
+        let value = unsafe { *counter };
+        let done = if value & !0xff == Self::MARK { (value & 0xff) as usize } else { 0 };
+        Self { counter: Some(counter), done }
+    }
+
+    fn next(&self) {
+        self.set(Self::MARK | (self.done + 1) as c_int);
+    }
+
+    fn back(&self) {
+        self.set(if self.done == 0 { 0 } else { Self::MARK | self.done as c_int });
+    }
+
+    fn set(&self, value: c_int) {
+        if let Some(counter) = self.counter {
+            // SAFETY: the record outlives the handler that looks at it.
+            unsafe { *counter = value };
+        }
+    }
+}
+
+/// The default, and its core dump, should show the faulting instruction: so a fault goes back to it,
+/// and finds the default in place. A signal that was sent is sent again.
+fn take_default(signal: c_int, info: *mut siginfo_t) {
+    // SAFETY: plain calls on a valid record; all-zero is the default action.
+    unsafe {
+        let mut action: sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(signal, &action, ptr::null_mut());
+        if !is_synchronous(&*info) {
+            libc::raise(signal);
+        }
+    }
+}
+
+/// Calls a handler with the mask and the signature that it was installed with.
+///
+/// # Safety
+/// The action holds a function, of the signature that its flags say.
+unsafe fn call(action: &sigaction, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the context is the kernel's; masks are plain data; the handler is what it says.
+    unsafe {
+        let mut mask = (*context.cast::<libc::ucontext_t>()).uc_sigmask;
+        for other in 1..=64 {
+            if libc::sigismember(&action.sa_mask, other) == 1 {
+                libc::sigaddset(&mut mask, other);
+            }
+        }
+        if action.sa_flags & libc::SA_NODEFER == 0 {
+            libc::sigaddset(&mut mask, signal);
+        }
+        let mut before = MaybeUninit::uninit();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &mask, before.as_mut_ptr());
+        if action.sa_flags & libc::SA_SIGINFO != 0 {
+            let handler: Action = std::mem::transmute(action.sa_sigaction);
+            handler(signal, info, context);
+        } else {
+            let handler: extern "C" fn(c_int) = std::mem::transmute(action.sa_sigaction);
+            handler(signal);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// After a signal that was sent: a handler that answered it by going back to the default (as Rust's
+/// own does, which takes it for a fault that will come again) meant itself, not us. It has the
+/// default from now on; we stay, or the next commit would kill the process.
+fn keep_our_place(signal: c_int, entry: &Predecessor) {
+    // SAFETY: plain calls on valid actions.
+    unsafe {
+        let mut now = MaybeUninit::<sigaction>::uninit();
+        let asked = libc::sigaction(signal, ptr::null(), now.as_mut_ptr());
+        if asked == 0 && now.assume_init_ref().sa_sigaction == libc::SIG_DFL {
+            entry.is_default.store(true, Ordering::Relaxed);
+            libc::sigaction(signal, &ours(), ptr::null_mut());
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! Commit limits: one number that any number of reservations take from, exactly.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::RefusalReason;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, relax};
+
+/// A commit limit, in bytes, that any number of reservations share.
+///
+/// Cheap to clone: every clone is the same budget. Taking from it is one compare-and-swap, so it is
+/// never exceeded, however many threads and page faults race for the last page.
+///
+/// ```
+/// use pagewise::{Budget, Error, Reservation, page_size};
+///
+/// let budget = Budget::new(3 * page_size());
+/// let a = Reservation::builder(1 << 20).budget(budget.clone()).build()?;
+/// let b = Reservation::builder(1 << 20).budget(budget.clone()).build()?;
+/// a.commit(0..2 * page_size())?;
+/// b.commit(0..page_size())?;
+/// assert_eq!(budget.used(), budget.limit());
+/// assert!(matches!(b.commit(..), Err(Error::BudgetReached { .. })));
+/// drop(a);
+/// assert_eq!(budget.used(), page_size());
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Budget(Arc<Ledger>);
+
+impl Budget {
+    /// A budget of `bytes` bytes. Memory is taken from it in whole pages.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Ledger::new(bytes)))
+    }
+
+    /// Bytes that may be committed in all.
+    pub fn limit(&self) -> usize {
+        self.0.limit
+    }
+
+    /// Bytes that are committed now.
+    pub fn used(&self) -> usize {
+        self.0.used()
+    }
+
+    /// The most bytes that were ever committed at once.
+    pub fn peak(&self) -> usize {
+        self.0.peak()
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("limit", &self.limit())
+            .field("used", &self.used())
+            .field("peak", &self.peak())
+            .finish()
+    }
+}
+
+/// One number and its limit. Bytes are *taken* before the system is asked for them, and *used* once they
+/// are committed.
+///
+/// Invariants: `used <= taken <= limit` whenever no thread is between two of its steps (but see
+/// [`Account::recount`]); `taken <= limit` always. `peak` is the highest `used` that ever was.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    limit: usize,
+    /// Bytes in the lower bits. In the upper ones, how many takes are *tentative*: another limit may still
+    /// refuse them, and then they come back. One word, so that a shortage and the reason to wait for the
+    /// end of it are seen together.
+    taken: AtomicU64,
+    used: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+/// What a ledger says when it has too little left.
+#[derive(Debug)]
+struct Full {
+    used: usize,
+    limit: usize,
+}
+
+/// One tentative take. No address space has more than 2^56 bytes.
+const TENTATIVE: u64 = 1 << 56;
+
+fn bytes_of(taken: u64) -> usize {
+    (taken & (TENTATIVE - 1)) as usize
+}
+
+/// How long a thread waits for another one's tentative take: it may have been interrupted by this very
+/// thread's signal handler, and never come to an end.
+const MOST_ROUNDS: u32 = 1024;
+
+impl Ledger {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            taken: AtomicU64::new(0),
+            used: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn peak(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Takes as much of `want` as is left, in multiples of `unit`, but at least `least`. Where `tentative`
+    /// is [`TENTATIVE`], the take is to be ended by [`settle`](Self::settle); otherwise it is zero.
+    ///
+    /// A shortage is only reported where no tentative take is part of it: what another limit refuses was
+    /// never gone.
+    fn take(&self, least: usize, want: usize, unit: usize, tentative: u64) -> Result<usize, Full> {
+        let mut round = 0;
+        let mut seen = self.taken.load(Ordering::Relaxed);
+        loop {
+            let taken = bytes_of(seen);
+            // More than the limit is taken only in a forked child: see `Account::recount`.
+            let left = self.limit.saturating_sub(taken);
+            // (Without a division that could panic: the fault handler comes here.)
+            let left = left - left.checked_rem(unit).unwrap_or(0);
+            let bytes = want.min(left);
+            let others = seen / TENTATIVE;
+            if bytes < least && (others == 0 || round == MOST_ROUNDS) {
+                return Err(Full { used: taken, limit: self.limit });
+            }
+            if bytes < least || (tentative > 0 && others == u64::MAX / TENTATIVE) {
+                relax(round);
+                round += 1;
+                seen = self.taken.load(Ordering::Relaxed);
+                continue;
+            }
+            match self.taken.compare_exchange_weak(
+                seen,
+                seen + bytes as u64 + tentative,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(bytes),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Ends a tentative take, of which `surplus` bytes come back.
+    fn settle(&self, surplus: usize) {
+        self.taken.fetch_sub(TENTATIVE + surplus as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that were taken are committed now.
+    fn commit(&self, bytes: usize) {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were committed are not any more.
+    fn decommit(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "a ledger cannot give back more than was committed");
+        self.give_back(bytes);
+    }
+
+    /// Bytes that were taken, and are not committed, come back.
+    fn give_back(&self, bytes: usize) {
+        let before = self.taken.fetch_sub(bytes as u64, Ordering::Relaxed);
+        debug_assert!(bytes_of(before) >= bytes, "a ledger cannot give back more than was taken");
+    }
+
+    /// Replaces what is recorded of one account, by what is true of it; ends tentative takes. Only for a
+    /// process with a single thread.
+    fn correct(&self, recorded: Recorded, committed: usize) {
+        let taken = bytes_of(self.taken.load(Ordering::Relaxed));
+        let taken = taken.saturating_sub(recorded.taken).saturating_add(committed);
+        self.taken.store(taken as u64, Ordering::Relaxed);
+        let used = self.used().saturating_sub(recorded.used).saturating_add(committed);
+        self.used.store(used, Ordering::Relaxed);
+        self.peak.fetch_max(used, Ordering::Relaxed);
+    }
+}
+
+/// What a ledger has recorded of one account.
+struct Recorded {
+    taken: usize,
+    used: usize,
+}
+
+/// What one reservation has committed, held against its own limit and the budget that it shares.
+/// The only place where commits are counted. Async-signal-safe.
+#[derive(Debug)]
+pub(crate) struct Account {
+    own: Ledger,
+    shared: Option<Budget>,
+    /// This reservation's share of what is taken from `shared`; may lag low during a change, never high:
+    /// so that the child of a fork takes nothing away that other accounts hold.
+    from_shared: AtomicUsize,
+}
+
+impl Account {
+    pub(crate) fn new(limit: usize, shared: Option<Budget>) -> Self {
+        Self { own: Ledger::new(limit), shared, from_shared: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn own(&self) -> &Ledger {
+        &self.own
+    }
+
+    /// Takes exactly `bytes`, or nothing.
+    pub(crate) fn take_exactly(&self, bytes: usize) -> Result<(), RefusalReason> {
+        self.take(bytes, bytes, 1).map(|_| ())
+    }
+
+    /// Takes as much of `want` as both limits have left, in multiples of `unit`, at least one.
+    pub(crate) fn take_up_to(&self, want: usize, unit: usize) -> Result<usize, RefusalReason> {
+        self.take(unit, want, unit)
+    }
+
+    fn take(&self, least: usize, want: usize, unit: usize) -> Result<usize, RefusalReason> {
+        let take_own = |tentative| {
+            self.own
+                .take(least, want, unit, tentative)
+                .map_err(|Full { used, limit }| RefusalReason::Limit { used, limit })
+        };
+        let Some(Budget(shared)) = &self.shared else { return take_own(0) };
+        let own = take_own(TENTATIVE)?;
+        match shared.take(least, own, unit, 0) {
+            Ok(kept) => {
+                self.from_shared.fetch_add(kept, Ordering::Relaxed);
+                self.own.settle(own - kept);
+                Ok(kept)
+            }
+            Err(Full { used, limit }) => {
+                self.own.settle(own);
+                Err(RefusalReason::Budget { used, limit })
+            }
+        }
+    }
+
+    /// Bytes that were taken are committed now.
+    pub(crate) fn committed(&self, bytes: usize) {
+        // The own ledger last: in the child of a fork it says how much of the shared one is its own.
+        if let Some(Budget(shared)) = &self.shared {
+            shared.commit(bytes);
+        }
+        self.own.commit(bytes);
+    }
+
+    /// Bytes that were taken come back: they were not committed after all.
+    pub(crate) fn return_untouched(&self, bytes: usize) {
+        self.own.give_back(bytes);
+        if let Some(Budget(shared)) = &self.shared {
+            self.from_shared.fetch_sub(bytes, Ordering::Relaxed);
+            shared.give_back(bytes);
+        }
+    }
+
+    /// Bytes that were committed come back.
+    pub(crate) fn decommitted(&self, bytes: usize) {
+        self.own.decommit(bytes);
+        if let Some(Budget(shared)) = &self.shared {
+            self.from_shared.fetch_sub(bytes, Ordering::Relaxed);
+            shared.decommit(bytes);
+        }
+    }
+
+    /// Sets what is committed, where a fork left the count in the middle of a change. Only for a
+    /// process with a single thread.
+    ///
+    /// Where another thread was just giving pages back, the child may keep them, and others may have
+    /// taken what was given: then a limit is exceeded by what was under way, and grants nothing
+    /// until as much came back. What a thread had taken from a shared budget without a note of it
+    /// stays taken in the child. Either way, never more is granted than the limit.
+    pub(crate) fn recount(&self, committed: usize) {
+        let used = self.own.used();
+        if let Some(Budget(shared)) = &self.shared {
+            let taken = self.from_shared.swap(committed, Ordering::Relaxed);
+            shared.correct(Recorded { taken, used }, committed);
+        }
+        self.own.correct(Recorded { taken: usize::MAX, used }, committed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn numbers(ledger: &Ledger) -> (usize, usize, usize) {
+        let taken = ledger.taken.load(Ordering::Relaxed);
+        assert_eq!(taken / TENTATIVE, 0, "a tentative take was not ended");
+        (bytes_of(taken), ledger.used(), ledger.peak())
+    }
+
+    fn commit(account: &Account, bytes: usize) {
+        account.take_exactly(bytes).unwrap();
+        account.committed(bytes);
+    }
+
+    #[test]
+    fn a_batch_is_clamped_to_what_is_left() {
+        let account = Account::new(10_000, Some(Budget::new(9_000)));
+        assert_eq!(account.take_up_to(65_536, 4096), Ok(8192));
+        account.committed(8192);
+        assert_eq!(
+            account.take_up_to(4096, 4096),
+            Err(RefusalReason::Limit { used: 8192, limit: 10_000 })
+        );
+        account.decommitted(4096);
+        assert_eq!(
+            account.take_exactly(8192),
+            Err(RefusalReason::Limit { used: 4096, limit: 10_000 })
+        );
+        commit(&account, 4096);
+        assert_eq!(numbers(account.own()), (8192, 8192, 8192));
+    }
+
+    #[test]
+    fn the_peak_is_what_was_committed_at_once_and_not_what_was_asked_for() {
+        let budget = Budget::new(8192);
+        let account = Account::new(16_384, Some(budget.clone()));
+        assert_eq!(account.take_up_to(16_384, 4096), Ok(8192));
+        // The system refuses half of it.
+        account.return_untouched(4096);
+        account.committed(4096);
+        assert_eq!(numbers(account.own()), (4096, 4096, 4096));
+        assert_eq!(numbers(&budget.0), (4096, 4096, 4096));
+        account.decommitted(4096);
+        assert_eq!(account.take_exactly(8193), Err(RefusalReason::Budget { used: 0, limit: 8192 }));
+        commit(&account, 6000);
+        account.decommitted(1000);
+        commit(&account, 500);
+        assert_eq!(numbers(account.own()), (5500, 5500, 6000));
+        assert_eq!(numbers(&budget.0), (5500, 5500, 6000));
+    }
+
+    #[test]
+    fn a_take_is_no_use_until_it_is_committed() {
+        let budget = Budget::new(10_000);
+        let account = Account::new(20_000, Some(budget.clone()));
+        account.take_exactly(4_000).unwrap();
+        assert_eq!((numbers(account.own()), numbers(&budget.0)), ((4_000, 0, 0), (4_000, 0, 0)));
+        // A take that is granted in part: what is over comes back to both.
+        assert_eq!(account.take_up_to(20_000, 1_000), Ok(6_000));
+        assert_eq!(numbers(account.own()), (10_000, 0, 0));
+        assert_eq!(
+            account.take_up_to(1, 1),
+            Err(RefusalReason::Budget { used: 10_000, limit: 10_000 })
+        );
+        account.committed(4_000);
+        assert_eq!(numbers(account.own()), (10_000, 4_000, 4_000));
+        account.return_untouched(6_000);
+        account.decommitted(3_000);
+        assert_eq!(numbers(account.own()), (1_000, 1_000, 4_000));
+        assert_eq!(numbers(&budget.0), (1_000, 1_000, 4_000));
+        assert_eq!((budget.used(), budget.peak(), budget.limit()), (1_000, 4_000, 10_000));
+    }
+
+    /// Takes that another limit refuses come and go while others are granted: the peak is of these alone.
+    #[test]
+    fn takes_that_are_refused_leave_no_trace_whoever_races() {
+        const THREADS: usize = 4;
+        let budget = Budget::new(THREADS * 10);
+        let accounts: Vec<_> = (0..2).map(|_| Account::new(1_000, Some(budget.clone()))).collect();
+        let rounds = if cfg!(miri) { 20 } else { 2_000 };
+        let held = std::sync::Barrier::new(THREADS);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (account, held) = (&accounts[thread % 2], &held);
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        account.take_exactly(10).unwrap();
+                        account.committed(10);
+                        // Everybody has ten, and the budget no more.
+                        held.wait();
+                        assert_eq!(
+                            account.take_exactly(300),
+                            Err(RefusalReason::Budget { used: 40, limit: 40 })
+                        );
+                        assert_eq!(
+                            account.take_up_to(300, 300),
+                            Err(RefusalReason::Budget { used: 40, limit: 40 })
+                        );
+                        held.wait();
+                        account.decommitted(10);
+                        held.wait();
+                    }
+                });
+            }
+        });
+        for account in &accounts {
+            assert_eq!(numbers(account.own()), (0, 0, 20));
+        }
+        assert_eq!(numbers(&budget.0), (0, 0, 40));
+    }
+
+    #[test]
+    fn a_recount_after_a_fork_is_exact_and_leaves_other_accounts_alone() {
+        let shared = Budget::new(100_000);
+        let other = Account::new(usize::MAX, Some(shared.clone()));
+        commit(&other, 40_000);
+        let account = Account::new(50_000, Some(shared.clone()));
+        commit(&account, 20_000);
+        // Another thread was between its own limit and the shared one.
+        account.own.take(1, 8_000, 1, TENTATIVE).unwrap();
+        account.recount(20_000);
+        assert_eq!(numbers(account.own()), (20_000, 20_000, 20_000));
+        assert_eq!(numbers(&shared.0), (60_000, 60_000, 60_000));
+        // Another thread had taken what the child does not keep, and not said so.
+        account.take_exactly(8_000).unwrap();
+        account.recount(20_000);
+        assert_eq!(numbers(&shared.0), (60_000, 60_000, 60_000));
+        // Another thread had given back what the child keeps.
+        account.decommitted(15_000);
+        account.recount(20_000);
+        assert_eq!((account.own().used(), shared.used()), (20_000, 60_000));
+        // Pages were kept beyond the limit: no more of them until enough came back.
+        account.recount(60_000);
+        assert!(account.take_exactly(1).is_err());
+        account.decommitted(20_000);
+        commit(&account, 10_000);
+        assert_eq!((account.own().used(), shared.used()), (50_000, 90_000));
+    }
+
+    #[test]
+    fn what_the_shared_budget_refuses_is_not_kept_by_the_own_limit() {
+        let shared = Budget::new(4096);
+        let account = Account::new(usize::MAX, Some(shared.clone()));
+        assert_eq!(account.take_exactly(8192), Err(RefusalReason::Budget { used: 0, limit: 4096 }));
+        assert_eq!((numbers(account.own()), numbers(&shared.0)), ((0, 0, 0), (0, 0, 0)));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::sync::Arc;
+
+    /// One thread wants more than the shared budget has, another one a page that both limits have.
+    #[test]
+    fn loom_what_every_order_grants_is_granted() {
+        loom::model(|| {
+            let account = Arc::new(Account::new(10, Some(Budget::new(5))));
+            account.take_exactly(1).unwrap();
+            account.committed(1);
+            let greedy = loom::thread::spawn({
+                let account = account.clone();
+                move || account.take_exactly(9)
+            });
+            assert_eq!(account.take_exactly(1), Ok(()));
+            assert!(greedy.join().unwrap().is_err());
+            assert_eq!(bytes_of(account.own.taken.load(Ordering::Relaxed)), 2);
+        });
+    }
+}

@@ -1,0 +1,298 @@
+//! Options for a reservation, and how it is made.
+
+use std::ffi::CString;
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+
+use super::budget::{Account, Budget};
+use super::engines::{Engine, Ground};
+use super::pages::PageStates;
+use super::{HUGE_PAGE, Reservation};
+use crate::error::Error;
+use crate::os::{self, Attributes, Cause, HugePages, OsError};
+use crate::page::PageSize;
+use crate::sync::Forks;
+
+/// Options for a [`Reservation`].
+///
+/// ```
+/// use pagewise::Reservation;
+///
+/// let memory = Reservation::builder(64 << 20)
+///     .align(2 << 20)        // bytes; a power of two
+///     .guard_pages(1)        // one inaccessible page before and one behind
+///     .name("column store")  // shown in /proc/self/maps on Linux
+///     .dump(false)           // keep it out of core dumps
+///     .build()?;
+/// assert_eq!(memory.as_ptr() as usize % (2 << 20), 0);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder reserves nothing until `build`"]
+pub struct ReservationBuilder {
+    len: usize,
+    at_least: usize,
+    engine: Engine,
+    align: usize,
+    guard_pages: usize,
+    huge_pages: HugePages,
+    limit: usize,
+    budget: Option<Budget>,
+    name: Option<String>,
+    dump: bool,
+}
+
+impl ReservationBuilder {
+    pub(crate) fn new(len: usize) -> Self {
+        Self {
+            len,
+            at_least: len,
+            engine: Engine::Protect,
+            align: 1,
+            guard_pages: 0,
+            huge_pages: HugePages::System,
+            limit: usize::MAX,
+            budget: None,
+            name: None,
+            dump: true,
+        }
+    }
+
+    /// How pages become accessible.
+    pub(crate) fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Adds what a user of a container's builder may have stated to its description.
+    pub(crate) fn describe(&self, builder: &mut fmt::DebugStruct<'_, '_>) {
+        if self.limit != usize::MAX {
+            builder.field("limit", &self.limit);
+        }
+        if let Some(name) = &self.name {
+            builder.field("name", name);
+        }
+    }
+
+    /// Another length, for containers that know theirs last.
+    pub(crate) fn len(mut self, len: usize) -> Self {
+        self.len = len;
+        self.at_least = len;
+        self
+    }
+
+    /// Aligns the start to `align` bytes, a power of two. Smaller than the granularity: no effect.
+    pub fn align(mut self, align: usize) -> Self {
+        self.align = align;
+        self
+    }
+
+    /// Keeps `pages` inaccessible pages before the start and behind the end. They are not part of
+    /// the length and can never be committed.
+    pub fn guard_pages(mut self, pages: usize) -> Self {
+        self.guard_pages = pages;
+        self
+    }
+
+    /// Huge pages, transparent or explicit; transparent ones align the start to them, too.
+    pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.huge_pages = huge_pages;
+        self
+    }
+
+    /// Commits at most `bytes`, rounded down to whole pages.
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// Takes every commit from a budget, which other reservations may share.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// A name for people who look at the process (Linux 5.17: `/proc/self/maps`). A wish: what does
+    /// not fit (80 bytes of printable ASCII) is cut or replaced.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+    pub fn dump(mut self, dump: bool) -> Self {
+        self.dump = dump;
+        self
+    }
+
+    /// Takes less where the address space is small: halves the length until it fits, but not below
+    /// `min` bytes.
+    pub fn at_least(mut self, min: usize) -> Self {
+        self.at_least = min;
+        self
+    }
+
+    /// Reserves. None → Reserved.
+    ///
+    /// # Errors
+    /// As [`Reservation::new`]; [`BadAlignment`](Error::BadAlignment);
+    /// [`Unsupported`](Error::Unsupported) for explicit huge pages where there are none.
+    pub fn build(self) -> Result<Reservation, Error> {
+        if self.len == 0 {
+            return Err(Error::ZeroLength);
+        }
+        if !self.align.is_power_of_two() {
+            return Err(Error::BadAlignment { align: self.align });
+        }
+        let page = self.page()?;
+        let engine = self.engine.resolve(self.huge_pages)?;
+        let (mut len, least) = (self.len, self.at_least.clamp(1, self.len));
+        loop {
+            match self.reserve(len, page, engine) {
+                Err(Error::AddressSpaceExhausted { .. }) if len > least => {
+                    len = (len / 2).max(least);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn page(&self) -> Result<PageSize, Error> {
+        if self.huge_pages != HugePages::Explicit {
+            return Ok(PageSize::system());
+        }
+        let size = os::explicit_huge_page_size().ok_or(Error::Unsupported {
+            what: "explicit huge pages: the pool is empty (Linux: raise `vm.nr_hugepages`), or this \
+                   system has none; transparent ones need no pool",
+        })?;
+        Ok(PageSize::of(size))
+    }
+
+    fn reserve(&self, len: usize, page: PageSize, engine: Engine) -> Result<Reservation, Error> {
+        let overflow = Error::Overflow { requested: self.len };
+        let guard = self.guard_pages.checked_mul(page.bytes());
+        let rounded = page.round_up(len).filter(|&len| len <= isize::MAX as usize);
+        let (Some(len), Some(guard)) = (rounded, guard) else { return Err(overflow) };
+        let align = self.align.max(page.bytes()).max(self.huge_page_alignment(len));
+        // Guard pages come before the start: the start is aligned by leaving more room there.
+        let before = if guard == 0 { Some(0) } else { guard.checked_next_multiple_of(align) };
+        let mapping_len = before.and_then(|before| before.checked_add(len)?.checked_add(guard));
+        let (Some(before), Some(mapping_len)) = (before, mapping_len) else { return Err(overflow) };
+        let attributes = self.attributes(page, engine.is_charged());
+        os::watch_forks()
+            .map_err(|error| Error::System { operation: "pthread_atfork", source: error.into() })?;
+        let mapping = os::reserve(mapping_len, align.max(os::reserve_granularity()), &attributes)
+            .map_err(|error| self.reserve_error(mapping_len, error))?;
+        // SAFETY: `before` lies inside the mapping.
+        let start = unsafe { mapping.add(before) };
+        let states = PageStates::new(page.page_of(len));
+        let ground = Ground { start, states: &states, size: page, attributes: &attributes };
+        let engine = engine.set_up(ground).inspect_err(|_| {
+            // SAFETY: nobody else knows the mapping.
+            let _ = unsafe { os::release(mapping, mapping_len) };
+        })?;
+        Ok(Reservation {
+            mapping,
+            mapping_len,
+            start,
+            len,
+            page,
+            states,
+            account: Account::new(page.round_down(self.limit.min(len)), self.budget.clone()),
+            engine,
+            attributes,
+            was_protected: AtomicBool::new(false),
+            forks: Forks::new(os::forks()),
+            is_released: false,
+        })
+    }
+
+    /// Transparent huge pages come only to ranges that are aligned to them.
+    fn huge_page_alignment(&self, len: usize) -> usize {
+        let wanted = self.huge_pages == HugePages::Transparent && len >= HUGE_PAGE;
+        if wanted { HUGE_PAGE } else { 1 }
+    }
+
+    fn attributes(&self, page: PageSize, charged: bool) -> Attributes {
+        let printable = |byte: u8| match byte {
+            b'[' | b']' | b'\\' | b'$' | b'`' => b'_',
+            b' '..=b'~' => byte,
+            _ => b'_',
+        };
+        let name = self.name.as_ref().map(|name| {
+            let bytes: Vec<u8> = name.bytes().take(79).map(printable).collect();
+            CString::new(bytes).expect("printable bytes are not zero")
+        });
+        let is_explicit = self.huge_pages == HugePages::Explicit;
+        Attributes {
+            huge_pages: self.huge_pages,
+            explicit_page: is_explicit.then_some(page.bytes()),
+            dump: self.dump,
+            name,
+            charged,
+        }
+    }
+
+    fn reserve_error(&self, requested: usize, error: OsError) -> Error {
+        let source = error.into();
+        match os::diagnose(error) {
+            Cause::Mappings { mappings, max } => {
+                Error::MappingsExhausted { operation: "reserve", mappings, max, source }
+            }
+            Cause::Locked => Error::Locked { operation: "reserve", len: requested, source },
+            Cause::OutOfMemory if self.huge_pages == HugePages::Explicit => Error::Unsupported {
+                what: "so many explicit huge pages: the pool is too small (Linux: \
+                       `vm.nr_hugepages`)",
+            },
+            // Windows calls a length beyond all addresses a bad parameter.
+            Cause::OutOfMemory | Cause::Unsupported => {
+                Error::AddressSpaceExhausted { requested, source }
+            }
+            Cause::Other => Error::System { operation: "reserve", source },
+        }
+    }
+}
+
+/// The methods of a reservation's builder that other builders offer, too: forwarded to the one in a field.
+macro_rules! reservation_options {
+    ($($field:tt).+) => {
+        /// Commits at most `bytes`, rounded down to whole pages: a hard limit on memory, apart from the
+        /// length. Zero: nothing can be committed.
+        pub fn limit(mut self, bytes: usize) -> Self {
+            self.$($field).+ = self.$($field).+.limit(bytes);
+            self
+        }
+
+        /// Takes every commit from a [`Budget`](crate::Budget), which others may share.
+        pub fn budget(mut self, budget: crate::Budget) -> Self {
+            self.$($field).+ = self.$($field).+.budget(budget);
+            self
+        }
+
+        /// Huge pages: transparent (steps past 2 MiB are whole huge pages), or explicit ones.
+        pub fn huge_pages(mut self, huge_pages: crate::HugePages) -> Self {
+            self.$($field).+ = self.$($field).+.huge_pages(huge_pages);
+            self
+        }
+
+        /// A name for people who look at the process: see
+        /// [`ReservationBuilder::name`](crate::ReservationBuilder::name).
+        pub fn name(mut self, name: impl Into<String>) -> Self {
+            self.$($field).+ = self.$($field).+.name(name);
+            self
+        }
+
+        /// Keeps `pages` inaccessible pages before the start and behind the end.
+        pub fn guard_pages(mut self, pages: usize) -> Self {
+            self.$($field).+ = self.$($field).+.guard_pages(pages);
+            self
+        }
+
+        /// Whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+        pub fn dump(mut self, dump: bool) -> Self {
+            self.$($field).+ = self.$($field).+.dump(dump);
+            self
+        }
+    };
+}
+pub(crate) use reservation_options;

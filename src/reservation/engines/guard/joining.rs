@@ -1,0 +1,122 @@
+//! Joining committed pages that lie close together, so that they need fewer mappings.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use super::super::Ground;
+use super::Guard;
+use crate::sync::Ordering;
+
+/// The search for pages to join, when mappings are short: one thread at a time, a little with every
+/// commit, so that no single page fault pays for all of it.
+#[derive(Debug, Default)]
+pub(super) struct Joining {
+    is_under_way: AtomicBool,
+    /// The block where it goes on.
+    next: AtomicUsize,
+    /// Unused blocks that may lie between two committed pages that it joins. Grows when the search has
+    /// passed the whole reservation.
+    distance: AtomicUsize,
+    /// Commits before the next attempt, after one that the system refused.
+    pause: AtomicUsize,
+}
+
+/// Joining two pages across more unused blocks than this (1 GiB) is not worth its page tables.
+const MOST_DISTANCE: usize = 512;
+
+/// Commits for which joining rests after the system refused it.
+const PAUSE: usize = 1024;
+
+impl Joining {
+    /// In the child of a fork, whose only thread this is.
+    pub(super) fn end_abandoned(&self) {
+        self.is_under_way.store(false, Ordering::Relaxed);
+    }
+
+    /// After a refusal: joining rests for a while.
+    pub(super) fn rest(&self) {
+        self.pause.store(PAUSE, Ordering::Relaxed);
+    }
+
+    /// Whether it rests; counts that down.
+    pub(super) fn is_paused(&self) -> bool {
+        let pause = self.pause.load(Ordering::Relaxed);
+        if pause > 0 {
+            self.pause.store(pause - 1, Ordering::Relaxed);
+        }
+        pause > 0
+    }
+}
+
+impl Guard {
+    /// Joins the committed pages that lie closest together, a few at a time. Async-signal-safe.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn join_some(&self, ground: Ground) {
+        const MOST_JOINED: usize = 4;
+        const MOST_LOOKED_AT: usize = 4096;
+        if self.joining.is_under_way.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let mut block = self.joining.next.load(Ordering::Relaxed);
+        let mut distance = self.joining.distance.load(Ordering::Relaxed);
+        let (mut joined, mut refused, mut looked_at) = (0, 0, 0);
+        while joined < MOST_JOINED
+            && refused < MOST_JOINED
+            && (joined == 0 || looked_at < MOST_LOOKED_AT)
+        {
+            looked_at += 1;
+            let Some(used) = self.next_used(ground, block) else {
+                // Passed all of it, and mappings are still short.
+                if distance >= MOST_DISTANCE {
+                    break;
+                }
+                (block, distance) = (0, distance + (distance / 4).max(1));
+                continue;
+            };
+            let (first, end) = self.to_open(ground, used, distance);
+            block = end.max(used + 1);
+            if first < end {
+                if self.open(ground, first, end) {
+                    joined += 1
+                } else {
+                    refused += 1
+                }
+                block = end - 1;
+            }
+        }
+        self.joining.next.store(block, Ordering::Relaxed);
+        self.joining.distance.store(distance, Ordering::Relaxed);
+        self.joining.is_under_way.store(false, Ordering::Release);
+    }
+
+    /// The first block from `block` on that has a committed page.
+    fn next_used(&self, ground: Ground, block: usize) -> Option<usize> {
+        let first = block.saturating_mul(self.pages_per_block.get()).min(self.pages);
+        ground.states.find_committed(first, self.pages).map(|page| page / self.pages_per_block)
+    }
+
+    /// The blocks to open for joining a used block with the next one: nothing where that is too far away,
+    /// or done already. A block with gaps inside is opened in any case.
+    fn to_open(&self, ground: Ground, used: usize, distance: usize) -> (usize, usize) {
+        let is_next = |next: &usize| next - used - 1 <= distance;
+        let next = self.next_used(ground, used + 1).filter(is_next);
+        let mut closed = (used..next.map_or(used + 1, |next| next + 1))
+            .skip_while(|&block| self.blocks.is_open(block));
+        let Some(first) = closed.next() else { return (0, 0) };
+        if next.is_none() {
+            return if self.has_gap(ground, used) { (used, used + 1) } else { (0, 0) };
+        }
+        (first, first + 1 + closed.take_while(|&block| !self.blocks.is_open(block)).count())
+    }
+
+    /// Whether the committed pages of a block are more than one run.
+    fn has_gap(&self, ground: Ground, block: usize) -> bool {
+        let pages = self.pages_of(ground, block, block + 1);
+        let count = ground.states.count_committed(pages);
+        let first = ground.states.find_committed(pages.first(), pages.end());
+        first.is_some_and(|first| {
+            let one_run = pages.with(first, (first + count).min(pages.end()));
+            ground.states.count_committed(one_run) < count
+        })
+    }
+}

@@ -1,0 +1,421 @@
+//! The guard engine (Linux 6.13): single pages by access rights while mappings last, then guard markers.
+//!
+//! A reservation starts inaccessible. A page that is committed alone becomes a mapping of its own, as in
+//! the protect engine: that needs no page table which the touch itself does not need. Linux allows a
+//! process a limited number of mappings, so the engine also has *blocks*: the 2 MiB (where pages are
+//! 4 KiB) whose page table entries fill one page of page tables. An *open* block is accessible as a
+//! whole, with a guard marker in every page that is reserved. Committing a page there removes its
+//! marker; markers live in page tables, not in mappings.
+//!
+//! A block is opened in two cases. It is dense: many single pages of it are committed, and removing
+//! markers is cheaper from then on than changing access rights. Or mappings run short: then committed
+//! pages that lie closest together are joined first, by opening their blocks and those between them,
+//! because each block between costs a page of page tables that nothing else needs.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+mod blocks;
+mod joining;
+
+use super::{Ground, Mechanism, mappings};
+use crate::error::Error;
+use crate::os::{self, HugePages, OsError};
+use crate::page::{PageRange, PageSize};
+use blocks::Blocks;
+use joining::Joining;
+
+/// Invariants, for pages that nobody holds:
+/// - A committed page is accessible as far as `protect` was not asked otherwise, and has no marker.
+/// - A reserved page is inaccessible: by its access rights, or by a marker in accessible memory.
+/// - Markers are only in blocks whose *marked* bit is set.
+/// - In a block whose *open* bit is set, every reserved page has a marker and lies in accessible memory.
+///
+/// The bits of a block change only in the hands of a thread that holds pages of it: all of them to open
+/// or to clear it. (Clearing *open* alone, holding one page, is always allowed: it only makes commits
+/// set access rights again.)
+#[derive(Debug)]
+pub(crate) struct Guard {
+    blocks: Blocks,
+    pages_per_block: NonZeroUsize,
+    /// Pages of the reservation.
+    pages: usize,
+    primed: AtomicBool,
+    joining: Joining,
+}
+
+/// Reservations from this many blocks on are primed: shorter ones cannot use up the mappings.
+const PRIMED_FROM_BLOCKS: usize = 8;
+
+impl Mechanism for Guard {
+    fn check(_huge_pages: HugePages) -> Result<(), Error> {
+        if os::guards_work() {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: "the guard engine: it needs Linux 6.13; `Engine::Auto` takes what there is",
+        })
+    }
+
+    /// By measured rules: see `docs/architecture.md`.
+    fn is_preferred(huge_pages: HugePages) -> bool {
+        huge_pages == HugePages::System && os::guards_work() && !os::commits_strictly()
+    }
+
+    fn new(ground: Ground) -> Result<Self, Error> {
+        Ok(Self::for_pages(ground.states.pages(), ground.size))
+    }
+
+    #[inline]
+    unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        let blocks = self.blocks_of(run);
+        let kind = self.blocks.kind(blocks);
+        // SAFETY: the run is held and reserved.
+        unsafe {
+            if kind.all_open {
+                return os::guard_remove(ground.address(run), run.len());
+            }
+            self.prime(ground, run);
+            let change = self.change_by(ground, run);
+            // Access rights first: where the system refuses them half-way, no marker behind is gone yet.
+            if let Err(error) = ground.make_accessible(run) {
+                // Too few mappings, perhaps.
+                self.join_some(ground);
+                ground.make_accessible(run).map_err(|_| error)?;
+            }
+            mappings::changed(change);
+            if kind.any_marked
+                && let Err(error) = os::guard_remove(ground.address(run), run.len())
+            {
+                let _ = self.settle(ground, run, false);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn after_commit(&self, ground: Ground, run: PageRange) {
+        if run.count() == 1 {
+            let block = run.first() / self.pages_per_block;
+            if !self.blocks.is_open(block) && self.is_dense(ground, block) {
+                self.open(ground, block, block + 1);
+            }
+        }
+        if mappings::are_short() {
+            self.join_some(ground);
+        }
+    }
+
+    fn decommit_unit(&self, range: PageRange) -> PageRange {
+        let (first, end) = self.blocks_of(range);
+        range.with(
+            first * self.pages_per_block.get(),
+            (end * self.pages_per_block.get()).min(self.pages),
+        )
+    }
+
+    unsafe fn decommit(
+        &self,
+        ground: Ground,
+        part: PageRange,
+        done: &mut dyn FnMut(PageRange),
+    ) -> Result<(), OsError> {
+        let whole = self.whole_blocks(part);
+        // The last one first: see `Mechanism::decommit`.
+        for piece in
+            [part.with(whole.end(), part.end()), whole, part.with(part.first(), whole.first())]
+        {
+            if piece.is_empty() || ground.states.count_committed(piece) == 0 {
+                continue;
+            }
+            let around = self.decommit_unit(piece);
+            if ground.states.count_committed(piece) == ground.states.count_committed(around) {
+                // SAFETY: all pages of these blocks are held, and no other page of them is committed.
+                unsafe { ground.map_over(around)? };
+                self.blocks.clear(self.blocks_of(around));
+                done(piece);
+                continue;
+            }
+            let marked = self.blocks.kind(self.blocks_of(piece)).any_marked;
+            ground.for_each_committed_run(piece, |run| {
+                // SAFETY: the run is held and committed.
+                unsafe { self.decommit_run(ground, run, marked)? };
+                done(run);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    unsafe fn settle(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        accessible: bool,
+    ) -> Result<(), OsError> {
+        if accessible {
+            // SAFETY: the caller's promise.
+            unsafe { ground.make_accessible(run)? };
+            if self.blocks.kind(self.blocks_of(run)).any_marked {
+                // SAFETY: the caller's promise.
+                unsafe { os::guard_remove(ground.address(run), run.len())? };
+            }
+            return Ok(());
+        }
+        let mut rest = run;
+        while !rest.is_empty() {
+            // As many blocks at once as are alike.
+            let (first, end) = self.blocks_of(rest);
+            let marked = self.blocks.is_marked(first);
+            let alike = (first..end).take_while(|&block| self.blocks.is_marked(block) == marked);
+            let pages_end = (first + alike.count()) * self.pages_per_block.get();
+            let part = rest.with(rest.first(), pages_end.min(rest.end()));
+            // SAFETY: the caller's promise.
+            unsafe { self.make_inaccessible(ground, part, marked)? };
+            rest = rest.with(part.end(), rest.end());
+        }
+        Ok(())
+    }
+
+    fn fork(&self, _ground: Ground) {
+        self.joining.end_abandoned();
+    }
+}
+
+impl Guard {
+    fn for_pages(pages: usize, size: PageSize) -> Self {
+        // A page of page tables holds entries of eight bytes.
+        let pages_per_block = NonZeroUsize::new(size.bytes() / 8).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            blocks: Blocks::new(pages.div_ceil(pages_per_block.get())),
+            pages_per_block,
+            pages,
+            primed: AtomicBool::new(false),
+            joining: Joining::default(),
+        }
+    }
+
+    /// Opening costs about as much as changing the access rights of eight pages (of 512) one by one.
+    fn is_dense(&self, ground: Ground, block: usize) -> bool {
+        let pages = self.pages_of(ground, block, block + 1);
+        ground.states.count_committed(pages) >= (self.pages_per_block.get() / 64).max(2)
+    }
+
+    /// Gives all of the reservation's mapping one list of reverse mappings (`anon_vma`), before it is cut
+    /// into pieces. Linux merges neighbouring mappings only where these are the same, and every piece
+    /// that is touched on its own would get one of its own: then joining pages would free half as many
+    /// mappings.
+    ///
+    /// # Safety
+    /// As [`commit`](Self::commit).
+    #[inline]
+    unsafe fn prime(&self, ground: Ground, run: PageRange) {
+        if !self.primed.load(Ordering::Relaxed) {
+            // SAFETY: the caller's promise.
+            unsafe { self.prime_now(ground, run) };
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    unsafe fn prime_now(&self, ground: Ground, run: PageRange) {
+        if self.primed.swap(true, Ordering::Relaxed)
+            || self.pages / self.pages_per_block < PRIMED_FROM_BLOCKS
+        {
+            return;
+        }
+        // SAFETY: the page is held and reserved, so nobody minds the zero.
+        unsafe { os::write_inaccessible_zero(ground.address(run)) };
+    }
+
+    /// The whole blocks inside a range, as pages. (The last block of the reservation may be shorter.)
+    fn whole_blocks(&self, range: PageRange) -> PageRange {
+        let per_block = self.pages_per_block.get();
+        let first = range.first().next_multiple_of(per_block).min(range.end());
+        let end = if range.end() == self.pages {
+            range.end()
+        } else {
+            range.end() / self.pages_per_block * per_block
+        };
+        range.with(first, end.max(first))
+    }
+
+    /// Takes access away from committed pages of one block. Where that is refused, they keep it: markers
+    /// that were installed before the refusal are removed.
+    ///
+    /// # Safety
+    /// As [`make_inaccessible`](Self::make_inaccessible).
+    unsafe fn decommit_run(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        marked: bool,
+    ) -> Result<(), OsError> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.make_inaccessible(ground, run, marked).inspect_err(|_| {
+                if marked {
+                    let _ = os::guard_remove(ground.address(run), run.len());
+                }
+            })
+        }
+    }
+
+    /// Takes access away from pages of one block, by markers where it may have some.
+    ///
+    /// # Safety
+    /// The caller holds the pages, and their contents are its to give up.
+    unsafe fn make_inaccessible(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        marked: bool,
+    ) -> Result<(), OsError> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            // With the access rights that a commit gives, whatever the program made of them: in an open
+            // block, removing the marker is all of the next commit.
+            if marked && ground.mark(run).is_ok() && ground.make_accessible(run).is_ok() {
+                return Ok(());
+            }
+            ground.map_over(run)?;
+        }
+        if marked {
+            self.blocks.set_not_open(self.blocks_of(run));
+        }
+        Ok(())
+    }
+
+    /// Opens blocks that are not open: markers into all reserved pages, then access to those. Returns whether
+    /// that could be done: not where somebody holds a page of them, or where the system refuses. The access
+    /// rights of committed pages stay as they are, since a program may have changed them (a garbage
+    /// collector's write barrier). Async-signal-safe; waits for nobody.
+    #[cold]
+    #[inline(never)]
+    fn open(&self, ground: Ground, first: usize, end: usize) -> bool {
+        let pages = self.pages_of(ground, first, end);
+        if self.joining.is_paused() || !ground.states.try_lock(pages) {
+            return false;
+        }
+        let opened = !os::data_is_limited() && {
+            self.blocks.set_marked((first, end));
+            // SAFETY: all of the pages are held by this thread.
+            unsafe { self.open_held(ground, pages) }
+        };
+        if opened {
+            self.blocks.set_open((first, end));
+        } else {
+            self.joining.rest();
+        }
+        ground.states.unlock(pages);
+        opened
+    }
+
+    /// # Safety
+    /// The caller holds the pages: whole blocks, none of them open, whose marked bits are set.
+    unsafe fn open_held(&self, ground: Ground, pages: PageRange) -> bool {
+        let change = self.change_by_opening(ground, pages);
+        // The run that was changed last, and whether it has its markers.
+        let mut last = (pages.first(), false);
+        let result = ground.states.for_each_run(pages, |run, is_committed| {
+            if is_committed {
+                return Ok(());
+            }
+            // Markers cannot be installed where the memory is locked, which is not for this function to end.
+            // SAFETY: the run is held; reserved pages hold nothing.
+            unsafe {
+                last = (run.first(), false);
+                os::guard_install(ground.address(run), run.len())?;
+                last = (run.first(), true);
+                ground.make_accessible(run)
+            }
+        });
+        if result.is_ok() {
+            mappings::changed(change);
+            return true;
+        }
+        // Back to access rights, for the reserved pages that were changed. A run in which markers were
+        // refused may have some in front of the part that is locked; mapping over it would end the lock.
+        let (failed, has_markers) = last;
+        let undone = ground.states.for_each_run(pages, |run, is_committed| {
+            if is_committed || run.first() > failed {
+                return Ok(());
+            }
+            // SAFETY: as above.
+            unsafe {
+                if run.first() == failed && !has_markers {
+                    os::guard_remove(ground.address(run), run.len())
+                } else {
+                    ground.map_over(run)
+                }
+            }
+        });
+        if undone.is_ok() {
+            self.blocks.clear(self.blocks_of(pages));
+        }
+        false
+    }
+
+    /// How many mappings more (or fewer) there are once a held, reserved run is accessible: each change
+    /// of access rights between neighbouring pages is the edge of one.
+    fn change_by(&self, ground: Ground, run: PageRange) -> isize {
+        let side = |page| if self.is_accessible(ground, page) { -1 } else { 1 };
+        side(run.first().wrapping_sub(1)) + side(run.end())
+    }
+
+    /// The same for opening held blocks that are not open.
+    fn change_by_opening(&self, ground: Ground, pages: PageRange) -> isize {
+        let mut change = 0;
+        let mut before = self.is_accessible(ground, pages.first().wrapping_sub(1));
+        change += isize::from(!before);
+        let _ = ground.states.for_each_run(pages, |_, is_committed| {
+            change -= isize::from(is_committed != before);
+            before = is_committed;
+            Ok(())
+        });
+        let behind = self.is_accessible(ground, pages.end());
+        change - isize::from(behind != before) + isize::from(!behind)
+    }
+
+    /// Whether the access rights of a page allow access, whatever its marker says. An unlocked read.
+    fn is_accessible(&self, ground: Ground, page: usize) -> bool {
+        page < self.pages
+            && (ground.states.is_committed(page)
+                || self.blocks.is_open(page / self.pages_per_block))
+    }
+
+    /// The blocks that a range of pages touches. (The range is not empty.)
+    fn blocks_of(&self, pages: PageRange) -> (usize, usize) {
+        let last = pages.end().wrapping_sub(1);
+        (pages.first() / self.pages_per_block, last / self.pages_per_block + 1)
+    }
+
+    fn pages_of(&self, ground: Ground, first: usize, end: usize) -> PageRange {
+        let per_block = self.pages_per_block.get();
+        ground.size.pages(first * per_block, (end * per_block).min(self.pages))
+    }
+}
+
+#[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_blocks_are_told_from_parts_of_one() {
+        let size = PageSize::of(4096);
+        let guard = Guard::for_pages(512 * 4 + 100, size);
+        let whole = |first, end| {
+            let pages = guard.whole_blocks(size.pages(first, end));
+            (pages.first(), pages.end())
+        };
+        assert_eq!(whole(5, 9), (9, 9));
+        assert_eq!(whole(0, 512), (0, 512));
+        assert_eq!(whole(500, 1600), (512, 1536));
+        assert_eq!(whole(1024, 2148), (1024, 2148));
+        assert_eq!(whole(2048, 2100), (2048, 2048));
+        assert_eq!(whole(2048, 2148), (2048, 2148));
+        let unit = guard.decommit_unit(size.pages(511, 513));
+        assert_eq!((unit.first(), unit.end()), (0, 1024));
+    }
+}

@@ -1,0 +1,54 @@
+//! The protect engine: access rights of runs of pages. Works everywhere.
+
+use super::{Ground, Mechanism};
+use crate::error::Error;
+use crate::os::{HugePages, OsError};
+use crate::page::PageRange;
+
+/// Invariant, for pages that nobody holds: a committed page is accessible as far as `protect` was not asked
+/// otherwise; a reserved one is inaccessible by its access rights.
+#[derive(Debug)]
+pub(crate) struct Protect;
+
+impl Mechanism for Protect {
+    fn check(_huge_pages: HugePages) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn is_preferred(_huge_pages: HugePages) -> bool {
+        true
+    }
+
+    fn new(_ground: Ground) -> Result<Self, Error> {
+        Ok(Self)
+    }
+
+    unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
+        // SAFETY: the caller's promise.
+        unsafe { ground.make_accessible(run) }
+    }
+
+    unsafe fn decommit(
+        &self,
+        ground: Ground,
+        part: PageRange,
+        done: &mut dyn FnMut(PageRange),
+    ) -> Result<(), OsError> {
+        ground.for_each_committed_run(part, |run| {
+            // SAFETY: the run is held and committed.
+            unsafe { ground.map_over(run)? };
+            done(run);
+            Ok(())
+        })
+    }
+
+    unsafe fn settle(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        accessible: bool,
+    ) -> Result<(), OsError> {
+        // SAFETY: the caller's promise.
+        unsafe { if accessible { ground.make_accessible(run) } else { ground.map_over(run) } }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a forked child finds of its parent's reservations, and how it mends what other threads of the parent
+//! were changing.
+
+use super::Reservation;
+use crate::os;
+use crate::page::PageRange;
+
+impl Reservation {
+    /// In the child of a fork: ends what other threads of the parent were doing. Async-signal-safe. Only
+    /// for one thread, while no other uses the reservation.
+    pub(super) fn end_abandoned_changes(&self) {
+        self.engine.fork(self.ground());
+        self.states.for_each_abandoned_run(self.page, |run, was_committed| {
+            if was_committed {
+                // It stays: whoever held it may have wanted only to look at it.
+                return self.end_abandoned_change(run, true);
+            }
+            // A page that was being committed stays where it holds anything: a commit makes pages
+            // accessible before it says so, and from then on any thread can have written to them. Reading
+            // zero, it can go.
+            let mut reached = run.first();
+            // SAFETY: the thread that held the pages does not exist in this process.
+            unsafe {
+                self.ground().for_each_page_with_data(run, &mut |page| {
+                    self.end_abandoned_change(run.with(reached, page.first()), false);
+                    self.end_abandoned_change(page, true);
+                    reached = page.end();
+                });
+            }
+            self.end_abandoned_change(run.with(reached, run.end()), false);
+        });
+        self.account.recount(self.states.count_all_committed() * self.page.bytes());
+    }
+
+    fn end_abandoned_change(&self, run: PageRange, wanted: bool) {
+        if run.is_empty() {
+            return;
+        }
+        // SAFETY: the thread that held the pages does not exist in this process; where they are not
+        // wanted, they hold nothing.
+        if unsafe { self.engine.settle(self.ground(), run, wanted) }.is_ok() && wanted {
+            self.states.unlock_committed(run);
+        } else {
+            self.states.unlock_reserved(run);
+        }
+    }
+
+    /// Where this process is a child that was forked since the last call: ends what other threads of the
+    /// parent were doing, before anything else is done here. Async-signal-safe.
+    #[inline]
+    pub(crate) fn end_what_the_parent_did(&self) {
+        self.forks.catch_up(os::forks(), || self.end_abandoned_changes());
+    }
+}
+
+/// A fork in the middle of a change, played by one thread: what a child must make of each state.
+#[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use std::ptr::NonNull;
+
+    use super::super::Engine;
+    use super::super::pages::Claim;
+    use super::*;
+
+    fn engines() -> Vec<Reservation> {
+        let protect = Reservation::builder(2 << 20).limit(1 << 20);
+        let mut engines = vec![protect.clone().build().unwrap()];
+        if os::guards_work() {
+            engines.push(protect.engine(Engine::Guard).build().unwrap());
+        }
+        engines
+    }
+
+    fn byte(memory: &Reservation, page: usize) -> *mut u8 {
+        memory.as_ptr().wrapping_add(page * memory.page_size())
+    }
+
+    /// Claims four pages for a fault, as far as `backing` has made them accessible.
+    fn claim(memory: &Reservation, first: usize, accessible: bool) {
+        let pages = memory.page().pages(first, first + 4);
+        assert_eq!(memory.states.claim(first, pages), Ok(Claim::Claimed(pages)));
+        memory.account.take_exactly(pages.len()).unwrap();
+        if accessible {
+            // SAFETY: the pages are held and reserved.
+            unsafe { memory.engine.commit(memory.ground(), pages).unwrap() };
+        }
+    }
+
+    #[test]
+    fn a_child_keeps_what_was_written_while_the_commit_was_under_way() {
+        for memory in engines() {
+            memory.commit(..memory.page_size()).unwrap();
+            // SAFETY: the page is committed.
+            unsafe { byte(&memory, 0).write(1) };
+            claim(&memory, 8, true);
+            // Another thread writes to a page that it finds accessible.
+            // SAFETY: it is.
+            unsafe { byte(&memory, 9).write(2) };
+            claim(&memory, 16, false);
+            memory.end_abandoned_changes();
+            assert_eq!(memory.committed(), 2 * memory.page_size());
+            assert!(memory.states.is_committed(9) && !memory.states.is_committed(8));
+            // (Guard markers are tried by their effect: where they work, this advice is known, too.)
+            for reserved in [8, 10, 11, 16, 19].into_iter().filter(|_| os::guards_work()) {
+                let at = NonNull::new(byte(&memory, reserved)).unwrap();
+                // SAFETY: a page of the reservation, whose contents this does not change.
+                let seen = unsafe { os::populate_for_reading(at, memory.page_size()) };
+                assert!(seen.is_err(), "page {reserved} can be read");
+            }
+            // SAFETY: both are committed.
+            assert_eq!(unsafe { (byte(&memory, 0).read(), byte(&memory, 9).read()) }, (1, 2));
+            // Everything can be had, and reads zero where it is new.
+            memory.commit(..64 * memory.page_size()).unwrap();
+            // SAFETY: all of them are committed.
+            unsafe {
+                assert_eq!((byte(&memory, 8).read(), byte(&memory, 16).read()), (0, 0));
+                assert_eq!((byte(&memory, 0).read(), byte(&memory, 9).read()), (1, 2));
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_keeps_committed_pages_that_were_held() {
+        for memory in engines() {
+            memory.commit(..4 * memory.page_size()).unwrap();
+            // SAFETY: the pages are committed.
+            unsafe { byte(&memory, 1).write(1) };
+            memory.states.lock(memory.page().pages(0, 3)).unwrap();
+            // A decommit had given up one of them, down to its charge.
+            let given_up = memory.page().pages(2, 3);
+            // SAFETY: the page is held, and nobody wants what it holds.
+            unsafe { memory.engine.decommit(memory.ground(), given_up, &mut |_| ()).unwrap() };
+            memory.account.decommitted(given_up.len());
+            memory.end_abandoned_changes();
+            assert_eq!(memory.committed(), 4 * memory.page_size());
+            // SAFETY: the pages are committed.
+            assert_eq!(unsafe { (byte(&memory, 1).read(), byte(&memory, 2).read()) }, (1, 0));
+            memory.decommit(..).unwrap();
+            assert_eq!(memory.committed(), 0);
+        }
+    }
+
+    #[test]
+    fn a_child_keeps_what_is_in_a_block_that_was_being_opened() {
+        let Some(memory) = engines().into_iter().nth(1) else {
+            return crate::not_here::not_here("the guard engine");
+        };
+        memory.commit(..memory.page_size()).unwrap();
+        // SAFETY: the page is committed.
+        unsafe { byte(&memory, 0).write(1) };
+        claim(&memory, 8, false);
+        // Another thread holds the rest of the block, to open it.
+        let size = memory.page();
+        assert!(memory.states.try_lock(size.pages(0, 8)));
+        assert!(memory.states.try_lock(size.pages(12, 512)));
+        memory.end_abandoned_changes();
+        assert_eq!(memory.committed(), memory.page_size());
+        // SAFETY: the page is committed.
+        assert_eq!(unsafe { byte(&memory, 0).read() }, 1);
+        memory.commit(8 * memory.page_size()..9 * memory.page_size()).unwrap();
+        // SAFETY: the page is committed.
+        assert_eq!(unsafe { byte(&memory, 8).read() }, 0);
+    }
+
+    /// Opening a block changes the rights of all of its reserved pages: they must be nobody else's.
+    #[test]
+    fn a_block_is_not_opened_while_somebody_holds_a_page_of_it() {
+        if !os::guards_work() {
+            return crate::not_here::not_here("the guard engine");
+        }
+        let page = os::page_size();
+        let builder = Reservation::builder(1024 * page).engine(Engine::Guard);
+        let memory = builder.build().unwrap();
+        let held = memory.page().pages(700, 701);
+        memory.states.lock(held).unwrap();
+        // Dense enough several times over, whatever the page size.
+        for index in (0..600).step_by(2) {
+            memory.commit(index * page..(index + 1) * page).unwrap();
+            assert_eq!(memory.states.claim(700, held), Ok(Claim::Busy), "after {index} commits");
+        }
+        memory.states.unlock(held);
+        memory.commit(700 * page..701 * page).unwrap();
+        // SAFETY: the page is committed.
+        assert_eq!(unsafe { byte(&memory, 700).read() }, 0);
+        assert_eq!(memory.committed(), 301 * page);
+    }
+}

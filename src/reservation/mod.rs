@@ -1,0 +1,315 @@
+//! Address space that is reserved once and committed as it is needed.
+//!
+//! A page of a reservation is in one of these states; each function says which transition it makes.
+//!
+//! ```text
+//! None ──reserve──▶ Reserved ──commit──▶ Committed ──touch/prefault──▶ Resident
+//!                      ▲                    │                              │
+//!                      └──────decommit──────┴──────────────────────────────┘      release: any ──▶ None
+//! ```
+//!
+//! Every operation on pages holds them in [`PageStates`] while it works, counts in [`Account`], and has
+//! the engine ([`ChosenEngine`]) call the system in between:
+//!
+//! - `commit.rs`: explicit commit and decommit.
+//! - `serving.rs`: commits for the fault handler.
+//! - `committed.rs`: operations on pages that stay committed (zero, discard, protect, lock, …).
+//! - `forks.rs`: what a child mends of operations that threads of its parent had begun.
+
+use std::fmt;
+use std::ops::{Range, RangeBounds};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
+
+use crate::error::Error;
+use crate::os::{self, Attributes, Cause, HugePages, OsError};
+use crate::page::{PageRange, PageSize};
+use crate::sync::Forks;
+use budget::Account;
+use engines::{ChosenEngine, Ground};
+use pages::PageStates;
+
+mod budget;
+mod builder;
+mod commit;
+mod committed;
+mod engines;
+mod forks;
+#[cfg(all(test, loom, target_os = "linux"))]
+mod models;
+mod page_map;
+mod pages;
+mod serving;
+
+pub use budget::Budget;
+pub use builder::ReservationBuilder;
+pub(crate) use builder::reservation_options;
+pub use engines::Engine;
+pub use page_map::{PageMap, PageRun, PageState};
+pub(crate) use serving::Served;
+
+/// A range of addresses whose pages are committed and decommitted explicitly.
+///
+/// A reservation never moves and never grows: its addresses are its own until it is dropped. It
+/// hands out a raw pointer; reading or writing through it is sound for pages that are
+/// [committed](Self::commit), until they are decommitted.
+///
+/// All methods may be called from any thread, at the same time. An operation on a range holds its
+/// pages while it works; others that want the same pages wait.
+///
+/// ```
+/// use pagewise::{Reservation, page_size};
+///
+/// let memory = Reservation::new(1 << 30)?; // a gigabyte of addresses: costs nothing
+/// memory.commit(0..10)?;                   // the page that holds bytes 0 to 9
+/// assert_eq!(memory.committed(), page_size());
+/// unsafe { memory.as_ptr().write(42) };    // sound: the page is committed
+/// memory.decommit(0..page_size())?;
+/// assert_eq!(memory.committed(), 0);
+/// memory.release()?;
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+pub struct Reservation {
+    /// Invariant: `mapping` is the start of `mapping_len` bytes of addresses that belong to this
+    /// value alone, and `start .. start + len` lies inside them, aligned to pages.
+    mapping: NonNull<u8>,
+    mapping_len: usize,
+    start: NonNull<u8>,
+    len: usize,
+    page: PageSize,
+    /// Invariant: a page that is committed here and not busy is accessible as far as `protect` was
+    /// not asked otherwise; what is counted in `account` is what is committed here, or held by an
+    /// operation that is about to say so.
+    states: PageStates,
+    account: Account,
+    engine: ChosenEngine,
+    attributes: Attributes,
+    was_protected: AtomicBool,
+    /// The process that this state was last seen in.
+    forks: Forks,
+    /// The mapping is gone, and not to be released again.
+    is_released: bool,
+}
+
+// SAFETY: the addresses belong to this value alone, whichever thread uses it.
+unsafe impl Send for Reservation {}
+// SAFETY: what methods change through `&self` is atomic, or held in `states` while it changes.
+unsafe impl Sync for Reservation {}
+
+/// A transparent huge page where pages are 4 KiB. (Larger pages have larger huge pages, which come
+/// where they happen to fit.)
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+impl Reservation {
+    /// Reserves at least `len` bytes, rounded up to whole pages, with no access. None → Reserved.
+    ///
+    /// # Errors
+    /// [`ZeroLength`](Error::ZeroLength), [`Overflow`](Error::Overflow) beyond `isize::MAX`, or
+    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted).
+    pub fn new(len: usize) -> Result<Self, Error> {
+        Self::builder(len).build()
+    }
+
+    /// Reserves with options: alignment, guard pages, limits, a name, and more.
+    pub fn builder(len: usize) -> ReservationBuilder {
+        ReservationBuilder::new(len)
+    }
+
+    /// The first byte. Aligned to [`reserve_granularity`](crate::reserve_granularity) at least
+    /// (to the page size where there are guard pages).
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// Bytes that are reserved: what was asked for, rounded up to whole pages.
+    #[allow(clippy::len_without_is_empty)] // a reservation is never empty
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes that are committed now. Exact whenever no operation is under way.
+    pub fn committed(&self) -> usize {
+        self.end_what_the_parent_did();
+        self.account.own().used()
+    }
+
+    /// The most bytes that were ever committed at once.
+    pub fn peak(&self) -> usize {
+        self.account.own().peak()
+    }
+
+    /// Bytes that may be committed at most: the limit given to the builder, rounded down to whole
+    /// pages, or the length.
+    pub fn limit(&self) -> usize {
+        self.account.own().limit()
+    }
+
+    /// Bytes of a page of this reservation: [`page_size`](crate::page_size), unless it is made of
+    /// explicit huge pages.
+    pub fn page_size(&self) -> usize {
+        self.page.bytes()
+    }
+
+    pub(crate) fn page(&self) -> PageSize {
+        self.page
+    }
+
+    /// Bytes of the transparent huge pages that were asked for; zero if none were.
+    pub(crate) fn huge_page_size(&self) -> usize {
+        let wanted = self.attributes.huge_pages == HugePages::Transparent && self.len >= HUGE_PAGE;
+        if wanted { HUGE_PAGE } else { 0 }
+    }
+
+    pub(crate) fn huge_pages(&self) -> HugePages {
+        self.attributes.huge_pages
+    }
+
+    /// Which pages are reserved, committed, resident, huge, swapped: now.
+    ///
+    /// # Errors
+    /// What the system says about residency.
+    pub fn page_map(&self) -> Result<PageMap, Error> {
+        PageMap::of(self)
+    }
+
+    /// Whether every byte of a range is committed: `false`, too, where the range reaches outside. Exact
+    /// whenever no operation on the range is under way.
+    ///
+    /// ```
+    /// use pagewise::{Reservation, page_size};
+    ///
+    /// let memory = Reservation::new(4 * page_size())?;
+    /// memory.commit(page_size()..2 * page_size())?;
+    /// assert!(memory.is_committed(page_size()..page_size() + 1));
+    /// assert!(!memory.is_committed(0..2 * page_size()));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn is_committed(&self, range: impl RangeBounds<usize>) -> bool {
+        self.end_what_the_parent_did();
+        self.page.outward(range, self.len).is_ok_and(|pages| self.states.are_committed(pages))
+    }
+
+    /// The committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
+    /// between any two. Visits only parts where something was ever committed, so it is cheap for a
+    /// sparse reservation of any length.
+    ///
+    /// Pages that other threads commit or decommit meanwhile may or may not be in it.
+    ///
+    /// ```
+    /// use pagewise::{Reservation, page_size};
+    ///
+    /// let memory = Reservation::new(1 << 40)?;
+    /// memory.commit(1 << 30..(1 << 30) + 1)?;
+    /// memory.commit(1 << 35..(1 << 35) + 1)?;
+    /// let starts: Vec<usize> = memory.committed_ranges().map(|range| range.start).collect();
+    /// assert_eq!(starts, [1 << 30, 1 << 35]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn committed_ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.end_what_the_parent_did();
+        let end = self.page.page_of(self.len);
+        let mut reached = 0;
+        std::iter::from_fn(move || {
+            let first = self.states.find_committed(reached, end)?;
+            reached = self.states.find_reserved(first, end).unwrap_or(end);
+            Some(first * self.page.bytes()..reached * self.page.bytes())
+        })
+    }
+
+    pub(crate) fn states(&self) -> &PageStates {
+        &self.states
+    }
+
+    /// Whether any page is held, which the next operation on it would wait for: for tests of refusals.
+    #[cfg(any(pagewise_model, pagewise_refusals))]
+    #[doc(hidden)]
+    pub fn holds_pages(&self) -> bool {
+        let mut held = false;
+        let all = self.page.pages(0, self.states.pages());
+        self.states.for_each_held_run(all, |_| held = true);
+        held
+    }
+
+    /// Gives the addresses back. Any → None. Dropping does the same, and cannot report an error.
+    ///
+    /// # Errors
+    /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and cutting one
+    /// needs another), or what the system says (for instance about memory that somebody sealed). The
+    /// memory was given back all the same, where the system allows that; the addresses stay taken.
+    pub fn release(mut self) -> Result<(), Error> {
+        self.release_now()
+    }
+
+    fn release_now(&mut self) -> Result<(), Error> {
+        // Whatever happens, the value is gone: releasing twice could hit somebody else's memory.
+        self.is_released = true;
+        self.end_what_the_parent_did();
+        // SAFETY: the mapping belongs to this value, which is not used afterwards.
+        let result = unsafe { os::release(self.mapping, self.mapping_len) };
+        if result.is_err() {
+            // Linux needs a free mapping to cut a mapping that has merged with its neighbours. The addresses
+            // stay taken then, but the memory goes back.
+            // SAFETY: as above.
+            unsafe { os::empty(self.mapping, self.mapping_len) };
+        }
+        // Only now: whoever takes from the budget what this gives back finds the memory free.
+        self.account.decommitted(self.account.own().used());
+        result.map_err(|error| {
+            self.operation_error("release", self.page.pages(0, self.page.page_of(self.len)), error)
+        })
+    }
+
+    /// Takes pages for an operation, waiting for those that others hold.
+    fn hold(&self, range: PageRange, operation: &'static str) -> Result<(), Error> {
+        self.end_what_the_parent_did();
+        self.states.lock(range).map_err(|error| self.operation_error(operation, range, error))
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            start: self.start,
+            states: &self.states,
+            size: self.page,
+            attributes: &self.attributes,
+        }
+    }
+
+    pub(crate) fn address(&self, range: PageRange) -> NonNull<u8> {
+        // SAFETY: page ranges are made by checking against `len`.
+        unsafe { self.start.add(range.offset()) }
+    }
+
+    fn operation_error(&self, operation: &'static str, range: PageRange, error: OsError) -> Error {
+        let source = error.into();
+        match os::diagnose(error) {
+            Cause::Mappings { mappings, max } => {
+                Error::MappingsExhausted { operation, mappings, max, source }
+            }
+            Cause::Locked => Error::Locked { operation, len: range.len(), source },
+            Cause::OutOfMemory if matches!(operation, "lock") => {
+                Error::Locked { operation, len: range.len(), source }
+            }
+            _ => Error::System { operation, source },
+        }
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("start", &self.start)
+            .field("len", &self.len)
+            .field("committed", &self.committed())
+            .field("limit", &self.limit())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.is_released {
+            // What is refused now stays refused: `release` is for those who want to know.
+            let _ = self.release_now();
+        }
+    }
+}

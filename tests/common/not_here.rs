@@ -1,0 +1,41 @@
+//! Saying aloud what is not shown on this machine. In a file of its own because the tests inside `src/`
+//! use it, too.
+#![allow(dead_code)] // not everybody who includes it has something to say
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::panic::Location;
+use std::sync::{Mutex, PoisonError};
+
+const MARK: &str = "NOT TESTED HERE: ";
+
+/// Says that something is not shown here: once in a process on stderr, past the test runner, which keeps
+/// what passing tests print to itself; and every time in the file that `PAGEWISE_SKIPS` names, for scripts
+/// that compare it with what is expected.
+#[track_caller]
+pub fn not_here(what: &str) {
+    let file = Location::caller().file().replace('\\', "/");
+    announce(&format!("{file}: {what}"));
+    if let Some(list) = std::env::var_os("PAGEWISE_SKIPS") {
+        let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
+        // One call: tests and their children append at the same time.
+        list.write_all(format!("{file}: {what}\n").as_bytes()).unwrap();
+    }
+}
+
+/// Repeats what a child process of a test could not show: its stderr is captured.
+pub fn repeat_what_a_child_said(stderr: &[u8]) {
+    String::from_utf8_lossy(stderr)
+        .lines()
+        .filter_map(|line| line.strip_prefix(MARK))
+        .for_each(announce);
+}
+
+fn announce(line: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.insert(line.to_owned()) {
+        // The runner captures `eprintln!` and its kin only. A stderr that is gone is no reason to fail.
+        let _ = std::io::stderr().write_all(format!("{MARK}{line}\n").as_bytes());
+    }
+}
