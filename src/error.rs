@@ -1,4 +1,4 @@
-//! What can go wrong, with the numbers and the way out.
+//! The errors. Each has the numbers of what went wrong, and says what the user can do.
 //!
 //! - [`Refusal`]: why one page could not be committed. Made where a limit or the system says no, and
 //!   carried to the user as it is.
@@ -30,7 +30,7 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The system has no memory to promise: its commit limit, `RLIMIT_DATA`, or a cgroup.
+    /// The system refused the commit charge: its commit limit, `RLIMIT_DATA`, or a cgroup.
     #[error(
         "commit of {} at offset {offset:#x} refused by the system: free memory, or raise the \
          system's commit limit (Linux: `vm.overcommit_memory`, `ulimit -d`; Windows: page file)",
@@ -288,8 +288,8 @@ impl From<AccessError> for io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// The first byte that could not be accessed, in bytes from the start of the region that refused it.
-    /// (That is another region than the one that was asked where the *buffer* of a copy lies in one.)
+    /// The first byte that could not be accessed, in bytes from the start of the region that refused it. Where
+    /// the buffer of a copy lies in a second region, that may be the second region.
     pub offset: usize,
     /// The address of that region's first byte; zero for a range outside of every region.
     pub region: usize,
@@ -326,7 +326,7 @@ pub enum RefusalReason {
     },
     /// New memory would be locked (`mlockall`), and no more may be (`RLIMIT_MEMLOCK`).
     Locked(OsError),
-    /// The system has no memory to promise.
+    /// The system refused the commit charge or the memory.
     System(OsError),
     /// The range is not part of the region.
     NotReserved,

@@ -28,7 +28,7 @@
 //!
 //! - **Reserved**: addresses only. Access faults. Costs no memory and no commit charge.
 //! - **Committed**: charged against the limit and against the system; reads zero until written.
-//! - **Resident**: backed by physical memory now. Decided by the system; [`PageMap`] shows it.
+//! - **Resident**: backed by physical memory now. The system decides this; [`PageMap`] shows it.
 //! - To **zero** pages: they stay committed and read zero. To **discard** them: they stay committed and
 //!   hold anything. To **protect** them: other access rights. To **prefault**: make them resident.
 //! - A **fault** is an access to a page that is not accessible. It is **refused** when it must not be

@@ -1,8 +1,8 @@
 //! Faults: catching them, serving them, and copies that survive a refusal.
 //!
-//! The first [`DemandRegion`](crate::DemandRegion) installs the handler. It is a guest in somebody
-//! else's program: a fault that is not in one of pagewise's regions reaches whoever was there before
-//! exactly as if pagewise did not exist. See `docs/platforms.md` for what that means on each system.
+//! The first [`DemandRegion`](crate::DemandRegion) installs the handler. A fault outside of pagewise's
+//! regions reaches the handler that was installed before, with the same arguments, mask and flags as without
+//! pagewise. See `docs/platforms.md` for the details on each system.
 
 use crate::error::{Error, Refusal, RefusalReason};
 use crate::os;
@@ -107,16 +107,17 @@ pub(crate) struct Fault {
 /// What became of a fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome {
-    /// The access will succeed now, or is worth another try.
+    /// The access succeeds now, or is to be tried again because another thread is changing the page.
     Resolved,
     /// The access must not succeed.
     Refused(Refusal),
-    /// The page is as it should be, and still it faults: somebody else's business.
+    /// The page is committed and keeps faulting: the program took its access away. Handed on.
     NotOurs,
 }
 
-/// Serves a fault, and says whether the interrupted thread is to go on (in a guarded copy that was refused:
-/// at its landing). If not, the fault is somebody else's. Async-signal-safe, no thread-local state.
+/// Serves a fault. Returns whether the interrupted thread may continue: at the same instruction, or at the
+/// landing of a guarded copy that was refused. `false`: hand the fault on. Async-signal-safe; uses no
+/// thread-local state but the error code, which it restores.
 fn serve(fault: Fault, context: &mut registers::Context) -> bool {
     let outcome = REGISTRY.with(fault.address, |entry| {
         // SAFETY: the registry holds the entry while we read it.
@@ -129,7 +130,8 @@ fn serve(fault: Fault, context: &mut registers::Context) -> bool {
     }
 }
 
-/// Ends a guarded copy whose access was refused; anything else was a plain access.
+/// Ends a guarded copy whose access was refused, by redirecting the thread to its landing. For a plain
+/// access, reports the refusal on stderr and returns `false`.
 fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
     let Some(landing) = guarded::landing(registers::program_counter(context)) else {
         report(refusal);
@@ -170,7 +172,7 @@ fn report(refusal: &Refusal) {
             line.text(": the system refused the memory (error ").decimal(code);
             line.text("); free memory");
         }
-        // No page fault is refused for that.
+        // Made only by range checks, never for a page fault.
         RefusalReason::NotReserved => {}
     }
     line.text(", or use read/write/fill, which return the refusal as an error\n");

@@ -1,4 +1,5 @@
-//! The only folder that knows an operating system. Porting pagewise is filling in one file here.
+//! The only folder that knows an operating system, besides the handlers and registers in `fault/`. A port
+//! adds one file here; see "Porting" in `docs/architecture.md`.
 //!
 //! Every file offers the same functions, in terms of system calls, without policy. The contract of
 //! all of them, stated once:
@@ -13,7 +14,7 @@
 //! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`]
 //!   and [`write_stderr`] are async-signal-safe: the fault handler calls them.
 //!
-//! `model` is a pretended operating system for Miri and for failure injection; it checks the contract.
+//! `model.rs` is a simulated operating system for Miri and for failure injection; it checks the contract.
 
 use std::ffi::CString;
 use std::fmt;
@@ -151,7 +152,7 @@ impl From<OsError> for io::Error {
     }
 }
 
-/// What a person who reads the error would want told apart.
+/// The causes of an error that lead to different advice for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code)] // no system knows all of them
 pub(crate) enum Cause {
@@ -185,16 +186,16 @@ pub enum Access {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HugePages {
-    /// As the system does by itself.
+    /// The system's own setting.
     #[default]
     System,
-    /// Transparent huge pages, where the system has them (Linux). A wish: without effect elsewhere.
+    /// Transparent huge pages (`MADV_HUGEPAGE` on Linux; no effect on other systems). Best effort.
     Transparent,
     /// Pages from the explicit pool of huge pages (Linux `hugetlb`). An error where it is empty.
     Explicit,
 }
 
-/// What a reservation keeps whenever its pages are mapped anew.
+/// Properties of a reservation that are lost where its pages are mapped anew, and have to be applied again.
 #[derive(Debug)]
 #[allow(dead_code)] // only Linux has all of them
 pub(crate) struct Attributes {

@@ -1,9 +1,8 @@
-//! A pretended operating system, for Miri and for tests that inject failures.
+//! A simulated operating system, for Miri and for tests that inject failures.
 //!
-//! It checks the contract of [`os`](super): whoever commits, touches or releases out of state hears
-//! of it by a panic. Decommitted memory is poisoned, so that a stale read does not look like zero.
-//! Its pages are 16 KiB and its granularity 64 KiB, so that nothing rests on 4 KiB. It has no page
-//! faults: who would rely on them commits ahead instead.
+//! It checks the contract of [`os`](super) and panics at a call that breaks it. Decommitted memory is filled
+//! with a poison byte, so that a stale read does not look like zero. Pages are 16 KiB and the granularity is
+//! 64 KiB, to find code that assumes 4 KiB. It has no page faults: regions commit before they access.
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
@@ -42,7 +41,7 @@ static MACHINE: Mutex<Machine> =
     Mutex::new(Machine { mappings: BTreeMap::new(), commits_left: usize::MAX });
 
 fn machine() -> MutexGuard<'static, Machine> {
-    // A panic is how the model reports a breach: later calls still see a consistent map.
+    // The model panics at a broken contract while it holds the lock; the map is consistent all the same.
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -211,7 +210,7 @@ pub(crate) fn diagnose(_error: OsError) -> Cause {
     Cause::OutOfMemory
 }
 
-/// Whatever is committed counts as resident.
+/// Every committed page counts as resident.
 pub(crate) fn residency(
     start: NonNull<u8>,
     len: usize,

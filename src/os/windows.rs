@@ -118,8 +118,8 @@ pub(crate) unsafe fn decommit(
     check(unsafe { VirtualFree(start.as_ptr().cast(), len, MEM_DECOMMIT) })
 }
 
-/// Writes zeros. (Decommit and commit would be cheaper for long ranges, but the commit may be
-/// refused when somebody else took the charge in between, and then the pages would be lost.)
+/// Writes zeros. Decommit and commit would be cheaper for long ranges, but another process may take the
+/// commit charge in between: then the commit is refused, and committed pages are lost.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -285,8 +285,8 @@ pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     unsafe { VirtualFree(start.as_ptr().cast(), len, MEM_DECOMMIT) };
 }
 
-/// Whatever the code that the fault handler interrupted does with the last error, it does not see our calls
-/// in it.
+/// Runs `work` and restores the last error: the code that the fault handler interrupted may be about to read
+/// it.
 pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: the last error is the thread's own.
     let last_error = unsafe { GetLastError() };
