@@ -84,7 +84,7 @@ impl DemandRegion {
         self.core.reservation.as_ptr()
     }
 
-    /// The memory below.
+    /// The reservation that holds the region's memory.
     pub(crate) fn reservation(&self) -> &Reservation {
         &self.core.reservation
     }
