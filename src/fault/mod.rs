@@ -146,7 +146,7 @@ fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
 
 /// Writes one line about a refused plain access to stderr. Async-signal-safe.
 #[cold]
-#[inline(never)] // what it takes of the handler's stack is not for served faults to pay
+#[inline(never)] // keeps its stack use out of the path of served faults
 fn report(refusal: &Refusal) {
     let mut line = Line::new();
     line.text("pagewise: refused an access at offset ").hex(refusal.offset);

@@ -154,7 +154,7 @@ impl From<OsError> for io::Error {
 
 /// The causes of an error that lead to different advice for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code)] // no system knows all of them
+#[allow(dead_code)] // no system reports all of these causes
 pub(crate) enum Cause {
     /// Addresses, memory or commit charge ran out.
     OutOfMemory,
@@ -197,7 +197,7 @@ pub enum HugePages {
 
 /// Properties of a reservation that are lost where its pages are mapped anew, and have to be applied again.
 #[derive(Debug)]
-#[allow(dead_code)] // only Linux has all of them
+#[allow(dead_code)] // only Linux uses all of the fields
 pub(crate) struct Attributes {
     pub(crate) huge_pages: HugePages,
     /// Bytes of an explicit huge page, where those are asked for.

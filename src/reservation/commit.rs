@@ -164,7 +164,7 @@ impl Reservation {
 
 /// Why the system did not commit pages. Async-signal-safe.
 #[cold]
-#[inline(never)] // what it takes of the handler's stack is not for served faults to pay
+#[inline(never)] // keeps its stack use out of the path of served faults
 pub(super) fn refused_by_system(error: OsError) -> RefusalReason {
     match os::diagnose(error) {
         Cause::Mappings { mappings, max } => RefusalReason::Mappings { mappings, max, error },
