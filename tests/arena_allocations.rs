@@ -1,4 +1,4 @@
-//! What an arena hands out is aligned, apart from everything else, and stays until it is taken back.
+//! Allocations of an arena are aligned, do not overlap, and keep their contents until they are freed.
 
 use std::alloc::Layout;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,5 @@
-//! What the engines must not differ in, where their mechanisms do: large regions, windows that open and
-//! close, patterns that make many mappings.
+//! All engines keep the same contract where they work differently: in large regions, blocks that open and
+//! close, and patterns that make many mappings.
 #![cfg(not(any(miri, pagewise_model)))]
 
 use pagewise::{CommitStep, DemandRegion, Engine, Error, HugePages, page_size};

@@ -1,5 +1,5 @@
 //! Faults go on while other threads fault on the same page, register, decommit and release; and the
-//! limit holds whoever wins.
+//! limit holds in every order.
 #![cfg(not(pagewise_model))]
 
 mod common;
@@ -58,7 +58,7 @@ fn many_threads_on_one_page_count_one_fault() {
     }
 }
 
-/// A run of races at one address, for ever, is no fault that cannot be fixed.
+/// A thread that loses many races at one address is not taken for one whose access rights are gone.
 #[test]
 fn racing_for_the_same_page_for_ever_is_fine() {
     let mut region = page_by_page(1);
@@ -123,8 +123,8 @@ fn racing_threads_never_exceed_a_shared_limit() {
     }
 }
 
-/// umap's churn, on our own terms: a hot set that is read, a hot set that is written, a large cold set
-/// that comes and goes, and every word says where it is.
+/// As umap's churn test: a hot set that is read, a hot set that is written, and a large cold set that is
+/// committed and decommitted. Every word holds its own position.
 #[test]
 fn churning_threads_find_every_word_where_it_belongs() {
     const HOT: usize = 32;

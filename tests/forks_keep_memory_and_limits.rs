@@ -1,4 +1,4 @@
-//! A child of a fork has the same regions: it faults, counts and is limited on its own.
+//! The child of a fork has the same regions, contents and limits, and counts its own faults and commits.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;
@@ -245,8 +245,8 @@ fn spawned_programs_are_unaffected() {
     });
 }
 
-/// A program that locks around its regions, and takes that lock before it forks, as allocators do. It
-/// asked to be told of forks before pagewise did, so that it is told after.
+/// A program that uses its regions under a lock of its own, and takes that lock in a `pthread_atfork` handler,
+/// as allocators do. It registered before pagewise, so that its prepare handler runs after pagewise's would.
 #[test]
 fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
     static LOCK: AtomicBool = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! A limit that is reached is an error with the value in it; nothing before it is disturbed, and
+//! Past a limit, a push returns an error that holds the value; elements before it are unchanged, and
 //! dropping afterwards drops every element once.
 
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! A fault or signal that is not ours reaches whoever was there before, as if pagewise did not exist:
-//! with its own signature, mask and flags.
+//! A fault or signal outside of pagewise's regions reaches the handler that was installed before, with the
+//! signature, mask and flags that it would have without pagewise.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;
@@ -80,7 +80,7 @@ extern "C" fn one(_: c_int) {
     repair();
 }
 
-/// Our own faults are served, whoever else is there, and nobody else hears of it.
+/// Faults in regions are served with any previous handler, which is not called for them.
 fn ours_still_work(region: &mut pagewise::DemandRegion, page: usize) {
     let seen = SEEN.load(Relaxed);
     poke(region.as_ptr().wrapping_add(page * pagewise::page_size()), 7);

@@ -1,4 +1,4 @@
-//! Commits that the system refuses, at any moment: the model refuses on request.
+//! Commits that the system refuses at a chosen moment: the simulated system (`src/os/model.rs`) does so on request.
 //! `RUSTFLAGS='--cfg pagewise_model' cargo test` runs these.
 #![cfg(pagewise_model)]
 

@@ -1,5 +1,5 @@
-//! A signal that somebody sends is never taken for a fault, whatever it claims about an address; and
-//! answering it the way Rust's own handler does leaves later commits working.
+//! A signal that a process sends is never taken for a fault, whatever address it carries. Commits go on after
+//! Rust's own handler answered such a signal by installing SIG_DFL.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;

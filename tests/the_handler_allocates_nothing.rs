@@ -1,7 +1,8 @@
-//! While a fault is being served, nobody allocates: an allocator that aborts then says so.
+//! The handler allocates nothing: the allocator of this program aborts when the thread that serves a fault
+//! allocates.
 //!
-//! A host's handler around ours marks the time, with the thread's number in a plain atomic: no
-//! thread-local state, which the handler must not touch either.
+//! A handler around ours stores that thread's number in an atomic while ours runs. Not in thread-local state,
+//! which a signal handler must not use either.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 mod common;

@@ -1,6 +1,6 @@
-//! Whatever the fault handler can reach, by the machine code of this very program: no allocation, no
-//! lock, no panic, no formatting, no lazy thread-local state. Shown for release builds: in debug builds
-//! every addition may panic.
+//! The machine code of this program that the fault handler can reach contains no allocation, lock, panic,
+//! formatting or lazy thread-local state. Checked in release builds, since every addition in a debug build can
+//! panic.
 //!
 //! The walk follows calls and jumps from the handler. Calls through pointers are two: from the registry
 //! to the region that owns the address, which is a root of its own, and to the handlers before ours,

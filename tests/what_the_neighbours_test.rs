@@ -1,4 +1,4 @@
-//! What libsigsegv, V8, HotSpot and the kernel's own tests check of theirs, asked of ours.
+//! Tests of libsigsegv, V8, HotSpot and the kernel for their fault handling, applied to pagewise.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;

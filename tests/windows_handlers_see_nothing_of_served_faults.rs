@@ -1,5 +1,5 @@
-//! On Windows handlers form lists. Those in front of ours and behind it, and continue handlers as the Go
-//! runtime has one, go on as they did; of faults that we served, those behind us see nothing.
+//! On Windows, vectored handlers form lists. Handlers in front of pagewise's and behind it, and continue handlers
+//! (the Go runtime has one), work as without it; those behind it do not see faults that pagewise served.
 #![cfg(all(windows, not(pagewise_model)))]
 
 mod common;

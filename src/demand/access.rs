@@ -189,8 +189,8 @@ impl DemandRegion {
     /// ```
     ///
     /// # Errors
-    /// The refusal of a commit, as an [`io::Error`] around [`Error`](crate::Error); or what the reader says. The bytes
-    /// that were read before are in the region; no byte is read and lost.
+    /// The refusal of a commit, as an [`io::Error`] around [`Error`](crate::Error); or an error of the reader.
+    /// The bytes that were read before are in the region; no byte is read and lost.
     pub fn read_from(
         &mut self,
         range: impl RangeBounds<usize>,
@@ -234,7 +234,7 @@ impl DemandRegion {
     /// Writes a range whole to a writer. Commits nothing: where no page is committed, it writes zeros.
     ///
     /// # Errors
-    /// What the writer says; an [`io::Error`] around [`Error`](crate::Error) for a bad range.
+    /// An error of the writer; an [`io::Error`] around [`Error`](crate::Error) for a bad range.
     pub fn write_to(
         &self,
         range: impl RangeBounds<usize>,

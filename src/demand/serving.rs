@@ -10,7 +10,7 @@ use crate::fault::{Fault, Outcome, Registered};
 use crate::page::PageRange;
 use crate::reservation::{Reservation, Served};
 
-/// What the fault handler needs to know of a region.
+/// The part of a region that the fault handler uses.
 pub(super) struct Core {
     pub(super) reservation: Reservation,
     pub(super) step: StepPolicy,

@@ -47,13 +47,13 @@ pub fn install() -> Result<(), Error> {
     handler::install()
 }
 
-/// Whether somebody has put another handler in our place since we were installed.
+/// Whether another handler has replaced ours since it was installed.
 ///
 /// That is no error by itself: a handler that hands on what is not its own still gets our faults to
 /// us. Where it does not, the first touch of an uncommitted page ends the process. The ways out: let
 /// that handler call [`try_handle`], or call [`reinstall`].
 ///
-/// On Windows handlers form a list, so that nobody can be displaced: always `false`.
+/// On Windows, handlers form a list, and none replaces another: always `false`.
 ///
 /// ```
 /// pagewise::fault::install()?;
@@ -66,9 +66,9 @@ pub fn is_displaced() -> bool {
 
 /// Puts our handler back in front of one that displaced it.
 ///
-/// The displacing handler becomes our predecessor: it gets every fault that is not ours, and when it
-/// hands on to us what it saved as *its* predecessor, we pass that on to whoever came before it, so
-/// that nothing goes round in a circle. Does nothing where we are in front already.
+/// The displacing handler becomes our predecessor, and gets every fault outside of pagewise's regions. Where it
+/// hands a fault back, because it saved our handler as *its* predecessor, ours passes the fault on to the handler
+/// that was installed before it. Does nothing where ours is in front already.
 ///
 /// # Errors
 /// [`Unsupported`](Error::Unsupported) after many different displacements, [`System`](Error::System).

@@ -356,7 +356,7 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// What `vm.max_map_count` is unless somebody changed it.
+/// The default of `vm.max_map_count`.
 pub(crate) const USUAL_MAPPINGS: usize = 65_530;
 
 /// Held by the thread that counts mappings.

@@ -104,7 +104,7 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsErro
     unsafe { allocate(start.as_ptr(), len, MEM_COMMIT, PAGE_READWRITE).map(|_| ()) }
 }
 
-/// `VirtualFree(MEM_DECOMMIT)`. The length is never zero, which would mean the whole reservation.
+/// `VirtualFree(MEM_DECOMMIT)`. The length must not be zero, which `VirtualFree` takes for the whole reservation.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -204,7 +204,7 @@ pub(crate) fn yield_now() {
     unsafe { SwitchToThread() };
 }
 
-/// `Sleep(1)`: so that a thread of lower priority can run, too.
+/// `Sleep(1)`, so that a thread of lower priority can run. `SwitchToThread` alone may not let it.
 pub(crate) fn sleep_a_little() {
     // SAFETY: gives the processor away.
     unsafe { Sleep(1) };

@@ -29,7 +29,7 @@ impl Reservation {
     }
 
     /// Like [`commit`](Self::commit), for memory that other threads may be faulting into: pages that
-    /// were committed before the system refused stay, since somebody may have written to them.
+    /// were committed before the system refused stay, since another thread may have written to them.
     pub(crate) fn commit_among_faults(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         self.commit_pages(self.page.outward(range, self.len)?, OnRefusal::KeepPrefix)
     }

@@ -222,7 +222,7 @@ impl Reservation {
     ///
     /// # Errors
     /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and cutting one
-    /// needs another), or what the system says (for instance about memory that somebody sealed). The
+    /// needs another), or what the system says (for instance about memory that the program sealed, `mseal(2)`). The
     /// memory was given back all the same, where the system allows that; the addresses stay taken.
     pub fn release(mut self) -> Result<(), Error> {
         self.release_now()

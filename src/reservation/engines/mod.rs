@@ -238,7 +238,7 @@ engines! {
     /// charge counts none of them.
     ///
     /// The limit holds only as long as the process keeps the descriptor: a program that closes it, for
-    /// instance by `close_range(3, …)`, gets zeros for missing pages from then on, and nobody is told. A
+    /// instance by `close_range(3, …)`, gets zeros for missing pages from then on, without an error. A
     /// fork takes time in proportion to what was ever touched. A child by a bare `clone`, past the C library,
     /// has no limits, and neither have `pthread_atfork` handlers in a child that were registered before
     /// the first reservation.

@@ -1,6 +1,6 @@
 //! The state of every page of a reservation, in one atomic table.
 //!
-//! Two bits a page: *committed*, and *busy* while somebody changes it. Together they are the four
+//! Two bits a page: *committed*, and *busy* while a thread changes it. Together they are the four
 //! states of a page:
 //!
 //! | committed | busy | the page is                                                            |
@@ -92,7 +92,7 @@ impl PageStates {
         committed(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
 
-    /// Whether somebody holds a page. An unlocked read.
+    /// Whether a page is busy. An unlocked read.
     #[cfg(all(test, loom))]
     pub(crate) fn is_held(&self, page: usize) -> bool {
         busy(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
@@ -106,7 +106,7 @@ impl PageStates {
             .sum()
     }
 
-    /// How many pages of the whole table are committed. Exact while nobody changes it.
+    /// How many pages of the whole table are committed. Exact while no thread changes it.
     pub(crate) fn count_all_committed(&self) -> usize {
         let mut count = 0;
         self.table.for_each_backed_word(|_, word| {
@@ -146,8 +146,8 @@ impl PageStates {
         Ok(())
     }
 
-    /// Makes every page of the range busy, unless somebody holds one of them or the table cannot be
-    /// backed: then nothing is held. Async-signal-safe, never waits.
+    /// Makes every page of the range busy, unless another thread holds one of them, or the system has no
+    /// memory for the table: then nothing is held. Async-signal-safe, never waits.
     pub(crate) fn try_lock(&self, range: PageRange) -> bool {
         for (index, mask) in words(range) {
             let free = self.table.word_for_writing(index).is_ok_and(|word| {
@@ -251,7 +251,7 @@ impl PageStates {
         self.pages
     }
 
-    /// Calls `each` for every run of pages in the range that somebody holds. Async-signal-safe.
+    /// Calls `each` for every run of busy pages in the range. Async-signal-safe.
     pub(crate) fn for_each_held_run(&self, range: PageRange, mut each: impl FnMut(PageRange)) {
         for (index, mask) in words(range) {
             let mut held = busy(self.read(index)) & mask;
@@ -810,7 +810,7 @@ mod loom_models_of_holding {
             })
         }
 
-        /// What a thread does with pages that it holds, which nobody else may hold.
+        /// Checks that no other thread holds these pages.
         fn alone(&self, range: PageRange) {
             for page in range.first()..range.end() {
                 assert_eq!(self.holders[page].fetch_add(1, Ordering::Relaxed), 0, "held twice");
