@@ -26,7 +26,7 @@ pub enum Error {
     AddressSpaceExhausted {
         /// Bytes that were asked for.
         requested: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 
@@ -41,7 +41,7 @@ pub enum Error {
         offset: usize,
         /// Bytes that were asked for.
         len: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 
@@ -85,13 +85,13 @@ pub enum Error {
          larger neighbouring ranges, or raise `vm.max_map_count`"
     )]
     MappingsExhausted {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// Mappings of the process now.
         mappings: usize,
         /// The system's limit.
         max: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 
@@ -102,11 +102,11 @@ pub enum Error {
         Bytes(*.len)
     )]
     Locked {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// Bytes that were asked for.
         len: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 
@@ -147,7 +147,7 @@ pub enum Error {
     /// A page in the range is not committed, and the operation needs committed pages.
     #[error("{operation} at offset {offset:#x} needs a committed page: commit it first")]
     NotCommitted {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// Bytes from the start of the reservation.
         offset: usize,
@@ -185,9 +185,9 @@ pub enum Error {
     /// Another error of the operating system.
     #[error("{operation} failed: {source}")]
     System {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 }
@@ -321,7 +321,7 @@ pub enum RefusalReason {
         mappings: usize,
         /// The system's limit.
         max: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         error: OsError,
     },
     /// New memory would be locked (`mlockall`), and no more may be (`RLIMIT_MEMLOCK`).

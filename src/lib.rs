@@ -51,9 +51,8 @@
 //! - [`PageVec`], [`ConcurrentVec`], [`Arena`]: collections whose elements never move, on explicit
 //!   commits; [`DemandArray`]: a sparse array, on page faults.
 //!
-//! Nothing happens behind your back: no thread, no signal handler before the first [`DemandRegion`], no
-//! environment variable that changes what a program means. (On Unix the first reservation asks to be told
-//! of forks, by `pthread_atfork`.)
+//! pagewise starts no thread, installs no signal handler before the first [`DemandRegion`], and reads no
+//! environment variable. On Unix, the first reservation registers a child handler by `pthread_atfork`.
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 

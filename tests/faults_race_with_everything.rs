@@ -113,7 +113,7 @@ fn racing_threads_never_exceed_a_shared_limit() {
                 });
             }
         });
-        // What no thread had asked for, batches may hold; but never more than the limit, all told.
+        // Batches may have committed pages that no thread touched, but never past the limit.
         assert!(budget.used() <= budget.limit() && budget.peak() <= budget.limit());
         assert!(done.load(Relaxed) * page_size() <= budget.used());
         let total: usize = regions.iter().map(DemandRegion::committed).sum();
@@ -195,8 +195,8 @@ fn registering_and_releasing_go_on_while_others_fault() {
     assert_eq!(fixed.stats().faults, scale(2000) as u64);
 }
 
-/// A decommit makes nobody wait for ever who touches other pages of the same words and windows; and
-/// what is touched after it is new.
+/// During decommits, threads that touch other pages of the same words and blocks do not wait for ever, and
+/// pages that are touched after a decommit read zero.
 #[test]
 fn explicit_commits_and_faults_on_neighbouring_pages() {
     let region = DemandRegion::new(1024 * page_size()).unwrap();
@@ -232,7 +232,7 @@ fn ten_thousand_regions_live_at_once() {
         assert_eq!(peek(region.as_ptr().wrapping_add(region.len() - 1)), !(index as u8));
         assert_eq!(region.stats().faults, if index % 3 == 0 { 1 } else { 2 });
     }
-    // Every other one goes; the others go on.
+    // Every other region is dropped; the others are used further.
     let mut rest: Vec<_> = regions.into_iter().step_by(2).collect();
     for region in &mut rest {
         region.decommit(..).unwrap();

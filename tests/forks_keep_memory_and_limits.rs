@@ -223,7 +223,7 @@ fn a_childs_count_is_what_its_pages_say() {
     .well();
 }
 
-/// `posix_spawn` and `exec` start from scratch: nothing of ours is left, and nothing waits.
+/// Children by `posix_spawn` and `exec` run to their end: they inherit no state of pagewise.
 #[test]
 fn spawned_programs_are_unaffected() {
     let region = page_by_page(64);
@@ -268,7 +268,7 @@ fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
         well
     }
     in_a_process("a_program_may_hold_its_own_lock_around_regions_and_forks", || {
-        // Where they wait for each other, the process ends by this.
+        // Ends the process where the two wait for each other.
         // SAFETY: plain calls; the functions are as `pthread_atfork` wants them.
         unsafe {
             libc::alarm(120);

@@ -175,13 +175,13 @@ fn the_default_ends_the_process_as_before() {
             ours_still_work(&mut region, 0);
             send(libc::SIGSEGV);
         }),
-        // SA_SIGINFO says nothing about SIG_DFL.
+        // SIG_DFL is not a function, also with SA_SIGINFO.
         ("default with flags", || {
             set(libc::SIGSEGV, libc::SIG_DFL, libc::SA_SIGINFO, &[]);
             page_by_page(8);
             touch_null();
         }),
-        // The kernel lets nobody ignore a fault.
+        // The kernel does not honour SIG_IGN for a fault.
         ("ignored", || {
             set(libc::SIGSEGV, libc::SIG_IGN, libc::SA_SIGINFO, &[]);
             page_by_page(8);
@@ -202,7 +202,7 @@ fn the_default_ends_the_process_as_before() {
         eprintln!("{case}");
         ended.by_signal(libc::SIGSEGV);
         assert_eq!(ended.diagnostics(), [""; 0]);
-        // Once each: a handler that gave up its place, or whose signal is blocked, has no second turn.
+        // Once each: `SA_RESETHAND` and a blocked signal both end the process at the second fault.
         let called = ended.stdout.matches("called").count();
         assert_eq!(called, usize::from(matches!(case, "once only" | "blocked while it runs")));
     });

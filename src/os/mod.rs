@@ -64,7 +64,8 @@ pub(crate) use imp::*;
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
 pub(crate) use not_linux::*;
 
-/// For systems without guard markers, userfaultfd, and a limit on mappings.
+/// Stand-ins for functions that only Linux has (guard markers, userfaultfd, a limit on mappings): errors, or no
+/// effect.
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
 mod not_linux {
     use std::ptr::NonNull;
@@ -226,7 +227,7 @@ pub(crate) struct Residency {
     pub(crate) swapped: bool,
 }
 
-/// For systems that cannot fork.
+/// Stand-ins for systems that have no `fork`.
 #[cfg(any(windows, miri, pagewise_model))]
 mod no_fork {
     pub(crate) fn forks() -> usize {

@@ -204,7 +204,8 @@ pub(crate) fn yield_now() {
     unsafe { SwitchToThread() };
 }
 
-/// `Sleep(1)`, so that a thread of lower priority can run. `SwitchToThread` alone may not let it.
+/// `Sleep(1)`, so that a thread of lower priority can run. (`SwitchToThread` yields only to threads that are
+/// ready on the same processor.)
 pub(crate) fn sleep_a_little() {
     // SAFETY: gives the processor away.
     unsafe { Sleep(1) };
