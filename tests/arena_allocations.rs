@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pagewise::{Arena, Error, page_size};
 use proptest::prelude::*;
 
-/// Addresses to spare: all that the pretended system gives under Miri.
+/// More addresses than the tests need: all that the simulated system gives under Miri.
 const LONG: usize = if cfg!(miri) { 16 << 20 } else { 1 << 30 };
 
 /// Allocations of one round.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use pagewise::{Arena, Budget, ConcurrentVec, Error, PageVec, page_size};
 
-/// Addresses to spare: nearly all that the pretended system gives under Miri.
+/// More addresses than the tests need: nearly all that the simulated system gives under Miri.
 const LONG: usize = if cfg!(miri) { 8 << 20 } else { 1 << 30 };
 
 #[test]

@@ -1,8 +1,8 @@
 //! The only folder that knows an operating system, besides the handlers and registers in `fault/`. A port
 //! adds one file here; see "Porting" in `docs/architecture.md`.
 //!
-//! Every file offers the same functions, in terms of system calls, without policy. The contract of
-//! all of them, stated once:
+//! Every file has the same functions, each of which makes a system call and decides nothing else. Their
+//! contract:
 //!
 //! - Addresses and lengths are multiples of the page size, lengths are not zero, and the range lies
 //!   inside one living reservation of [`reserve`]. (Lengths of `reserve` are multiples of the page
@@ -12,7 +12,9 @@
 //!   prefix of the range, never anything behind it.
 //! - [`zero`], [`discard`], [`protect`], [`prefault`], [`lock`], [`unlock`] are for committed pages.
 //! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`]
-//!   and [`write_stderr`] are async-signal-safe: the fault handler calls them.
+//!   and [`write_stderr`] are async-signal-safe, because the fault handler calls them. So are those that only
+//!   Linux has: `guard_install`, `guard_remove`, `userfault_commit`, `mappings`, `data_is_limited` and
+//!   `write_inaccessible_zero`.
 //!
 //! `model.rs` is a simulated operating system for Miri and for failure injection; it checks the contract.
 

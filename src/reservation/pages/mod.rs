@@ -171,7 +171,7 @@ impl PageStates {
         true
     }
 
-    /// Frees a range that the caller holds; its pages keep the state that they had.
+    /// Clears *busy* for a range that the caller holds; its pages keep their committed bits.
     pub(crate) fn unlock(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
@@ -180,7 +180,7 @@ impl PageStates {
         }
     }
 
-    /// Frees a range that the caller holds; its pages are committed.
+    /// Marks a range that the caller holds as committed, and clears *busy*.
     pub(crate) fn unlock_committed(&self, range: PageRange) {
         for (index, mask) in words(range) {
             // Two steps: no other thread changes bits of these pages while they are busy.
@@ -191,7 +191,7 @@ impl PageStates {
         }
     }
 
-    /// Frees a range that the caller holds; its pages are reserved.
+    /// Marks a range that the caller holds as reserved, and clears *busy*.
     pub(crate) fn unlock_reserved(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
@@ -200,7 +200,7 @@ impl PageStates {
         }
     }
 
-    /// Makes pages reserved that the caller holds, and goes on holding.
+    /// Marks pages that the caller holds as reserved; they stay busy.
     pub(crate) fn mark_reserved(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
@@ -447,8 +447,8 @@ fn run_around(bits: u32, bit: usize) -> u32 {
     (((1u64 << end) - 1) & !((1u64 << first) - 1)) as u32
 }
 
-/// Where the words live: on the heap where they are few, else in a reservation of their own that is
-/// made and committed by the first write, which may happen inside the fault handler.
+/// The memory of the words: on the heap for a small table, else a reservation of its own. The first write to a
+/// part makes and commits it, possibly inside the fault handler, where the heap must not be used.
 #[derive(Debug)]
 enum Table {
     Small(Box<[AtomicU64]>),
