@@ -14,8 +14,8 @@ die() {
     exit 1
 }
 
-# cannot_here MESSAGE: ends a check that cannot be made on this machine. That is no failure, unless
-# PAGEWISE_REQUIRE_ALL is set: the hosted workflow sets it, so that every check is made somewhere.
+# cannot_here MESSAGE: ends a check that this machine cannot run: successfully, unless PAGEWISE_REQUIRE_ALL is
+# set. The hosted workflow sets it, so that every check runs somewhere.
 # shellcheck disable=SC2317,SC2329 # used by the scripts
 cannot_here() {
     if [[ -n ${PAGEWISE_REQUIRE_ALL:-} ]]; then die "cannot be checked here: $*"; fi
@@ -23,9 +23,9 @@ cannot_here() {
     exit 0
 }
 
-# tested PLATFORM COMMAND...: runs tests, then prints what they could not show here, which test programs
-# keep to themselves. A skip fails that is expected neither on this platform, in ci/skips/PLATFORM, nor
-# on some machines of any, in ci/skips/any (and another file for older kernels).
+# tested PLATFORM COMMAND...: runs tests, then prints the checks that they skipped, since test programs hide
+# the output of passing tests. Fails on a skip that is listed neither in ci/skips/PLATFORM nor in ci/skips/any
+# (for older kernels, also in a file of their own).
 tested() {
     local expected=ci/skips/$1 list=$target/skips.$1 status=0 line surprising=0 older=()
     [[ -e $expected ]] || die "there is no $expected"

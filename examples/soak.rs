@@ -1,6 +1,6 @@
 //! Churns regions for a while: faults from several threads, limits, refusals, explicit commits and
-//! decommits, forks, releases. Every word that is written says where it is, and is checked; at the end
-//! every counter must be explained by what the program did.
+//! decommits, forks, releases. Every word that is written holds its own position, and is checked; at the end
+//! every counter must equal what the program did.
 //!
 //! ```text
 //! cargo run --release --example soak -- --seconds 600 [--threads 4]

@@ -1,4 +1,4 @@
-//! What can go wrong, with the numbers and the way out.
+//! The errors. Each has the numbers of what went wrong, and says what the user can do.
 //!
 //! - [`Refusal`]: why one page could not be committed. Made where a limit or the system says no, and
 //!   carried to the user as it is.
@@ -26,11 +26,11 @@ pub enum Error {
     AddressSpaceExhausted {
         /// Bytes that were asked for.
         requested: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 
-    /// The system has no memory to promise: its commit limit, `RLIMIT_DATA`, or a cgroup.
+    /// The system refused the commit charge: its commit limit, `RLIMIT_DATA`, or a cgroup.
     #[error(
         "commit of {} at offset {offset:#x} refused by the system: free memory, or raise the \
          system's commit limit (Linux: `vm.overcommit_memory`, `ulimit -d`; Windows: page file)",
@@ -41,7 +41,7 @@ pub enum Error {
         offset: usize,
         /// Bytes that were asked for.
         len: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 
@@ -85,13 +85,13 @@ pub enum Error {
          larger neighbouring ranges, or raise `vm.max_map_count`"
     )]
     MappingsExhausted {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// Mappings of the process now.
         mappings: usize,
         /// The system's limit.
         max: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 
@@ -102,11 +102,11 @@ pub enum Error {
         Bytes(*.len)
     )]
     Locked {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// Bytes that were asked for.
         len: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 
@@ -147,7 +147,7 @@ pub enum Error {
     /// A page in the range is not committed, and the operation needs committed pages.
     #[error("{operation} at offset {offset:#x} needs a committed page: commit it first")]
     NotCommitted {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// Bytes from the start of the reservation.
         offset: usize,
@@ -185,9 +185,9 @@ pub enum Error {
     /// Another error of the operating system.
     #[error("{operation} failed: {source}")]
     System {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
-        /// The system's own word.
+        /// The error that the system returned.
         source: io::Error,
     },
 }
@@ -288,8 +288,8 @@ impl From<AccessError> for io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// The first byte that could not be accessed, in bytes from the start of the region that refused it.
-    /// (That is another region than the one that was asked where the *buffer* of a copy lies in one.)
+    /// The first byte that could not be accessed, in bytes from the start of the region that refused it. Where
+    /// the buffer of a copy lies in a second region, that may be the second region.
     pub offset: usize,
     /// The address of that region's first byte; zero for a range outside of every region.
     pub region: usize,
@@ -321,12 +321,12 @@ pub enum RefusalReason {
         mappings: usize,
         /// The system's limit.
         max: usize,
-        /// The system's own word.
+        /// The error that the system returned.
         error: OsError,
     },
     /// New memory would be locked (`mlockall`), and no more may be (`RLIMIT_MEMLOCK`).
     Locked(OsError),
-    /// The system has no memory to promise.
+    /// The system refused the commit charge or the memory.
     System(OsError),
     /// The range is not part of the region.
     NotReserved,

@@ -28,7 +28,7 @@
 //!
 //! - **Reserved**: addresses only. Access faults. Costs no memory and no commit charge.
 //! - **Committed**: charged against the limit and against the system; reads zero until written.
-//! - **Resident**: backed by physical memory now. Decided by the system; [`PageMap`] shows it.
+//! - **Resident**: backed by physical memory now. The system decides this; [`PageMap`] shows it.
 //! - To **zero** pages: they stay committed and read zero. To **discard** them: they stay committed and
 //!   hold anything. To **protect** them: other access rights. To **prefault**: make them resident.
 //! - A **fault** is an access to a page that is not accessible. It is **refused** when it must not be
@@ -51,9 +51,8 @@
 //! - [`PageVec`], [`ConcurrentVec`], [`Arena`]: collections whose elements never move, on explicit
 //!   commits; [`DemandArray`]: a sparse array, on page faults.
 //!
-//! Nothing happens behind your back: no thread, no signal handler before the first [`DemandRegion`], no
-//! environment variable that changes what a program means. (On Unix the first reservation asks to be told
-//! of forks, by `pthread_atfork`.)
+//! pagewise starts no thread, installs no signal handler before the first [`DemandRegion`], and reads no
+//! environment variable. On Unix, the first reservation registers a child handler by `pthread_atfork`.
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 // Loom's models use a part of the library.

@@ -100,8 +100,8 @@ impl PageSize {
     }
 }
 
-/// Whole pages of one reservation, by index: aligned by construction, so nothing below needs to
-/// assert alignment.
+/// A range of whole pages of one reservation, by index. Aligned by construction, so that functions that take
+/// one need not check alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageRange {
     first: usize,

@@ -10,9 +10,9 @@ pub(crate) use loom::sync::atomic::{
 
 /// Waits a moment for another thread that holds what this one needs. Async-signal-safe.
 ///
-/// The first rounds only spin, the next ones give the processor away, later ones sleep. Giving away is
-/// not enough: under `SCHED_FIFO` a thread of lower priority, which may be the one that is waited for,
-/// runs only while this one sleeps.
+/// The first rounds spin, the next ones yield, later ones sleep. Yielding is not enough: under `SCHED_FIFO`
+/// a holder of lower priority runs only while this thread sleeps
+/// ([`sched(7)`](https://man7.org/linux/man-pages/man7/sched.7.html)).
 #[cfg(not(loom))]
 pub(crate) fn relax(round: u32) {
     const SPINNING_ROUNDS: u32 = 32;
@@ -24,8 +24,8 @@ pub(crate) fn relax(round: u32) {
     }
 }
 
-/// Like [`relax`], but waits ever longer: for a lock that is held for a few instructions and taken
-/// again at once, where every look costs the holder its cache line.
+/// Like [`relax`], but spins longer each round: for a lock that is held for a few instructions and taken
+/// again at once, where each look takes the cache line from its holder.
 #[cfg(not(loom))]
 pub(crate) fn back_off(round: u32) {
     const SPINNING_ROUNDS: u32 = 16;
@@ -47,14 +47,14 @@ pub(crate) fn relax(_round: u32) {
     loom::thread::yield_now();
 }
 
-/// The process, counted in forks from the first one, in which some state was last put in order.
+/// The fork count (`os::forks`) of the process that last repaired some state.
 ///
-/// A thread of the parent that was changing the state does not exist in the child. So the first thread
-/// that comes to the state in the child repairs it, and others wait for that.
+/// A fork copies state that other threads of the parent were changing, but not those threads. So the first
+/// thread that uses the state in the child repairs it, and other threads wait until it is done.
 #[derive(Debug)]
 pub(crate) struct Forks(AtomicUsize);
 
-/// Set while a thread of that process repairs.
+/// Set while a thread of the process with this fork count repairs the state.
 const REPAIRING: usize = 1 << (usize::BITS - 1);
 
 impl Forks {
@@ -83,7 +83,7 @@ impl Forks {
                 round += 1;
                 continue;
             }
-            // A repair that a thread of the parent had begun begins anew.
+            // Also where the parent's repair was under way when it forked: the child starts it anew.
             let repairing = now | REPAIRING;
             if self
                 .0
@@ -98,7 +98,8 @@ impl Forks {
     }
 }
 
-/// A lock for a few instructions, which a forked child takes over where a thread of the parent held it.
+/// A lock for a few instructions. It records the process of its holder, so that the child of a fork takes over
+/// a lock that a thread of the parent held.
 #[derive(Debug)]
 pub(crate) struct SpinLock(AtomicU32);
 

@@ -1,5 +1,5 @@
-//! signal-hook-registry, which many programs have for their signals: it takes SIGSEGV for itself, keeps
-//! whoever was there, and calls that one first. Before us or after us, both see what is theirs.
+//! The crate signal-hook-registry installs a handler for SIGSEGV and calls the previous one first. Installed
+//! before or after pagewise, both get their own faults.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;
@@ -49,8 +49,8 @@ fn a_crate_that_came_before_sees_nothing_of_our_faults() {
         faults();
         assert_eq!(SEEN.load(Relaxed), 0);
         assert!(!fault::is_displaced());
-        // What somebody sends is the crate's, and takes nothing from us: it calls std's own handler,
-        // which goes back to the default. (From then on the crate is out, as it is without us.)
+        // A sent signal reaches the crate, which calls std's handler, which installs SIG_DFL. pagewise stays
+        // installed. (The crate does not, as it would not without pagewise.)
         send(libc::SIGSEGV);
         assert_eq!(SEEN.load(Relaxed), 1);
         assert!(!fault::is_displaced());
@@ -71,7 +71,7 @@ fn a_crate_that_came_after_sees_them_all_and_they_are_served() {
         assert_eq!(SEEN.load(Relaxed), 1);
         let count = faults();
         assert_eq!(SEEN.load(Relaxed), 1 + count);
-        // In front again, the crate is spared.
+        // With pagewise in front again, the crate's handler is not called for its faults.
         fault::reinstall().unwrap();
         assert!(!fault::is_displaced());
         faults();

@@ -1,5 +1,5 @@
-//! A guarded copy that is refused says exactly how far it came: bytes before the refused page are
-//! there, bytes from it onwards are as they were.
+//! A guarded copy that is refused returns the exact number of bytes copied: those before the refused page are
+//! written, those from it onwards are unchanged.
 #![cfg(not(pagewise_model))]
 
 mod common;

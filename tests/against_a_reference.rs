@@ -1,5 +1,5 @@
-//! Random sequences of operations, held against a model that fits a screen: on the real system, and,
-//! with `--cfg pagewise_model`, on the one that checks every call.
+//! Random sequences of operations, compared with a short reference model: on the real system, and, with
+//! `--cfg pagewise_model`, on the simulated one, which checks every call.
 
 use std::ops::Range;
 

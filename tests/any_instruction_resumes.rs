@@ -1,4 +1,4 @@
-//! Whatever instruction faults, it resumes: stores across a page's edge, string operations, atomics,
+//! Every kind of instruction resumes after its fault is served: stores across a page's edge, string operations, atomics,
 //! vector loads and stores.
 #![cfg(not(pagewise_model))]
 

@@ -1,5 +1,5 @@
-//! Faults are served whatever stack the thread has for signals, on whatever kind of thread, and with
-//! less than 1 KiB of it beyond what the kernel takes.
+//! Faults are served with any alternate signal stack or none, on every kind of thread. The handler uses less
+//! than 1 KiB of the stack beyond the kernel's signal frame.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;
@@ -169,8 +169,8 @@ fn inside_another_signals_handler() {
     .well();
 }
 
-/// The kernel does not deliver a fault's signal while it is blocked: it ends the process. That is so
-/// for every SIGSEGV handler, and documented; what matters is that it is a clean death.
+/// The kernel does not deliver a fault's signal while it is blocked, but ends the process, with any handler.
+/// The process must die of the signal, and not hang.
 #[test]
 fn a_fault_while_its_signal_is_blocked_ends_the_process() {
     let ended = in_a_process("a_fault_while_its_signal_is_blocked_ends_the_process", || {

@@ -1,4 +1,4 @@
-//! What an arena hands out is aligned, apart from everything else, and stays until it is taken back.
+//! Allocations of an arena are aligned, do not overlap, and keep their contents until they are freed.
 
 use std::alloc::Layout;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pagewise::{Arena, Error, page_size};
 use proptest::prelude::*;
 
-/// Addresses to spare: all that the pretended system gives under Miri.
+/// More addresses than the tests need: all that the simulated system gives under Miri.
 const LONG: usize = if cfg!(miri) { 16 << 20 } else { 1 << 30 };
 
 /// Allocations of one round.

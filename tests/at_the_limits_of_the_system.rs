@@ -1,4 +1,5 @@
-//! Locked memory, limits of the process, pools, priorities: what Linux refuses or does differently there.
+//! What pagewise does under locked memory, resource limits, an empty pool of huge pages, and thread priorities
+//! on Linux.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 mod common;
@@ -23,7 +24,7 @@ fn status(name: &str) -> usize {
 const CAP_IPC_LOCK: u32 = 14;
 const CAP_SYS_NICE: u32 = 23;
 
-/// Whether this process has a privilege: root has not, in many containers.
+/// Whether this process has a capability. Root lacks some in many containers.
 fn may(capability: u32) -> bool {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = text.lines().find(|line| line.starts_with("CapEff:")).unwrap();

@@ -1,4 +1,4 @@
-//! Bad input gets a clear error, and nothing is lost.
+//! Bad input returns an error that names it, and changes nothing.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! `{:?}` of everything that the containers offer: short, and about what the user said or can use.
+//! `{:?}` of the containers, their builders and iterators is short, and shows what the user set or can use.
 //! (Arrays print their elements, as `Vec` does.)
 
 use pagewise::{Arena, ConcurrentVec, PageVec};

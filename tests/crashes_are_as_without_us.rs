@@ -1,5 +1,5 @@
-//! Programs that crash, crash as they would without pagewise; a plain access that is refused says why
-//! in one line first.
+//! Programs that crash do so in the same way as without pagewise; a refused plain access first writes one line
+//! with the reason.
 #![cfg(not(pagewise_model))]
 
 mod common;
@@ -60,7 +60,7 @@ fn a_null_access_dies_the_same_with_and_without_a_region() {
     );
 }
 
-/// A jump into a region is no reason to commit memory there.
+/// A jump into a region commits no memory.
 #[test]
 fn a_jump_into_a_region_dies_at_once() {
     const CASES: &[(&str, fn())] = &[("a jump", || {
@@ -112,7 +112,7 @@ fn a_refused_plain_access_says_why_and_dies_of_it() {
     });
 }
 
-/// The process has something to say while it dies: the line is all that is written.
+/// A stderr that is closed, full or without a reader does not change how the process ends.
 #[test]
 #[cfg(unix)]
 fn a_closed_stderr_changes_nothing() {

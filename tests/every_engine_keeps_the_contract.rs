@@ -1,5 +1,5 @@
-//! What the engines must not differ in, where their mechanisms do: large regions, windows that open and
-//! close, patterns that make many mappings.
+//! All engines keep the same contract where they work differently: in large regions, blocks that open and
+//! close, and patterns that make many mappings.
 #![cfg(not(any(miri, pagewise_model)))]
 
 use pagewise::{CommitStep, DemandRegion, Engine, Error, HugePages, page_size};
@@ -10,7 +10,7 @@ fn region(engine: Engine, len: usize) -> DemandRegion {
     DemandRegion::builder(len).engine(engine).step(CommitStep::page()).build().unwrap()
 }
 
-/// Large enough for many windows.
+/// Large enough for many blocks of the guard engine.
 const LEN: usize = 64 << 20;
 
 #[test]
@@ -23,7 +23,7 @@ fn decommitted_pages_read_zero_again_and_their_neighbours_keep_what_they_hold() 
             region.write(index * page + 5, &[index as u8 | 1]).unwrap();
         }
         assert_eq!(region.committed(), pages.div_ceil(3) * page, "{engine:?}");
-        // Across several windows, with ragged ends.
+        // Across several blocks, with ends inside of blocks.
         let (from, to) = (pages / 5, pages / 2 + 7);
         region.decommit(from * page..to * page).unwrap();
         let kept = (0..pages).step_by(3).filter(|index| !(from..to).contains(index)).count();
@@ -171,11 +171,11 @@ fn huge_pages_come_when_they_are_asked_for_and_the_page_map_shows_them() {
     assert_eq!(plain.page_map().unwrap().count(|state| state.huge), 0);
 }
 
-/// Pages are locked as they come: those of a region may never do so.
+/// `mlock2`: pages are locked as they become resident. Those of a region may never become so.
 #[cfg(target_os = "linux")]
 const MLOCK_ONFAULT: libc::c_uint = 1;
 
-/// Locked memory takes no guard markers: such regions protect pages instead, and lose nothing.
+/// The kernel installs no guard markers in locked memory: there, regions use access rights, and lose no data.
 #[test]
 #[cfg(target_os = "linux")]
 fn locked_memory_takes_no_markers_and_works_all_the_same() {

@@ -1,5 +1,5 @@
 //! Faults go on while other threads fault on the same page, register, decommit and release; and the
-//! limit holds whoever wins.
+//! limit holds in every order.
 #![cfg(not(pagewise_model))]
 
 mod common;
@@ -58,7 +58,7 @@ fn many_threads_on_one_page_count_one_fault() {
     }
 }
 
-/// A run of races at one address, for ever, is no fault that cannot be fixed.
+/// A thread that loses many races at one address is not taken for one whose access rights are gone.
 #[test]
 fn racing_for_the_same_page_for_ever_is_fine() {
     let mut region = page_by_page(1);
@@ -113,7 +113,7 @@ fn racing_threads_never_exceed_a_shared_limit() {
                 });
             }
         });
-        // What no thread had asked for, batches may hold; but never more than the limit, all told.
+        // Batches may have committed pages that no thread touched, but never past the limit.
         assert!(budget.used() <= budget.limit() && budget.peak() <= budget.limit());
         assert!(done.load(Relaxed) * page_size() <= budget.used());
         let total: usize = regions.iter().map(DemandRegion::committed).sum();
@@ -123,8 +123,8 @@ fn racing_threads_never_exceed_a_shared_limit() {
     }
 }
 
-/// umap's churn, on our own terms: a hot set that is read, a hot set that is written, a large cold set
-/// that comes and goes, and every word says where it is.
+/// As umap's churn test: a hot set that is read, a hot set that is written, and a large cold set that is
+/// committed and decommitted. Every word holds its own position.
 #[test]
 fn churning_threads_find_every_word_where_it_belongs() {
     const HOT: usize = 32;
@@ -195,8 +195,8 @@ fn registering_and_releasing_go_on_while_others_fault() {
     assert_eq!(fixed.stats().faults, scale(2000) as u64);
 }
 
-/// A decommit makes nobody wait for ever who touches other pages of the same words and windows; and
-/// what is touched after it is new.
+/// During decommits, threads that touch other pages of the same words and blocks do not wait for ever, and
+/// pages that are touched after a decommit read zero.
 #[test]
 fn explicit_commits_and_faults_on_neighbouring_pages() {
     let region = DemandRegion::new(1024 * page_size()).unwrap();
@@ -232,7 +232,7 @@ fn ten_thousand_regions_live_at_once() {
         assert_eq!(peek(region.as_ptr().wrapping_add(region.len() - 1)), !(index as u8));
         assert_eq!(region.stats().faults, if index % 3 == 0 { 1 } else { 2 });
     }
-    // Every other one goes; the others go on.
+    // Every other region is dropped; the others are used further.
     let mut rest: Vec<_> = regions.into_iter().step_by(2).collect();
     for region in &mut rest {
         region.decommit(..).unwrap();

@@ -1,5 +1,5 @@
-//! Whatever threads of the parent were doing at the moment of a fork, the child can go on: nothing of this
-//! library is locked in it.
+//! The child of a fork can use pagewise whatever threads of the parent were doing at the moment of the fork: no
+//! lock stays taken.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;

@@ -1,4 +1,4 @@
-//! A child of a fork has the same regions: it faults, counts and is limited on its own.
+//! The child of a fork has the same regions, contents and limits, and counts its own faults and commits.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;
@@ -233,7 +233,7 @@ fn a_childs_count_is_what_its_pages_say() {
     .well();
 }
 
-/// `posix_spawn` and `exec` start from scratch: nothing of ours is left, and nothing waits.
+/// Children by `posix_spawn` and `exec` run to their end: they inherit no state of pagewise.
 #[test]
 fn spawned_programs_are_unaffected() {
     let region = page_by_page(64);
@@ -255,8 +255,8 @@ fn spawned_programs_are_unaffected() {
     });
 }
 
-/// A program that locks around its regions, and takes that lock before it forks, as allocators do. It
-/// asked to be told of forks before pagewise did, so that it is told after.
+/// A program that uses its regions under a lock of its own, and takes that lock in a `pthread_atfork` handler,
+/// as allocators do. It registered before pagewise, so that its prepare handler runs after pagewise's would.
 #[test]
 fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
     static LOCK: AtomicBool = AtomicBool::new(false);
@@ -278,7 +278,7 @@ fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
         well
     }
     in_a_process("a_program_may_hold_its_own_lock_around_regions_and_forks", || {
-        // Where they wait for each other, the process ends by this.
+        // Ends the process where the two wait for each other.
         // SAFETY: plain calls; the functions are as `pthread_atfork` wants them.
         unsafe {
             libc::alarm(120);

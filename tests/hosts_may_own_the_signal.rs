@@ -1,4 +1,4 @@
-//! A host that keeps its own handlers, asks us first, or puts us back in front.
+//! A host can keep its own handlers and call `try_handle` from them, or put pagewise's back by `reinstall`.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;
@@ -156,7 +156,7 @@ fn hosts_that_take_turns_for_ever_are_told_so() {
     .well();
 }
 
-/// Somebody went back to the default without asking: we say so, and can come back.
+/// After the program installed SIG_DFL, `is_displaced` reports it, and `reinstall` undoes it.
 #[test]
 fn a_displacement_by_the_default_is_seen_and_undone() {
     in_a_process("a_displacement_by_the_default_is_seen_and_undone", || {
@@ -172,7 +172,7 @@ fn a_displacement_by_the_default_is_seen_and_undone() {
     .well();
 }
 
-/// As CPython's faulthandler: says something, puts back what it saved, and sends the signal again.
+/// As CPython's faulthandler: prints, restores the action that it saved, and raises the signal again.
 extern "C" fn reports_and_gives_up(signal: c_int) {
     say("reported");
     // SAFETY: stored before this handler was installed; a plain call with it.

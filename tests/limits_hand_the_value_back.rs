@@ -1,11 +1,11 @@
-//! A limit that is reached is an error with the value in it; nothing before it is disturbed, and
+//! Past a limit, a push returns an error that holds the value; elements before it are unchanged, and
 //! dropping afterwards drops every element once.
 
 use std::rc::Rc;
 
 use pagewise::{Arena, Budget, ConcurrentVec, Error, PageVec, page_size};
 
-/// Addresses to spare: nearly all that the pretended system gives under Miri.
+/// More addresses than the tests need: nearly all that the simulated system gives under Miri.
 const LONG: usize = if cfg!(miri) { 8 << 20 } else { 1 << 30 };
 
 #[test]

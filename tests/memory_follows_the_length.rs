@@ -1,4 +1,4 @@
-//! Memory comes in steps, goes back when the length falls, and is gone after drop.
+//! A growing array commits memory in steps, a shrinking one gives it back, and a dropped one has none.
 
 use pagewise::{Arena, ConcurrentVec, HugePages, PageVec, page_size};
 

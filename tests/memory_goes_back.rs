@@ -9,7 +9,7 @@ use pagewise::{DemandRegion, Error, PageVec, RefusalReason, Reservation, page_si
 
 mod common;
 
-/// `/proc` is about the whole process: one test at a time.
+/// `/proc` shows the whole process, so the tests run one at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,5 +1,5 @@
-//! A fault or signal that is not ours reaches whoever was there before, as if pagewise did not exist:
-//! with its own signature, mask and flags.
+//! A fault or signal outside of pagewise's regions reaches the handler that was installed before, with the
+//! signature, mask and flags that it would have without pagewise.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;
@@ -80,7 +80,7 @@ extern "C" fn one(_: c_int) {
     repair();
 }
 
-/// Our own faults are served, whoever else is there, and nobody else hears of it.
+/// Faults in regions are served with any previous handler, which is not called for them.
 fn ours_still_work(region: &mut pagewise::DemandRegion, page: usize) {
     let seen = SEEN.load(Relaxed);
     poke(region.as_ptr().wrapping_add(page * pagewise::page_size()), 7);
@@ -175,13 +175,13 @@ fn the_default_ends_the_process_as_before() {
             ours_still_work(&mut region, 0);
             send(libc::SIGSEGV);
         }),
-        // SA_SIGINFO says nothing about SIG_DFL.
+        // SIG_DFL is not a function, also with SA_SIGINFO.
         ("default with flags", || {
             set(libc::SIGSEGV, libc::SIG_DFL, libc::SA_SIGINFO, &[]);
             page_by_page(8);
             touch_null();
         }),
-        // The kernel lets nobody ignore a fault.
+        // The kernel does not honour SIG_IGN for a fault.
         ("ignored", || {
             set(libc::SIGSEGV, libc::SIG_IGN, libc::SA_SIGINFO, &[]);
             page_by_page(8);
@@ -202,7 +202,7 @@ fn the_default_ends_the_process_as_before() {
         eprintln!("{case}");
         ended.by_signal(libc::SIGSEGV);
         assert_eq!(ended.diagnostics(), [""; 0]);
-        // Once each: a handler that gave up its place, or whose signal is blocked, has no second turn.
+        // Once each: `SA_RESETHAND` and a blocked signal both end the process at the second fault.
         let called = ended.stdout.matches("called").count();
         assert_eq!(called, usize::from(matches!(case, "once only" | "blocked while it runs")));
     });

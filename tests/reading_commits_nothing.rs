@@ -1,4 +1,5 @@
-//! Looking into a sparse region, and zeroing it, without committing what is not committed.
+//! `peek`, `write_to`, `committed_ranges` and `zero` commit no page of a sparse region; `read_from` commits
+//! little more than it reads.
 
 mod common;
 

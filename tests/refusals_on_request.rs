@@ -1,6 +1,6 @@
-//! What the system refuses, at any call, wholly or half-way: a layer above the system refuses on request.
-//! With `--cfg pagewise_model` above a pretended system; with `--cfg pagewise_refusals` above the real one,
-//! where the access rights of every page are tried, too. `ci/model` runs both.
+//! Calls that the system refuses, wholly or half-way: a layer above the system (`src/os/refusals.rs`) does so on
+//! request. With `--cfg pagewise_model` above the simulated system; with `--cfg pagewise_refusals` above the real
+//! one, where the access rights of every page are tried, too. `ci/model` runs both.
 #![cfg(any(pagewise_model, pagewise_refusals))]
 
 use std::ops::Range;

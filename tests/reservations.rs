@@ -104,7 +104,7 @@ fn a_small_address_space_gets_what_fits() {
     if common::address_space_is_dear() {
         return common::not_here("an emulator pays for every page that fits");
     }
-    // Nobody has this much; a tiny part of it fits everywhere.
+    // No address space is that large; the smallest accepted length fits everywhere.
     let most = isize::MAX as usize / 2;
     let memory = Reservation::builder(most).at_least(1 << 20).build().unwrap();
     assert!(memory.len() >= 1 << 20 && memory.len() < most);

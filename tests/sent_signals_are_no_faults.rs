@@ -1,5 +1,5 @@
-//! A signal that somebody sends is never taken for a fault, whatever it claims about an address; and
-//! answering it the way Rust's own handler does leaves later commits working.
+//! A signal that a process sends is never taken for a fault, whatever address it carries. Commits go on after
+//! Rust's own handler answered such a signal by installing SIG_DFL.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;
@@ -88,9 +88,9 @@ fn a_crafted_address_inside_a_region_commits_nothing() {
     .well();
 }
 
-/// Rust's std takes a SIGSEGV that is no stack overflow for a fault that will come again, and goes
-/// back to the default: that must not take our place away. The next signal of the kind finds the
-/// default, as it would without us.
+/// Rust's std takes a SIGSEGV that is no stack overflow for a fault that will come again, and installs SIG_DFL.
+/// pagewise's handler must be in place afterwards. The next signal that is sent gets the default action, as it
+/// would without pagewise.
 #[test]
 fn rusts_own_handler_underneath_does_not_disarm_commits() {
     let ended = in_a_process("rusts_own_handler_underneath_does_not_disarm_commits", || {

@@ -1,5 +1,5 @@
-//! The kernel's own accesses reach no handler: `read(2)` into uncommitted memory fails or is short.
-//! `commit` first, or `read_from` and `write_to`, which do.
+//! The kernel's own accesses raise no signal: `read(2)` into uncommitted memory fails or is short. It works after
+//! `commit`; `read_from` and `write_to` need no preparation.
 #![cfg(not(pagewise_model))]
 
 mod common;

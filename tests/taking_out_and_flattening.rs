@@ -1,4 +1,4 @@
-//! Elements that are taken out of an array, one way or another, and those that stay.
+//! Every way to take elements out of an array yields them in order, and keeps the others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

@@ -1,7 +1,8 @@
-//! While a fault is being served, nobody allocates: an allocator that aborts then says so.
+//! The handler allocates nothing: the allocator of this program aborts when the thread that serves a fault
+//! allocates.
 //!
-//! A host's handler around ours marks the time, with the thread's number in a plain atomic: no
-//! thread-local state, which the handler must not touch either.
+//! A handler around ours stores that thread's number in an atomic while ours runs. Not in thread-local state,
+//! which a signal handler must not use either.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 mod common;
@@ -103,7 +104,7 @@ fn no_way_through_the_handler_allocates() {
             common::not_here("what the system refuses (the sanitizer needs memory)");
             return poke(none.as_ptr(), 1);
         }
-        // What the system refuses takes the way through the smaller batches.
+        // A refusal by the system takes the path that tries smaller batches.
         let full = region(CommitStep::fixed(1 << 20));
         let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: a plain call with a valid limit.
@@ -111,7 +112,7 @@ fn no_way_through_the_handler_allocates() {
         let mut byte = [0];
         let refused = full.read(0, &mut byte).is_err();
         assert!(refused || common::emulated());
-        // And the line about a plain access.
+        // A refused plain access writes its line.
         poke(none.as_ptr(), 1);
     });
     assert_eq!(ended.status.code(), Some(77), "{ended:#?}");
@@ -151,7 +152,7 @@ fn no_explicit_operation_allocates() {
     .well();
 }
 
-/// The alarm works: a handler that allocates is caught.
+/// The check itself works: a handler that allocates ends the process.
 #[test]
 fn an_allocation_would_be_noticed() {
     let ended = in_a_process("an_allocation_would_be_noticed", || {

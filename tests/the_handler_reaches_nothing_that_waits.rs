@@ -1,6 +1,6 @@
-//! Whatever the fault handler can reach, by the machine code of this very program: no allocation, no
-//! lock, no panic, no formatting, no lazy thread-local state. Shown for release builds: in debug builds
-//! every addition may panic.
+//! The machine code of this program that the fault handler can reach contains no allocation, lock, panic,
+//! formatting or lazy thread-local state. Checked in release builds, since every addition in a debug build can
+//! panic.
 //!
 //! The walk follows calls and jumps from the handler. Calls through pointers are two: from the registry
 //! to the region that owns the address, which is a root of its own, and to the handlers before ours,
@@ -229,7 +229,7 @@ fn everything_that_the_handler_reaches_is_harmless() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The walk is able to fail: what an ordinary function reaches is not harmless.
+/// The check itself works: it finds forbidden calls in an ordinary function.
 #[test]
 fn the_walk_finds_what_it_looks_for() {
     let table = relocations(

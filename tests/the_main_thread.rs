@@ -1,4 +1,4 @@
-//! Faults are served on the main thread, which test harnesses keep to themselves: this one has none.
+//! Faults are served on the main thread. This test has no harness, which would run it on another thread.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! What the system counts follows an array's length down, and is zero after drop. The only test of
-//! its process: nobody else may take the addresses that it gives back.
+//! The resident and charged memory that the system reports falls with an array's length, and is zero after
+//! drop. The only test of its process, so that no other one takes the addresses that are released.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 use pagewise::PageVec;

@@ -23,7 +23,7 @@ fn every_page_is_served_once_whoever_touches_it_first() {
     let engines = common::engines();
     let barrier = Barrier::new(THREADS);
     let region = std::sync::Mutex::new(None);
-    // Collected, since a thread that panics would leave the others waiting for it.
+    // Results are collected and checked at the end: other threads would wait for one that panics.
     let wrong = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for thread in 0..THREADS {

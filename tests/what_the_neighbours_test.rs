@@ -1,4 +1,4 @@
-//! What libsigsegv, V8, HotSpot and the kernel's own tests check of theirs, asked of ours.
+//! Tests of libsigsegv, V8, HotSpot and the kernel for their fault handling, applied to pagewise.
 #![cfg(all(unix, not(pagewise_model)))]
 
 mod common;
@@ -54,8 +54,8 @@ fn refusals_in_a_row_leave_the_mask_alone() {
     }
 }
 
-/// V8's: an access at a known instruction recovers while the region is there; after that, the same
-/// access is the host's.
+/// V8's: an access at a known instruction recovers while the region exists; after its release, the same access
+/// faults in the previous handler.
 #[test]
 fn what_was_ours_is_the_hosts_once_the_region_is_gone() {
     static SEEN: AtomicUsize = AtomicUsize::new(0);

@@ -1,5 +1,5 @@
-//! On Windows handlers form lists. Those in front of ours and behind it, and continue handlers as the Go
-//! runtime has one, go on as they did; of faults that we served, those behind us see nothing.
+//! On Windows, vectored handlers form lists. Handlers in front of pagewise's and behind it, and continue handlers
+//! (the Go runtime has one), work as without it; those behind it do not see faults that pagewise served.
 #![cfg(all(windows, not(pagewise_model)))]
 
 mod common;
@@ -60,7 +60,7 @@ fn served_faults_end_with_us() {
         assert_eq!(FRONT.load(Relaxed), 65);
         assert_eq!(BEHIND.load(Relaxed), 0);
         assert_eq!(CONTINUED.load(Relaxed), 0);
-        // What is not ours goes all the way.
+        // A fault outside of regions reaches every handler.
         // SAFETY: the handler behind us continues after it.
         unsafe { RaiseException(OWN as u32, 0, 0, std::ptr::null()) };
         assert_eq!(BEHIND.load(Relaxed), 1);
@@ -69,7 +69,7 @@ fn served_faults_end_with_us() {
         } else {
             assert_eq!(CONTINUED.load(Relaxed), 1);
         }
-        // Putting us in front again changes who is asked first.
+        // After `reinstall`, pagewise's handler is called first.
         pagewise::fault::reinstall().unwrap();
         region.commit(..).unwrap();
         let other = page_by_page(1);

@@ -57,7 +57,7 @@ pub enum Sample {
     Measured { value: f64, note: Option<String>, footprint: Option<Footprint> },
     /// This subject does not exist here, and why.
     Absent { why: String },
-    /// It began, and did not come to its end.
+    /// The run failed or was given up, and why.
     Failed { why: String },
 }
 
@@ -75,7 +75,7 @@ impl Sample {
         Self::Absent { why: why.into() }
     }
 
-    /// A remark about how it went. (Not for what did not go.)
+    /// Adds a remark about the run. No effect on one that failed.
     pub fn note(self, note: impl Into<String>) -> Self {
         match self {
             Self::Measured { value, footprint, .. } => {
@@ -85,7 +85,7 @@ impl Sample {
         }
     }
 
-    /// What it took besides. (Not for what did not go.)
+    /// Adds the page tables and mappings that the run took. No effect on one that failed.
     pub fn footprint(self, footprint: Option<Footprint>) -> Self {
         match self {
             Self::Measured { value, note, .. } => Self::Measured { value, note, footprint },
@@ -97,7 +97,7 @@ impl Sample {
 /// Does the work of a case once.
 pub type Run = Box<dyn Fn(Size) -> Sample>;
 
-/// Somebody who does the work of a case.
+/// A library, or the kernel, that does the work of a case.
 pub struct Subject {
     pub name: String,
     pub run: Run,
@@ -105,7 +105,7 @@ pub struct Subject {
     pub target: Option<Target>,
 }
 
-/// What a ratio must not exceed, and what it ought to be.
+/// The bound that a ratio must not exceed, and the ratio to aim for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target {
     pub bound: f64,

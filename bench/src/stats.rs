@@ -1,4 +1,4 @@
-//! What many rounds of two subjects come down to.
+//! Medians and ratios of many rounds.
 
 /// The middle and the ends of some measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]

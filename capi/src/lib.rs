@@ -12,11 +12,11 @@ use std::ptr;
 
 use pagewise::{AccessError, CommitStep, DemandRegion, Error, RefusalReason};
 
-/// How a call ended.
+/// The status that a call returns.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Well.
+    /// The call succeeded.
     Ok = 0,
     /// A null pointer, or a range that is not in the region.
     Argument = 1,
@@ -76,7 +76,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Status>) -> Result<T, Status> {
         .unwrap_or_else(|_| Err(fail(Status::Panic, &"a bug in pagewise: it panicked")))
 }
 
-/// `guarded`, for functions that return how they ended.
+/// `guarded`, for functions that return a status.
 fn status(work: impl FnOnce() -> Result<(), Status>) -> Status {
     guarded(work).map_or_else(|status| status, |()| Status::Ok)
 }
@@ -181,7 +181,7 @@ unsafe fn copy(
     let status = status(|| {
         // SAFETY: the caller's promise.
         let region = unsafe { region(pointer)? };
-        // Checked here already: a slice of a longer buffer than any can be would be undefined.
+        // Checked before the slice is made: a slice longer than `isize::MAX` is undefined behaviour.
         if end_of(offset, len)? > region.len() {
             return Err(fail(Status::Argument, &"the range is not in the region"));
         }
@@ -298,7 +298,7 @@ pub unsafe extern "C" fn pagewise_region_decommit(
 pub unsafe extern "C" fn pagewise_region_free(region: *mut DemandRegion) {
     if !region.is_null() {
         // SAFETY: the caller's promise.
-        // A panic is in the last error; there is nothing to return.
+        // The function returns nothing; `guarded` has recorded a panic in the last error.
         let _ = guarded(|| unsafe {
             drop(Box::from_raw(region));
             Ok(())
@@ -309,7 +309,7 @@ pub unsafe extern "C" fn pagewise_region_free(region: *mut DemandRegion) {
 /// Why this thread's last failing call failed.
 #[unsafe(no_mangle)]
 pub extern "C" fn pagewise_last_error() -> *const c_char {
-    // Nothing in here can panic: no other borrow lasts longer than a call of `fail` or of this.
+    // The borrow cannot panic: no other one lasts longer than a call of `fail` or of this function.
     LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }
 

@@ -110,7 +110,7 @@ fn both_copies_serve_their_own_whoever_is_in_front() {
                 assert_eq!((second.reinstall)(), 0);
                 both_work(&second);
                 if role == "stray" {
-                    // Neither's: it goes round once, and ends at the default.
+                    // In no region of either copy: each handler is called once, then the default action.
                     libc::alarm(30);
                     std::ptr::without_provenance_mut::<u8>(16).write_volatile(1);
                 }

@@ -76,7 +76,7 @@ impl FromStr for Step {
     }
 }
 
-/// What happened, in pages and plain facts.
+/// The result of a run, with counts in pages.
 #[derive(Default, Serialize)]
 struct Report {
     page_size: usize,
@@ -179,7 +179,7 @@ impl Plan {
         Ok(report)
     }
 
-    /// The classic's alternative. Whether it was granted.
+    /// For `--eager`: commits all pages before the first write. Returns whether the commit was granted.
     fn commit_all(
         &self,
         region: &mut DemandRegion,
@@ -254,12 +254,12 @@ fn random_pages(pages: usize, count: usize) -> Vec<usize> {
         all.truncate(count);
         return all;
     }
-    // Few of many: there need not be a list of all of them.
+    // Few pages of many: without a list of all pages, which may be long.
     let mut seen = HashSet::with_capacity(count);
     std::iter::repeat_with(|| below(pages)).filter(|&page| seen.insert(page)).take(count).collect()
 }
 
-/// What is written to a page: every page differs, and so do its bytes.
+/// The bytes that the demo writes to a page: different for neighbouring pages and bytes, and never zero.
 fn contents(page: usize, size: usize) -> Vec<u8> {
     (0..size).map(|byte| (page.wrapping_mul(151) ^ byte.wrapping_mul(7)) as u8 | 1).collect()
 }

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Whoever reads our output may stop reading: that is no failure.
+/// A reader of stdout that closes the pipe (`| head`) is no failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()

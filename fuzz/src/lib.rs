@@ -2,7 +2,7 @@
 //!
 //! An input is bytes. The first few say how many regions there are and what they are like; the rest is
 //! dealt out to them, and each region's share is a sequence of operations for a thread of its own. All
-//! regions may share a budget. [`run`] panics where pagewise does not do what the model does.
+//! regions may share a budget. [`run`] panics where pagewise and the model differ.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use pagewise::{
     page_size,
 };
 
-/// Bytes that are numbers; zeros where they end.
+/// Reads numbers from the bytes of the input; zeros after its end.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -29,7 +29,7 @@ impl Input<'_> {
         (self.byte() << 8 | self.byte()) % bound.max(1)
     }
 
-    /// Page edges are where things go wrong: every other number is near one.
+    /// Every other offset is near a page edge, where errors are likely.
     fn offset(&mut self, len: usize) -> usize {
         let near = self.below(len / page_size() + 1) * page_size();
         let byte = self.byte();
@@ -86,7 +86,7 @@ struct Subject {
     region: DemandRegion,
     /// What every byte should read.
     contents: Vec<u8>,
-    /// Pages that are committed for certain; others may be, ahead of the faults.
+    /// Pages that must be committed; a step may have committed others ahead of the faults.
     certain: Vec<bool>,
     /// Faults commit one page each, so that `certain` is exact.
     exact: bool,

@@ -1,7 +1,7 @@
 //! `pagewise-fuzz --seconds N [--seed S]`: random inputs, some new, some made of the corpus.
 //!
-//! The input that is being run is in `target/fuzz-input`, so that even a crash leaves it behind; run it
-//! again with `pagewise-fuzz FILE...`, and keep it in `fuzz/corpus` once it is fixed.
+//! Each input is written to `target/fuzz-input` before it runs, so that it is there after a crash. Run it again
+//! with `pagewise-fuzz FILE...`, and add it to `fuzz/corpus` once the error is fixed.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

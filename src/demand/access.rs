@@ -101,9 +101,8 @@ impl DemandRegion {
         })
     }
 
-    /// Gives `access` the address of `offset` and the number of bytes to access there: `len`, except where
-    /// there are no page faults (Miri, the pretended system). There, pages are committed before the access,
-    /// and it ends where one of them is refused.
+    /// Calls `access` with the address of `offset` and the number of bytes to access: `len`. Where there are no
+    /// page faults (Miri, `os/model.rs`), commits the pages first, and passes the bytes before a refused page.
     fn guarded(
         &self,
         offset: usize,
@@ -116,7 +115,7 @@ impl DemandRegion {
         touched
     }
 
-    /// Where there are no page faults, what stands for those of a plain slice.
+    /// Where there are no page faults: commits every page, before a plain slice is handed out.
     pub(crate) fn touch_all_without_faults(&self) {
         if let Err(error) = self.core.touch_without_faults(0, self.len()) {
             panic!("a plain slice is refused: {error}");
@@ -186,9 +185,9 @@ impl DemandRegion {
         Ok(())
     }
 
-    /// Fills a range from a reader until the reader ends or the range is full; returns how many bytes that
-    /// were. Commits as it reads: what is ahead of the bytes that came is at most as much again, or a
-    /// page, and never more than 1 MiB.
+    /// Fills a range from a reader until the reader ends or the range is full; returns the number of bytes read.
+    /// Commits as it reads, ahead of the reader by at most as many bytes as were read, or a page if that is
+    /// more, and never by more than 1 MiB.
     ///
     /// ```
     /// let mut region = pagewise::DemandRegion::builder(1 << 40).limit(64 << 10).build()?;
@@ -198,8 +197,8 @@ impl DemandRegion {
     /// ```
     ///
     /// # Errors
-    /// The refusal of a commit, as an [`io::Error`] around [`Error`](crate::Error); or what the reader says. The bytes that
-    /// the reader gave before are in the region: those that it has not given are still to be read.
+    /// The refusal of a commit, as an [`io::Error`] around [`Error`](crate::Error); or an error of the reader.
+    /// The bytes that were read before are in the region; no byte is read and lost.
     pub fn read_from(
         &mut self,
         range: impl RangeBounds<usize>,
@@ -251,7 +250,7 @@ impl DemandRegion {
     /// Writes a range whole to a writer. Commits nothing: where no page is committed, it writes zeros.
     ///
     /// # Errors
-    /// What the writer says; an [`io::Error`] around [`Error`](crate::Error) for a bad range.
+    /// An error of the writer; an [`io::Error`] around [`Error`](crate::Error) for a bad range.
     pub fn write_to(
         &self,
         range: impl RangeBounds<usize>,
@@ -273,7 +272,7 @@ impl DemandRegion {
         })
     }
 
-    /// Bytes that are committed: also for builds without page faults.
+    /// A committed range as a slice. Unlike `as_slice`, commits nothing where there are no page faults.
     fn committed_bytes(&self, range: Range<usize>) -> &[u8] {
         // SAFETY: the range lies inside the region, and a committed page holds valid bytes; safe code
         // changes them through `&mut self` only.

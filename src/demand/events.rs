@@ -1,4 +1,4 @@
-//! What the fault handler did, told to ordinary code.
+//! The queue by which the fault handler tells ordinary code what it did.
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
@@ -46,7 +46,7 @@ struct Slot {
     turn: AtomicUsize,
     offset: AtomicUsize,
     start: AtomicUsize,
-    /// Bytes in the upper bits; access and outcome in the lowest four.
+    /// The length in bytes in the upper bits; the kind of access and the outcome in the lowest four.
     len_and_kind: AtomicUsize,
 }
 
@@ -122,8 +122,8 @@ impl EventRing {
         slot.turn.store(number.wrapping_add(1), Ordering::Release);
     }
 
-    /// In the child of a fork, whose only thread this is: events that other threads of the parent were
-    /// putting down are lost, the rest moves up, and all other slots are free. Async-signal-safe.
+    /// In the child of a fork, on its only thread: drops events that threads of the parent were writing, moves
+    /// the complete ones together, and frees all other slots. Async-signal-safe.
     pub(super) fn end_abandoned_changes(&self) {
         let (head, tail) = (self.head.load(Ordering::Relaxed), self.tail.load(Ordering::Relaxed));
         let mut kept = head;

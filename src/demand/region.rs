@@ -45,7 +45,7 @@ pub struct DemandRegion {
     pub(super) core: Box<Core>,
 }
 
-/// What happened in a [`DemandRegion`] so far.
+/// Counts of faults and committed bytes of a [`DemandRegion`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -61,7 +61,7 @@ pub struct Stats {
     pub peak: usize,
     /// Bytes that may be committed at most.
     pub limit: usize,
-    /// Fault events that found no room.
+    /// Fault events that were dropped because the queue was full.
     pub events_lost: u64,
 }
 
@@ -84,7 +84,7 @@ impl DemandRegion {
         self.core.reservation.as_ptr()
     }
 
-    /// The memory below.
+    /// The reservation that holds the region's memory.
     pub(crate) fn reservation(&self) -> &Reservation {
         &self.core.reservation
     }
@@ -179,7 +179,7 @@ impl DemandRegion {
         self.core.reservation.committed_ranges()
     }
 
-    /// What happened so far.
+    /// Counts of faults and committed bytes so far.
     pub fn stats(&self) -> Stats {
         let (core, counters) = (&self.core, &self.core.counters);
         Stats {

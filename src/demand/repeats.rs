@@ -1,20 +1,20 @@
-//! Faults at pages that are committed: told apart into those that another thread was faster with, and
-//! those that would come back for ever.
+//! Counts faults at pages that are committed already, to tell a lost race (another thread committed the page)
+//! from an access that faults for ever (the program took the page's access rights away).
 
 use crate::sync::{AtomicUsize, Ordering};
 
 /// How often a page may fault although it is committed, before a decommit.
 ///
-/// Each thread that was waiting for the page while another one committed it does so once. A page that comes
-/// back more often had its access taken away by somebody else, with `mprotect`: its faults are not ours.
+/// Each thread that waited while another one committed the page faults once. More faults than threads mean that
+/// the program took the page's access away with `mprotect`: they are handed on to the previous handler.
 pub(super) const TOO_OFTEN: usize = 1 << 14;
 
 const PAGES: usize = 64;
 const NOBODY: usize = usize::MAX;
 
-/// The pages that faulted although they were committed, and how often since the last decommit. Each page
-/// is counted on its own: threads that are stuck at different pages must not reset one another's count.
-/// Where there are more pages than room, the one that was seen least makes way.
+/// The pages that faulted although they were committed, each with a count since the last decommit. One count
+/// for each page, since threads that are stuck at different pages must not reset each other's. With more pages
+/// than entries, a new page replaces the one with the lowest count.
 #[derive(Debug)]
 pub(super) struct Repeats([Repeat; PAGES]);
 
@@ -32,9 +32,8 @@ impl Repeats {
         }))
     }
 
-    /// Counts one more fault at a committed page: whether it has come too often. Async-signal-safe.
-    ///
-    /// Threads that race here may lose a count, which only makes it take longer.
+    /// Counts a fault at a committed page, and returns whether the page has faulted too often. Threads that race
+    /// may lose a count, which only delays the answer. Async-signal-safe.
     pub(super) fn is_too_often(&self, page: usize) -> bool {
         let mut least: Option<(&Repeat, usize)> = None;
         for repeat in &self.0 {
@@ -53,7 +52,7 @@ impl Repeats {
         false
     }
 
-    /// From here on, pages can be committed anew, and threads can race for them anew.
+    /// Resets all counts. Called at a decommit, after which pages are committed, and raced for, again.
     pub(super) fn forget(&self) {
         for repeat in &self.0 {
             repeat.count.store(0, Ordering::Relaxed);

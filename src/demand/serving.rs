@@ -10,7 +10,7 @@ use crate::fault::{Fault, Outcome, Registered};
 use crate::page::PageRange;
 use crate::reservation::{Reservation, Served};
 
-/// What the fault handler needs to know of a region.
+/// The part of a region that the fault handler uses.
 pub(super) struct Core {
     pub(super) reservation: Reservation,
     pub(super) step: StepPolicy,
@@ -63,8 +63,8 @@ impl Core {
         self.events.push(FaultEvent { offset, write, outcome });
     }
 
-    /// The page is committed: another thread was faster, and the access succeeds now; or somebody else took
-    /// its access away.
+    /// For a fault at a committed page: tried again, since another thread may have committed it meanwhile;
+    /// handed on if it faults too often (see [`Repeats`]).
     fn already(&self, page: usize) -> Outcome {
         self.counters.raced.fetch_add(1, Ordering::Relaxed);
         if self.repeats.is_too_often(page) { Outcome::NotOurs } else { Outcome::Resolved }
@@ -79,7 +79,7 @@ impl Core {
         Outcome::Refused(refusal)
     }
 
-    /// The address of a range that lies inside the region.
+    /// The address of a range, or an error where it does not lie inside the region.
     pub(super) fn check(&self, offset: usize, len: usize) -> Result<*mut u8, AccessError> {
         match offset.checked_add(len) {
             Some(end) if end <= self.reservation.len() => {
@@ -90,7 +90,7 @@ impl Core {
         }
     }
 
-    /// Where there are no page faults (Miri, the model), touches a range as the handler would have.
+    /// Where there are no page faults (Miri, `os/model.rs`): commits a range as the handler would have.
     pub(super) fn touch_without_faults(
         &self,
         offset: usize,

@@ -1,9 +1,10 @@
-//! Copies that survive a refused fault: this library's `__except`.
+//! Copies that return an error when a page fault inside them is refused.
 //!
-//! Each is one assembly leaf whose faulting instruction and landing label are known to the handler.
-//! When a fault inside is refused, the handler writes why into a [`Refusal`] whose address the leaf
-//! keeps in a register, and lets the thread go on at the landing, which returns how many bytes are
-//! still to do. No unwinding, no `longjmp`, no thread-local state.
+//! Each copy is an assembly function without calls (a leaf). The handler knows the offsets of its accessing
+//! instructions and of its *landing*. When a fault at one of them is refused, the handler writes the reason
+//! to the [`Refusal`] whose address the leaf keeps in a register, and sets the program counter to the
+//! landing, which returns the number of bytes that are left. No unwinding, no `longjmp`, no thread-local
+//! state.
 
 use std::mem::MaybeUninit;
 
@@ -19,7 +20,7 @@ pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<()
     if cfg!(any(miri, pagewise_model)) {
         os::expect_access(from, len, Access::Read);
         os::expect_access(to, len, Access::ReadWrite);
-        // SAFETY: without faults, the caller sees to it that everything is there.
+        // SAFETY: without page faults, the caller has made both ranges accessible.
         unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
         return Ok(());
     }
@@ -62,7 +63,7 @@ unsafe fn result(
     Err(AccessError { copied: len - left, refusal: unsafe { refusal.assume_init() } })
 }
 
-/// Where a thread goes on whose guarded access at `pc` was refused; `None` if `pc` is elsewhere.
+/// The landing of the guarded copy that has an access at `pc`; `None` if `pc` is elsewhere.
 pub(super) fn landing(pc: usize) -> Option<usize> {
     let copy = imp::pagewise_guarded_copy as *const () as usize;
     let fill = imp::pagewise_guarded_fill as *const () as usize;
@@ -71,8 +72,8 @@ pub(super) fn landing(pc: usize) -> Option<usize> {
     })
 }
 
-/// Where things are in a leaf, in bytes from its start. (Labels would have to be global symbols,
-/// and two versions of this library in one program would clash.)
+/// Offsets in a leaf, in bytes from its start. (Labels would be global symbols, which clash between two
+/// versions of this library in one program.)
 struct Leaf {
     /// The instructions that touch guarded memory.
     accesses: std::ops::Range<usize>,

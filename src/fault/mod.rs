@@ -1,8 +1,8 @@
 //! Faults: catching them, serving them, and copies that survive a refusal.
 //!
-//! The first [`DemandRegion`](crate::DemandRegion) installs the handler. It is a guest in somebody
-//! else's program: a fault that is not in one of pagewise's regions reaches whoever was there before
-//! exactly as if pagewise did not exist. See `docs/platforms.md` for what that means on each system.
+//! The first [`DemandRegion`](crate::DemandRegion) installs the handler. A fault outside of pagewise's
+//! regions reaches the handler that was installed before, with the same arguments, mask and flags as without
+//! pagewise. See `docs/platforms.md` for the details on each system.
 
 use crate::error::{Error, Refusal, RefusalReason};
 use crate::os;
@@ -47,13 +47,13 @@ pub fn install() -> Result<(), Error> {
     handler::install()
 }
 
-/// Whether somebody has put another handler in our place since we were installed.
+/// Whether another handler has replaced ours since it was installed.
 ///
 /// That is no error by itself: a handler that hands on what is not its own still gets our faults to
 /// us. Where it does not, the first touch of an uncommitted page ends the process. The ways out: let
 /// that handler call [`try_handle`], or call [`reinstall`].
 ///
-/// On Windows handlers form a list, so that nobody can be displaced: always `false`.
+/// On Windows, handlers form a list, and none replaces another: always `false`.
 ///
 /// ```
 /// pagewise::fault::install()?;
@@ -66,9 +66,9 @@ pub fn is_displaced() -> bool {
 
 /// Puts our handler back in front of one that displaced it.
 ///
-/// The displacing handler becomes our predecessor: it gets every fault that is not ours, and when it
-/// hands on to us what it saved as *its* predecessor, we pass that on to whoever came before it, so
-/// that nothing goes round in a circle. Does nothing where we are in front already.
+/// The displacing handler becomes our predecessor, and gets every fault outside of pagewise's regions. Where it
+/// hands a fault back, because it saved our handler as *its* predecessor, ours passes the fault on to the handler
+/// that was installed before it. Does nothing where ours is in front already.
 ///
 /// # Errors
 /// [`Unsupported`](Error::Unsupported) after many different displacements, [`System`](Error::System).
@@ -107,16 +107,17 @@ pub(crate) struct Fault {
 /// What became of a fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome {
-    /// The access will succeed now, or is worth another try.
+    /// The access succeeds now, or is to be tried again because another thread is changing the page.
     Resolved,
     /// The access must not succeed.
     Refused(Refusal),
-    /// The page is as it should be, and still it faults: somebody else's business.
+    /// The page is committed and keeps faulting: the program took its access away. Handed on.
     NotOurs,
 }
 
-/// Serves a fault, and says whether the interrupted thread is to go on (in a guarded copy that was refused:
-/// at its landing). If not, the fault is somebody else's. Async-signal-safe, no thread-local state.
+/// Serves a fault. Returns whether the interrupted thread may continue: at the same instruction, or at the
+/// landing of a guarded copy that was refused. `false`: hand the fault on. Async-signal-safe; uses no
+/// thread-local state but the error code, which it restores.
 fn serve(fault: Fault, context: &mut registers::Context) -> bool {
     let outcome = REGISTRY.with(fault.address, |entry| {
         // SAFETY: the registry holds the entry while we read it.
@@ -129,7 +130,8 @@ fn serve(fault: Fault, context: &mut registers::Context) -> bool {
     }
 }
 
-/// Ends a guarded copy whose access was refused; anything else was a plain access.
+/// Ends a guarded copy whose access was refused, by redirecting the thread to its landing. For a plain
+/// access, reports the refusal on stderr and returns `false`.
 fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
     let Some(landing) = guarded::landing(registers::program_counter(context)) else {
         report(refusal);
@@ -144,7 +146,7 @@ fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
 
 /// Writes one line about a refused plain access to stderr. Async-signal-safe.
 #[cold]
-#[inline(never)] // what it takes of the handler's stack is not for served faults to pay
+#[inline(never)] // keeps its stack use out of the path of served faults
 fn report(refusal: &Refusal) {
     let mut line = Line::new();
     line.text("pagewise: refused an access at offset ").hex(refusal.offset);
@@ -170,7 +172,7 @@ fn report(refusal: &Refusal) {
             line.text(": the system refused the memory (error ").decimal(code);
             line.text("); free memory");
         }
-        // No page fault is refused for that.
+        // Made only by range checks, never for a page fault.
         RefusalReason::NotReserved => {}
     }
     line.text(", or use read/write/fill, which return the refusal as an error\n");

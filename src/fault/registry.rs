@@ -1,12 +1,13 @@
-//! Which addresses are ours: looked up wait-free by the fault handler, whatever else is going on.
+//! The ranges of addresses whose faults pagewise serves. The fault handler looks them up wait-free, also
+//! while other threads add and remove ranges.
 //!
 //! A hash table of pointers. A range of length `2^(k-1) < len <= 2^k` lies in at most two aligned
 //! blocks of `2^k` bytes and is entered under both, so that a lookup asks one place for each size
 //! class in use, not one for each range: ten thousand ranges of equal size cost what one costs.
 //!
-//! Readers announce themselves in one of two counters. Whoever removes a range takes it out of the
-//! table, then waits until each counter was zero once: from then on nobody can still be using it.
-//! (Readers are fault handlers: they are short and wait for nobody who waits here.)
+//! A reader increments one of two counters while it uses the table. A thread that removes a range clears its
+//! slots, then waits until each counter was zero once: from then on no reader can be using the range.
+//! (Readers are fault handlers. They are short, and never wait for a thread that removes a range.)
 
 use std::cell::Cell;
 use std::ptr;
@@ -62,8 +63,8 @@ pub(crate) struct Registry {
 
 const REMOVED: *mut Registered = ptr::without_provenance_mut(1);
 
-/// Readers and the writer share it, so that nobody ever has it to itself: what is no atomic is a
-/// cell that only the holder of `writing` touches.
+/// Shared by readers and the writer, so there is never a `&mut` to it: fields are atomics, or cells that only
+/// the holder of `writing` touches.
 struct Table {
     /// Never empty; the number is a power of two.
     slots: Box<[AtomicPtr<Registered>]>,
@@ -103,7 +104,7 @@ impl Table {
         let mask = self.slots.len().wrapping_sub(1);
         let mixed = (block as u64 ^ u64::from(class) << 58).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 32) as usize;
-        // (The mask keeps the index inside, but only `get` leaves no panic in the fault handler.)
+        // The mask keeps the index in bounds. `get` leaves out the panic, which the handler must not contain.
         (0..self.slots.len()).filter_map(move |step| self.slots.get((first + step) & mask))
     }
 
@@ -153,9 +154,8 @@ impl Table {
             .is_some_and(|found| ptr::eq(found, slot))
     }
 
-    /// Counts anew, and returns the classes in use. Whether a range counts that is entered under one of
-    /// its two blocks only makes no difference: a thread was adding or removing it when the process
-    /// forked, and is gone.
+    /// In the child of a fork: counts the slots anew, and returns the classes in use. A range that stands
+    /// under only one of its two blocks may count or not: a thread of the parent was adding or removing it.
     #[cfg(unix)]
     fn recount(&self) -> u64 {
         let is_null = |slot: &&AtomicPtr<Registered>| slot.load(Ordering::Relaxed).is_null();
@@ -171,8 +171,8 @@ impl Table {
         classes
     }
 
-    /// Where nothing follows a removed slot, nobody has to probe past it: it is empty again, and so
-    /// are the removed slots before it.
+    /// Empties a removed slot that is followed by an empty one, and the removed slots before it: no probe
+    /// needs to pass them.
     fn clear_chain_end(&self, mut index: usize) {
         let mask = self.slots.len() - 1;
         if !self.slots[(index + 1) & mask].load(Ordering::Relaxed).is_null() {
@@ -220,15 +220,15 @@ impl Registry {
         address: usize,
         found: impl FnOnce(&Registered) -> R,
     ) -> Option<R> {
-        // A glance that costs nothing for programs whose faults are not ours.
+        // Without ranges there is nothing to look up, and no counter to write.
         let classes = self.classes.load(Ordering::Acquire);
         if classes == 0 {
             return None;
         }
         let counter = &self.readers[self.generation.load(Ordering::Relaxed) & 1];
         counter.fetch_add(1, Ordering::Acquire);
-        // Pairs with the fence in `drain`: either that one sees this reader, or this reader sees
-        // what was changed before it.
+        // Pairs with the fence in `drain`: either `drain` sees this reader's count, or this reader sees what
+        // the writer changed before `drain`.
         fence(Ordering::SeqCst);
         let result = self.find(address, classes).map(found);
         counter.fetch_sub(1, Ordering::Release);
@@ -319,7 +319,7 @@ impl Registry {
     fn drain(&self) {
         fence(Ordering::SeqCst);
         for _ in 0..2 {
-            // New readers go to the other counter, so that this one comes to rest.
+            // New readers use the other counter, so that this one falls to zero.
             let resting = self.generation.fetch_add(1, Ordering::Relaxed) & 1;
             let mut round = 0;
             while self.readers[resting].load(Ordering::Acquire) != 0 {
@@ -334,9 +334,9 @@ impl Registry {
         Writing(self)
     }
 
-    /// In the child of a fork, whose only thread this is: repairs the owners, and ends what other
-    /// threads of the parent were in the middle of. (Nobody is kept away from the registry before a
-    /// fork: a program may have locks of its own around ours there.)
+    /// In the child of a fork, on its only thread: repairs the owners, and completes or drops what other
+    /// threads of the parent were changing. (The registry is not locked before a fork: a thread could wait
+    /// for that lock while it holds a lock of the program which another handler of `pthread_atfork` takes.)
     #[cfg(unix)]
     pub(super) fn after_fork_in_child(&self) {
         for counter in &self.readers {

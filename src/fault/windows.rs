@@ -58,12 +58,12 @@ fn add() -> Result<(usize, usize), Error> {
     Ok((exception.expose_provenance(), resumption.expose_provenance()))
 }
 
-/// There are no asynchronous signals here.
+/// Windows has no asynchronous signals to block.
 pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Left in the exception's record, behind its two parameters, for [`resumed`].
+/// Stored in the exception record behind its two parameters, so that [`resumed`] knows a served fault.
 const SERVED: usize = 0x7061_6765_7769_7365;
 
 unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
@@ -75,8 +75,9 @@ unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     }
 }
 
-/// A continue handler that a host installed (as the Go runtime does) is asked about every exception
-/// that some handler resumes. Ours comes first, and ends the round for those that we served.
+/// Our vectored continue handler. Windows calls continue handlers for every exception that a handler
+/// resumes; those of a host (the Go runtime has one) must not see the faults that we served. Ours is first in
+/// the list, and ends the search for them.
 unsafe extern "system" fn resumed(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     // SAFETY: the system passes valid pointers.
     let record = unsafe { &*(*pointers).ExceptionRecord };

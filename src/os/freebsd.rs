@@ -15,7 +15,7 @@ pub(crate) use unix::{
 /// Prefaulting writes to each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;
 
-/// `PROT_NONE`, not `MAP_GUARD`: `mprotect` skips guard entries and reports success.
+/// `mmap(PROT_NONE)`, not `MAP_GUARD`: `mprotect` skips guard entries and returns success, without access.
 pub(crate) fn reserve(
     len: usize,
     align: usize,
@@ -73,7 +73,7 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// Nothing of the parent is kept here.
+/// Does nothing: this file keeps no state of the process that a child would have to drop.
 pub(crate) fn forget_parent() {}
 
 /// Maps fresh, inaccessible memory over a reservation that cannot be released: its memory goes back.

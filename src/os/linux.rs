@@ -30,7 +30,7 @@ pub(crate) fn reserve(
     Ok(start)
 }
 
-/// Maps inaccessible memory over the range, and gives it back what mapping over took away.
+/// Maps inaccessible memory over the range, then applies the attributes (name, advice) to the new mapping.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -47,8 +47,8 @@ pub(crate) unsafe fn decommit(
     Ok(())
 }
 
-/// `MADV_DONTNEED`: private anonymous memory reads zero afterwards. Locked memory wants its own
-/// advice (Linux 5.18). [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
+/// `MADV_DONTNEED`: private anonymous memory reads zero afterwards. It fails for locked memory, which needs
+/// `MADV_DONTNEED_LOCKED` (Linux 5.18). [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -72,7 +72,7 @@ pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     let _ = unsafe { zero(start, len) };
 }
 
-/// `MADV_POPULATE_WRITE` (Linux 5.14). Best effort: where it is missing, the first touch does it.
+/// `MADV_POPULATE_WRITE` (Linux 5.14). Errors are ignored: the first touch makes a page resident, too.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -122,8 +122,9 @@ pub(crate) unsafe fn populate_for_reading(start: NonNull<u8>, len: usize) -> Res
     Ok(())
 }
 
-/// Whether guard markers work, tried once. By their effect, since an emulator may say yes to advice
-/// that it does not know. Async-signal-safe: threads that ask at once may both try, and none waits.
+/// Whether guard markers work: tried once, by whether a marker clears what a page holds. What `madvise`
+/// returns is not enough, since qemu's user mode reports success for advice that it does not know.
+/// Async-signal-safe: threads that ask at the same time may both try, and none waits.
 pub(crate) fn guards_work() -> bool {
     const YES: i32 = 1;
     const NO: i32 = 2;
@@ -140,7 +141,7 @@ fn try_guards() -> bool {
     // SAFETY: the page is our own, and committed before it is touched.
     unsafe {
         let works = commit(start, page).is_ok() && {
-            // Under `mlockall(MCL_FUTURE)` the page is locked, and takes no markers: no answer for good.
+            // Under `mlockall(MCL_FUTURE)` the page is locked, and locked memory takes no markers.
             let _ = unlock(start, page);
             start.write(1);
             guard_install(start, page).is_ok()
@@ -151,8 +152,8 @@ fn try_guards() -> bool {
     }
 }
 
-/// The process's userfaultfd, opened by the first region that wants one; -1 before, and in the child of
-/// a fork, where the parent's would work on the parent's memory.
+/// The process's userfaultfd, opened by the first region that wants one; -1 before that, and in the child of
+/// a fork: an inherited descriptor still acts on the parent's memory.
 static USERFAULT: AtomicI32 = AtomicI32::new(-1);
 
 /// Makes pages of a range that are missing raise SIGBUS instead of becoming zeros, and the range
@@ -166,8 +167,8 @@ pub(crate) unsafe fn userfault_register(start: NonNull<u8>, len: usize) -> Resul
     const MISSING: u64 = 1;
     let file = userfault()?;
     let mut arguments = [start.as_ptr().addr() as u64, len as u64, MISSING, 0];
-    // Registered first: in memory that is locked from the start (`mlockall(MCL_FUTURE)`), making the range
-    // accessible populates all of it, unless missing pages are watched already.
+    // Registered before it becomes accessible: under `mlockall(MCL_FUTURE)`, making the range accessible
+    // populates all of it, unless userfaultfd handles its missing pages.
     // SAFETY: the arguments are start, length, mode and room for an answer, as the kernel has them.
     unsafe {
         check(libc::ioctl(file, REGISTER as _, arguments.as_mut_ptr()))?;
@@ -204,9 +205,9 @@ fn userfault() -> Result<i32, OsError> {
     }
 }
 
-/// Gives missing pages of a registered range to it, as zeros (`UFFDIO_COPY`: pages that are only mapped
-/// to the shared zero page would fault again). A page that is there is left alone. May fail with a
-/// prefix done. Async-signal-safe.
+/// `UFFDIO_COPY` of zeros into the missing pages of a registered range. (`UFFDIO_ZEROPAGE` maps the shared
+/// zero page: the first write would fault again, in the kernel.) Pages that are not missing keep their
+/// contents. On an error, a prefix may be done. Async-signal-safe.
 ///
 /// # Safety
 /// See the contract of [`os`](super); the range was [registered](userfault_register).
@@ -234,8 +235,8 @@ pub(crate) unsafe fn userfault_commit(start: NonNull<u8>, len: usize) -> Result<
     Ok(())
 }
 
-/// In the child of a fork: what belongs to the parent is closed, and what a thread of the parent was
-/// counting is free again. Async-signal-safe.
+/// In the child of a fork: closes the parent's userfaultfd, and frees the buffer that a thread of the parent
+/// may have been counting mappings with. Async-signal-safe.
 pub(crate) fn forget_parent() {
     COUNTING.store(false, Ordering::Relaxed);
     let file = USERFAULT.swap(-1, Ordering::AcqRel);
@@ -254,7 +255,7 @@ fn check(result: i32) -> Result<(), OsError> {
 pub(crate) fn commits_strictly() -> bool {
     const YES: i32 = 1;
     const NO: i32 = 2;
-    // (Not a `OnceLock`: a forked child might find it locked.)
+    // Not a `OnceLock`: the child of a fork might find it locked by a thread that it does not have.
     static ANSWER: AtomicI32 = AtomicI32::new(0);
     if ANSWER.load(Ordering::Relaxed) == 0 {
         let mut strict = false;
@@ -265,8 +266,11 @@ pub(crate) fn commits_strictly() -> bool {
     ANSWER.load(Ordering::Relaxed) == YES
 }
 
+/// `madvise`. The error comes from errno without an `io::Error`, whose destructor may free memory: the fault
+/// handler calls this.
+///
 /// # Safety
-/// The advice is one whose effect on the range the caller wants.
+/// The caller wants the effect of the advice on the range.
 unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> Result<(), OsError> {
     // SAFETY: the caller's promise.
     match unsafe { libc::madvise(start.as_ptr().cast(), len, advice) } {
@@ -275,7 +279,11 @@ unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> Result<(), OsEr
     }
 }
 
-/// Not by way of `io::Error`, whose destructor could free memory: the fault handler comes here.
+/// The flags by which a reservation is mapped:
+///
+/// - `MAP_HUGETLB`: pages from the pool of explicit huge pages.
+/// - `MAP_NORESERVE`, for engines that make all of a reservation accessible at once: without it the kernel
+///   would charge its whole length. (The kernel ignores the flag where `vm.overcommit_memory` is 2.)
 fn map_flags(attributes: &Attributes) -> MapFlags {
     let huge = match attributes.huge_pages {
         HugePages::Explicit => MapFlags::HUGETLB,
@@ -284,18 +292,20 @@ fn map_flags(attributes: &Attributes) -> MapFlags {
     if attributes.charged { huge } else { huge | MapFlags::NORESERVE }
 }
 
-/// Huge page advice, core dump exclusion and name belong to a mapping: new mappings lack them.
+/// Applies huge page advice, core dump exclusion and name, which the kernel keeps for each mapping: pages that
+/// are mapped anew lack them.
 ///
 /// # Safety
 /// The range is one of our own mappings.
 unsafe fn apply(start: NonNull<u8>, len: usize, attributes: &Attributes) {
-    // Best effort: an old kernel without one of them is no reason to fail.
+    // Errors are ignored: an older kernel lacks some of these, and memory works without them.
     // SAFETY: none of these changes contents or access.
     unsafe {
         if attributes.huge_pages == HugePages::Transparent {
             let _ = advise(start, len, libc::MADV_HUGEPAGE);
         } else if !attributes.charged {
-            // Sparse by purpose: a huge page for each touch would be memory that nobody asked for.
+            // The engine makes everything accessible. Where huge pages are `always` on, each touch would take
+            // 2 MiB, past the limit.
             let _ = advise(start, len, libc::MADV_NOHUGEPAGE);
         }
         if !attributes.dump {
@@ -331,12 +341,12 @@ fn overcommit_huge_pages() -> usize {
         .unwrap_or(0)
 }
 
-/// Linux says ENOMEM for "no addresses", "no charge" and "too many mappings" alike: count them.
-/// Cold path; it reads `/proc`, without allocating.
+/// Linux returns ENOMEM for "no addresses", "no charge" and "too many mappings" alike. Counting the mappings
+/// tells the last one apart. Reads `/proc`, without allocating.
 pub(crate) fn diagnose(error: OsError) -> Cause {
     match error.0 {
         libc::ENOMEM => match mappings() {
-            // Splitting a mapping takes up to two more.
+            // Changing the middle of a mapping splits it into three: two more.
             Some((mappings, max)) if mappings + 2 >= max => Cause::Mappings { mappings, max },
             _ => Cause::OutOfMemory,
         },
@@ -346,7 +356,7 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// What `vm.max_map_count` is unless somebody changed it.
+/// The default of `vm.max_map_count`.
 pub(crate) const USUAL_MAPPINGS: usize = 65_530;
 
 /// Held by the thread that counts mappings.
@@ -355,7 +365,7 @@ static COUNTING: AtomicBool = AtomicBool::new(false);
 /// How many mappings the process has, and may have; `None` where `/proc` does not tell, or another thread
 /// is counting. Async-signal-safe, and needs little stack.
 pub(crate) fn mappings() -> Option<(usize, usize)> {
-    /// Too large for the alternate stack of a signal handler.
+    /// Static, because the alternate stack of a signal handler may be smaller.
     static BUFFER: [AtomicU8; 16 << 10] = [const { AtomicU8::new(0) }; 16 << 10];
     if COUNTING.swap(true, Ordering::Acquire) {
         return None;

@@ -43,7 +43,7 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
     unsafe { unix::map_over(start, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::empty()) }
 }
 
-/// `MADV_WILLNEED`, a hint; then one write that changes nothing to each page.
+/// `MADV_WILLNEED`, which is only a hint; then a write to each page that keeps its contents.
 ///
 /// # Safety
 /// See the contract of [`os`](super); the pages are writable.
@@ -68,7 +68,7 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// Nothing of the parent is kept here.
+/// Does nothing: this file keeps no state of the process that a child would have to drop.
 pub(crate) fn forget_parent() {}
 
 /// Maps fresh, inaccessible memory over a reservation that cannot be released: its memory goes back.

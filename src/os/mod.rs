@@ -1,7 +1,8 @@
-//! The only folder that knows an operating system. Porting pagewise is filling in one file here.
+//! The only folder that knows an operating system, besides the handlers and registers in `fault/`. A port
+//! adds one file here; see "Porting" in `docs/architecture.md`.
 //!
-//! Every file offers the same functions, in terms of system calls, without policy. The contract of
-//! all of them, stated once:
+//! Every file has the same functions, each of which makes a system call and decides nothing else. Their
+//! contract:
 //!
 //! - Addresses and lengths are multiples of the page size, lengths are not zero, and the range lies
 //!   inside one living reservation of [`reserve`]. (Lengths of `reserve` are multiples of the page
@@ -15,10 +16,12 @@
 //!   ([`zero`], and what installs and removes guard markers, may fail with a prefix done.)
 //! - [`zero`], [`discard`], [`protect`], [`prefault`], [`lock`], [`unlock`] are for committed pages.
 //! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`]
-//!   and [`write_stderr`] are async-signal-safe: the fault handler calls them.
+//!   and [`write_stderr`] are async-signal-safe, because the fault handler calls them. So are those that only
+//!   Linux has: `guard_install`, `guard_remove`, `userfault_commit`, `mappings`, `data_is_limited` and
+//!   `write_inaccessible_zero`.
 //!
-//! `model` is a pretended operating system for Miri and for tests; it checks the contract. `refusals` is a
-//! layer above either, for tests: it refuses calls on request.
+//! `model.rs` is a simulated operating system for Miri and for tests; it checks the contract. `refusals.rs` is a
+//! layer above that or the real system, for tests: it refuses calls on request.
 
 use std::ffi::CString;
 use std::fmt;
@@ -80,7 +83,8 @@ pub(crate) use refusals::{
     unlock, userfault_commit, zero,
 };
 
-/// For systems without guard markers, userfaultfd, and a limit on mappings.
+/// Stand-ins for functions that only Linux has (guard markers, userfaultfd, a limit on mappings): errors, or no
+/// effect.
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
 mod not_linux {
     use std::ptr::NonNull;
@@ -168,9 +172,9 @@ impl From<OsError> for io::Error {
     }
 }
 
-/// What a person who reads the error would want told apart.
+/// The causes of an error that lead to different advice for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code)] // no system knows all of them
+#[allow(dead_code)] // no system reports all of these causes
 pub(crate) enum Cause {
     /// Addresses, memory or commit charge ran out.
     OutOfMemory,
@@ -202,18 +206,18 @@ pub enum Access {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HugePages {
-    /// As the system does by itself.
+    /// The system's own setting.
     #[default]
     System,
-    /// Transparent huge pages, where the system has them (Linux). A wish: without effect elsewhere.
+    /// Transparent huge pages (`MADV_HUGEPAGE` on Linux; no effect on other systems). Best effort.
     Transparent,
     /// Pages from the explicit pool of huge pages (Linux `hugetlb`). An error where it is empty.
     Explicit,
 }
 
-/// What a reservation keeps whenever its pages are mapped anew.
+/// Properties of a reservation that are lost where its pages are mapped anew, and have to be applied again.
 #[derive(Debug)]
-#[allow(dead_code)] // only Linux has all of them
+#[allow(dead_code)] // only Linux uses all of the fields
 pub(crate) struct Attributes {
     pub(crate) huge_pages: HugePages,
     /// Bytes of an explicit huge page, where those are asked for.
@@ -242,7 +246,7 @@ pub(crate) struct Residency {
     pub(crate) swapped: bool,
 }
 
-/// For systems that cannot fork.
+/// Stand-ins for systems that have no `fork`.
 #[cfg(any(windows, miri, pagewise_model))]
 mod no_fork {
     pub(crate) fn forks() -> usize {

@@ -1,14 +1,13 @@
-//! A pretended operating system, for Miri and for tests.
+//! A simulated operating system, for Miri and for tests.
 //!
-//! Its memory is the heap's, so that it cannot see each access. It panics
-//! - at a call that breaks the contract of [`os`](super): out of a page's state, out of a reservation,
-//!   of less than a page;
-//! - where the library says that it is about to access memory ([`expect_access`]) which is not committed,
-//!   or which [`protect`] has taken that access from.
+//! It checks the contract of [`os`](super) and panics at a call that breaks it: out of a page's state, out of a
+//! reservation, of less than a page. Its memory is the heap's, so that it cannot see each access; it panics where
+//! the library announces one ([`expect_access`]) to memory that is not committed, or from which [`protect`]
+//! has taken that access.
 //!
-//! Memory that is decommitted or discarded is poisoned, so that a stale read does not look like zero. Its
-//! pages are 16 KiB and its granularity 64 KiB, so that nothing rests on 4 KiB. It has no page faults: who
-//! would rely on them commits ahead instead.
+//! Decommitted and discarded memory is filled with a poison byte, so that a stale read does not look like zero.
+//! Pages are 16 KiB and the granularity is 64 KiB, to find code that assumes 4 KiB. It has no page faults:
+//! regions commit before they access.
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
@@ -63,7 +62,7 @@ struct Machine {
 static MACHINE: Mutex<Machine> = Mutex::new(Machine { mappings: BTreeMap::new() });
 
 fn machine() -> MutexGuard<'static, Machine> {
-    // A panic is how the model reports a breach: later calls still see a consistent map.
+    // The model panics at a broken contract while it holds the lock; the map is consistent all the same.
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -252,7 +251,7 @@ pub(crate) fn diagnose(_error: OsError) -> Cause {
     Cause::OutOfMemory
 }
 
-/// Whatever is committed counts as resident.
+/// Every committed page counts as resident.
 pub(crate) fn residency(
     start: NonNull<u8>,
     len: usize,

@@ -14,8 +14,8 @@ impl From<rustix::io::Errno> for OsError {
     }
 }
 
-/// `sysconf(_SC_PAGESIZE)`, which is async-signal-safe, asked once. (The auxiliary vector knows it, too,
-/// but looking for that may allocate, and the fault handler comes here.)
+/// `sysconf(_SC_PAGESIZE)`, asked once. Not read from the auxiliary vector: that may allocate, and the fault
+/// handler calls this.
 pub(crate) fn page_size() -> usize {
     static SIZE: AtomicUsize = AtomicUsize::new(0);
     match SIZE.load(Ordering::Relaxed) {
@@ -36,8 +36,10 @@ pub(crate) fn reserve_granularity() -> usize {
 /// `mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANON)`, aligned by reserving more and unmapping the
 /// ends. [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html)
 ///
-/// Without `MAP_NORESERVE`: inaccessible private memory is not charged, and each later commit is,
-/// so that it can be refused as an error instead of killing somebody later.
+/// - `PROT_NONE`: the kernel does not charge inaccessible private memory.
+/// - `MAP_PRIVATE`, anonymous: zeros that no other process sees.
+/// - No `MAP_NORESERVE` (unless `flags` has it): so `mprotect` charges each later commit, and can refuse it
+///   with an error, where an uncharged one would end in the out-of-memory killer.
 ///
 /// `page` is the size of the pages that the mapping is made of. The kernel aligns to it by itself, and
 /// unmaps nothing smaller: `munmap` of a part of an explicit huge page is an error.
@@ -92,8 +94,8 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsErro
     unsafe { change_access(start, len, MprotectFlags::READ | MprotectFlags::WRITE) }
 }
 
-/// `mmap(MAP_FIXED)` over the range: the one way that returns the pages *and* their charge.
-/// (`MADV_DONTNEED` and `mprotect` keep the charge of what was ever touched.)
+/// `mmap(MAP_FIXED)` over the range, which replaces its mapping atomically. Used because it returns the memory
+/// *and* the commit charge; `MADV_DONTNEED` and `mprotect(PROT_NONE)` keep the charge.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -141,8 +143,8 @@ unsafe fn change_access(
     Ok(())
 }
 
-/// `MADV_FREE`: the kernel takes the pages when it needs them. Locked memory stays as it is, which is a
-/// valid reading of "indeterminate". [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
+/// `MADV_FREE`: the kernel takes the memory when it runs short. It refuses locked memory, which then simply
+/// keeps its contents. [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -168,13 +170,13 @@ fn errno() -> *mut c_int {
     }
 }
 
-/// errno, read where it is: the fault handler comes here, too, and `std::io::Error` has a destructor.
+/// errno, read without a `std::io::Error`, whose destructor may free memory: the fault handler calls this.
 pub(super) fn last_error() -> OsError {
     // SAFETY: errno's place is the thread's own.
     OsError(unsafe { *errno() })
 }
 
-/// Whatever the code that the fault handler interrupted does with errno, it does not see our calls in it.
+/// Runs `work` and restores errno: the code that the fault handler interrupted may be about to read it.
 pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: errno's place is the thread's own.
     unsafe {
@@ -222,11 +224,11 @@ pub(crate) fn yield_now() {
 /// `nanosleep` for 50 µs: so that a thread of lower priority can run, too. Async-signal-safe.
 pub(crate) fn sleep_a_little() {
     let time = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
-    // SAFETY: a complete time; an early end is as good.
+    // SAFETY: the time is complete. Waking early does no harm.
     unsafe { libc::nanosleep(&time, ptr::null_mut()) };
 }
 
-/// Forks between the first process that had this library, and this one.
+/// Number of forks from the first process that called [`watch_forks`] to this one.
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn forks() -> usize {
@@ -242,8 +244,8 @@ pub(crate) fn watch_forks() -> Result<(), OsError> {
     if WATCHED.load(Ordering::Acquire) {
         return Ok(());
     }
-    // Threads that come here at once register it twice. Then each fork counts as two, and what is called in
-    // children is called twice, before any code of the program runs there: the second time changes nothing.
+    // Two threads at once may register it twice. Each fork then counts as two, and what is called in children is
+    // called twice, before any code of the program runs there: the second time changes nothing.
     // SAFETY: the function is as `pthread_atfork` wants it, and lives as long as the program.
     match unsafe { libc::pthread_atfork(None, None, Some(forked)) } {
         0 => {
@@ -254,8 +256,9 @@ pub(crate) fn watch_forks() -> Result<(), OsError> {
     }
 }
 
-/// Has `work` called in every child from now on, before the program's code runs there, and after
-/// [`forks`] has counted. One function in all; async-signal-safe. Needs [`watch_forks`].
+/// Has `work` called in every child from now on, before the program's code runs there and after
+/// [`forks`] has counted the fork. It takes one function in all, which is async-signal-safe. Needs
+/// [`watch_forks`].
 pub(crate) fn call_in_children(work: fn()) {
     IN_CHILDREN.store(work as *mut (), Ordering::Release);
 }
@@ -271,8 +274,8 @@ unsafe extern "C" fn forked() {
     }
 }
 
-/// `write(2, text)`: as much as goes, errors are nobody's to hear. Not to a pipe that nobody reads any
-/// more, which would raise SIGPIPE, nor to one that stays full.
+/// `write(2, text)`. Errors and short writes are ignored: there is no other place to report them. Skipped for
+/// a pipe without a reader, which would raise SIGPIPE, and for one that stays full, which would block.
 pub(crate) fn write_stderr(text: &[u8]) {
     const PATIENCE_MS: i32 = 200;
     let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };

@@ -104,7 +104,7 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsErro
     unsafe { allocate(start.as_ptr(), len, MEM_COMMIT, PAGE_READWRITE).map(|_| ()) }
 }
 
-/// `VirtualFree(MEM_DECOMMIT)`. The length is never zero, which would mean the whole reservation.
+/// `VirtualFree(MEM_DECOMMIT)`. The length must not be zero, which `VirtualFree` takes for the whole reservation.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -118,8 +118,8 @@ pub(crate) unsafe fn decommit(
     check(unsafe { VirtualFree(start.as_ptr().cast(), len, MEM_DECOMMIT) })
 }
 
-/// Writes zeros. (Decommit and commit would be cheaper for long ranges, but the commit may be
-/// refused when somebody else took the charge in between, and then the pages would be lost.)
+/// Writes zeros. Decommit and commit would be cheaper for long ranges, but another process may take the
+/// commit charge in between: then the commit is refused, and committed pages are lost.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -204,7 +204,8 @@ pub(crate) fn yield_now() {
     unsafe { SwitchToThread() };
 }
 
-/// `Sleep(1)`: so that a thread of lower priority can run, too.
+/// `Sleep(1)`, so that a thread of lower priority can run. (`SwitchToThread` yields only to threads that are
+/// ready on the same processor.)
 pub(crate) fn sleep_a_little() {
     // SAFETY: gives the processor away.
     unsafe { Sleep(1) };
@@ -285,8 +286,8 @@ pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     unsafe { VirtualFree(start.as_ptr().cast(), len, MEM_DECOMMIT) };
 }
 
-/// Whatever the code that the fault handler interrupted does with the last error, it does not see our calls
-/// in it.
+/// Runs `work` and restores the last error: the code that the fault handler interrupted may be about to read
+/// it.
 pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: the last error is the thread's own.
     let last_error = unsafe { GetLastError() };

@@ -68,9 +68,9 @@ impl fmt::Debug for Budget {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     limit: usize,
-    /// Bytes in the lower bits. In the upper ones, how many takes are *tentative*: another limit may still
-    /// refuse them, and then they come back. One word, so that a shortage and the reason to wait for the
-    /// end of it are seen together.
+    /// Bytes in the lower bits; in the upper ones, how many takes are *tentative*: a second limit may still
+    /// refuse them, and then their bytes come back. Both are in one word, so that a thread that finds too few
+    /// bytes left also sees whether some may come back.
     taken: AtomicU64,
     used: AtomicUsize,
     peak: AtomicUsize,
@@ -90,8 +90,8 @@ fn bytes_of(taken: u64) -> usize {
     (taken & (TENTATIVE - 1)) as usize
 }
 
-/// How long a thread waits for another one's tentative take: it may have been interrupted by this very
-/// thread's signal handler, and never come to an end.
+/// How many rounds a thread waits for the end of a tentative take. Bounded, because a signal handler may have
+/// interrupted that take on the same thread, which then ends only after the handler.
 const MOST_ROUNDS: u32 = 1024;
 
 impl Ledger {
@@ -119,8 +119,7 @@ impl Ledger {
     /// Takes as much of `want` as is left, in multiples of `unit`, but at least `least`. Where `tentative`
     /// is [`TENTATIVE`], the take is to be ended by [`settle`](Self::settle); otherwise it is zero.
     ///
-    /// A shortage is only reported where no tentative take is part of it: what another limit refuses was
-    /// never gone.
+    /// Waits for the end of tentative takes before it reports a shortage: their bytes may come back.
     fn take(&self, least: usize, want: usize, unit: usize, tentative: u64) -> Result<usize, Full> {
         let mut round = 0;
         let mut seen = self.taken.load(Ordering::Relaxed);
@@ -128,7 +127,7 @@ impl Ledger {
             let taken = bytes_of(seen);
             // More than the limit is taken only in a forked child: see `Account::recount`.
             let left = self.limit.saturating_sub(taken);
-            // (Without a division that could panic: the fault handler comes here.)
+            // `checked_rem` cannot panic, which the fault handler must not.
             let left = left - left.checked_rem(unit).unwrap_or(0);
             let bytes = want.min(left);
             let others = seen / TENTATIVE;
@@ -177,8 +176,8 @@ impl Ledger {
         debug_assert!(bytes_of(before) >= bytes, "a ledger cannot give back more than was taken");
     }
 
-    /// Replaces what is recorded of one account, by what is true of it; ends tentative takes. Only for a
-    /// process with a single thread.
+    /// Replaces one account's share of this ledger by what the account has committed, and drops tentative
+    /// takes. Only for a process with a single thread.
     fn correct(&self, recorded: Recorded, committed: usize) {
         let taken = bytes_of(self.taken.load(Ordering::Relaxed));
         let taken = taken.saturating_sub(recorded.taken).saturating_add(committed);
@@ -189,7 +188,7 @@ impl Ledger {
     }
 }
 
-/// What a ledger has recorded of one account.
+/// One account's share of a ledger.
 struct Recorded {
     taken: usize,
     used: usize,
@@ -201,8 +200,8 @@ struct Recorded {
 pub(crate) struct Account {
     own: Ledger,
     shared: Option<Budget>,
-    /// This reservation's share of what is taken from `shared`; may lag low during a change, never high:
-    /// so that the child of a fork takes nothing away that other accounts hold.
+    /// This reservation's share of what is taken from `shared`. During a change it may be too low, never too
+    /// high: the child of a fork subtracts it from `shared`, and must not subtract other accounts' bytes.
     from_shared: AtomicUsize,
 }
 
@@ -248,7 +247,7 @@ impl Account {
 
     /// Bytes that were taken are committed now.
     pub(crate) fn committed(&self, bytes: usize) {
-        // The own ledger last: in the child of a fork it says how much of the shared one is its own.
+        // The own ledger last: in the child of a fork, `recount` subtracts its `used` from the shared one.
         if let Some(Budget(shared)) = &self.shared {
             shared.commit(bytes);
         }
@@ -276,10 +275,10 @@ impl Account {
     /// Sets what is committed, where a fork left the count in the middle of a change. Only for a
     /// process with a single thread.
     ///
-    /// Where another thread was just giving pages back, the child may keep them, and others may have
-    /// taken what was given: then a limit is exceeded by what was under way, and grants nothing
-    /// until as much came back. What a thread had taken from a shared budget without a note of it
-    /// stays taken in the child. Either way, never more is granted than the limit.
+    /// The child may keep pages that a thread of the parent was giving back, whose bytes another account has
+    /// taken since. Then the limit is exceeded by these pages, and grants nothing until as many bytes came
+    /// back. Bytes that a thread had taken from a shared budget, but not yet noted in `from_shared`, stay taken
+    /// in the child.
     pub(crate) fn recount(&self, committed: usize) {
         let used = self.own.used();
         if let Some(Budget(shared)) = &self.shared {

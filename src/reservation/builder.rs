@@ -112,8 +112,8 @@ impl ReservationBuilder {
         self
     }
 
-    /// A name for people who look at the process (Linux 5.17: `/proc/self/maps`). A wish: what does
-    /// not fit (80 bytes of printable ASCII) is cut or replaced.
+    /// A name that `/proc/self/maps` shows (Linux 5.17 with `CONFIG_ANON_VMA_NAME`; no effect elsewhere). Cut
+    /// to 79 bytes; characters that the kernel does not accept become `_`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -125,8 +125,7 @@ impl ReservationBuilder {
         self
     }
 
-    /// Takes less where the address space is small: halves the length until it fits, but not below
-    /// `min` bytes.
+    /// Where there is no free range of this length, halves it until one is found, down to `min` bytes.
     pub fn at_least(mut self, min: usize) -> Self {
         self.at_least = min;
         self
@@ -174,7 +173,7 @@ impl ReservationBuilder {
         let rounded = page.round_up(len).filter(|&len| len <= isize::MAX as usize);
         let (Some(len), Some(guard)) = (rounded, guard) else { return Err(overflow) };
         let align = self.align.max(page.bytes()).max(self.huge_page_alignment(len));
-        // Guard pages come before the start: the start is aligned by leaving more room there.
+        // The guard before the start is rounded up to the alignment, so that the start is aligned, too.
         let before = if guard == 0 { Some(0) } else { guard.checked_next_multiple_of(align) };
         let mapping_len = before.and_then(|before| before.checked_add(len)?.checked_add(guard));
         let (Some(before), Some(mapping_len)) = (before, mapping_len) else { return Err(overflow) };
@@ -207,7 +206,7 @@ impl ReservationBuilder {
         })
     }
 
-    /// Transparent huge pages come only to ranges that are aligned to them.
+    /// The kernel backs only whole aligned ranges with transparent huge pages.
     fn huge_page_alignment(&self, len: usize) -> usize {
         let wanted = self.huge_pages == HugePages::Transparent && len >= HUGE_PAGE;
         if wanted { HUGE_PAGE } else { 1 }
@@ -244,7 +243,7 @@ impl ReservationBuilder {
                 what: "so many explicit huge pages: the pool is too small (Linux: \
                        `vm.nr_hugepages`)",
             },
-            // Windows calls a length beyond all addresses a bad parameter.
+            // For a length beyond the address space, Windows returns `ERROR_INVALID_PARAMETER`.
             Cause::OutOfMemory | Cause::Unsupported => {
                 Error::AddressSpaceExhausted { requested, source }
             }
@@ -275,7 +274,7 @@ macro_rules! reservation_options {
             self
         }
 
-        /// A name for people who look at the process: see
+        /// A name that `/proc/self/maps` shows on Linux: see
         /// [`ReservationBuilder::name`](crate::ReservationBuilder::name).
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.$($field).+ = self.$($field).+.name(name);

@@ -7,7 +7,7 @@ use crate::error::{Error, Refusal, RefusalReason};
 use crate::os::{self, Cause, OsError};
 use crate::page::PageRange;
 
-/// What becomes of the pages before the one that the system refused.
+/// What happens to the pages that were committed before the one that the system refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OnRefusal {
     RollBack,
@@ -18,8 +18,8 @@ impl Reservation {
     /// Makes a range usable: readable, writable, zero where it is new. Reserved → Committed.
     ///
     /// Rounds outward to whole pages. Pages that are committed already keep what they hold (and the
-    /// access that [`protect`](Self::protect) gave them). All or nothing: what fails half-way is
-    /// rolled back.
+    /// access that [`protect`](Self::protect) gave them). All or nothing: where the system refuses half-way,
+    /// the pages that this call committed are decommitted again.
     ///
     /// # Errors
     /// [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached),
@@ -29,7 +29,7 @@ impl Reservation {
     }
 
     /// Like [`commit`](Self::commit), for memory that other threads may be faulting into: pages that
-    /// were committed before the system refused stay, since somebody may have written to them.
+    /// were committed before the system refused stay, since another thread may have written to them.
     pub(crate) fn commit_among_faults(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         self.commit_pages(self.page.outward(range, self.len)?, OnRefusal::KeepPrefix)
     }
@@ -91,8 +91,8 @@ impl Reservation {
         });
         let _ = self.states.for_each_run(rest, |run, is_committed| {
             if !is_committed && on_refusal == OnRefusal::RollBack && run.first() <= failed.first() {
-                // Where even this is refused, the pages are accessible but count as reserved: no
-                // data is lost, and the next commit finds them as it expects.
+                // Where the system refuses this, too, the pages stay accessible but count as reserved. That
+                // loses no data, and the next commit makes accessible pages accessible.
                 // SAFETY: the run is held, was reserved, and nobody was told that it is committed.
                 let _ = unsafe { self.engine.settle(self.ground(), run, false) };
             }
@@ -136,7 +136,8 @@ impl Reservation {
     /// [`MappingsExhausted`](Error::MappingsExhausted), or a bad range.
     pub fn decommit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let range = self.page.inward(range, self.len)?;
-        // From the end: where the system refuses half-way, what was a committed prefix still is one.
+        // From the end, so that a container whose committed pages are a prefix still has a prefix where the
+        // system refuses half-way.
         for part in self.states.written_parts(range).rev() {
             self.decommit_part(part)?;
         }
@@ -151,7 +152,7 @@ impl Reservation {
             self.states.mark_reserved(pages);
             self.account.decommitted(bytes);
         };
-        // SAFETY: all that belongs together is held; the contents are the caller's to give up.
+        // SAFETY: the part's decommit unit is held; the caller gives up the contents.
         let result = unsafe { self.engine.decommit(self.ground(), part, &mut done) };
         self.states.unlock(held);
         result.map_err(|error| self.operation_error("decommit", part, error))
@@ -164,7 +165,7 @@ impl Reservation {
 
 /// Why the system did not commit pages. Async-signal-safe.
 #[cold]
-#[inline(never)] // what it takes of the handler's stack is not for served faults to pay
+#[inline(never)] // keeps its stack use out of the path of served faults
 pub(super) fn refused_by_system(error: OsError) -> RefusalReason {
     match os::diagnose(error) {
         Cause::Mappings { mappings, max } => RefusalReason::Mappings { mappings, max, error },

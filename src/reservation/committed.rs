@@ -1,4 +1,4 @@
-//! What can be done to pages that are committed, and stay so.
+//! Operations on committed pages that leave them committed: zero, discard, protect, prefault, lock, unlock.
 
 use std::ops::{Range, RangeBounds};
 use std::ptr::NonNull;
@@ -33,7 +33,7 @@ impl Reservation {
         let (start, end) = index_range(range, self.len)?;
         let whole = self.page.inward(start..end, self.len)?;
         if whole.is_empty() {
-            // At most two pages, none of them whole.
+            // The range contains no whole page: it lies in one page, or in parts of two.
             let cut = self.page.round_down(end).max(start);
             self.zero_part_of_page(start..cut)?;
             return self.zero_part_of_page(cut..end);
@@ -117,8 +117,8 @@ impl Reservation {
     /// Makes committed pages resident now, so that the first touch costs nothing. Committed →
     /// Resident.
     ///
-    /// Best effort: where the system cannot, or after a page of this reservation was
-    /// [protected](Self::protect) on a system that prefaults by touching, the first touch does it.
+    /// Best effort: does nothing where the system refuses, or where it prefaults by touching and a page of this
+    /// reservation was [protected](Self::protect). The first touch then makes the page resident.
     /// Rounds outward to whole pages.
     ///
     /// # Errors

@@ -1,23 +1,22 @@
-//! What a forked child finds of its parent's reservations, and how it mends what other threads of the parent
-//! were changing.
+//! Repairs a reservation in the child of a fork: threads of the parent that were changing pages do not exist
+//! there, and each of those pages is made committed or reserved.
 
 use super::Reservation;
 use crate::os;
 use crate::page::PageRange;
 
 impl Reservation {
-    /// In the child of a fork: ends what other threads of the parent were doing. Async-signal-safe. Only
-    /// for one thread, while no other uses the reservation.
+    /// In the child of a fork: gives pages that threads of the parent held a definite state, and counts the
+    /// account anew. Called by one thread while no other uses the reservation. Async-signal-safe.
     pub(super) fn end_abandoned_changes(&self) {
         self.engine.fork(self.ground());
         self.states.for_each_abandoned_run(self.page, |run, was_committed| {
             if was_committed {
-                // It stays: whoever held it may have wanted only to look at it.
+                // Stays committed: the operation may have been one that keeps it (such as `protect`).
                 return self.end_abandoned_change(run, true);
             }
-            // A page that was being committed stays where it holds anything: a commit makes pages
-            // accessible before it says so, and from then on any thread can have written to them. Reading
-            // zero, it can go.
+            // A page that was being committed is kept if it holds data: it was accessible before it counted as
+            // committed, and another thread may have written to it. A page of zeros becomes reserved.
             let mut reached = run.first();
             // SAFETY: the thread that held the pages does not exist in this process.
             unsafe {
@@ -36,8 +35,7 @@ impl Reservation {
         if run.is_empty() {
             return;
         }
-        // SAFETY: the thread that held the pages does not exist in this process; where they are not
-        // wanted, they hold nothing.
+        // SAFETY: the thread that held the pages does not exist in this process; unwanted pages read zero.
         if unsafe { self.engine.settle(self.ground(), run, wanted) }.is_ok() && wanted {
             self.states.unlock_committed(run);
         } else {
@@ -45,8 +43,8 @@ impl Reservation {
         }
     }
 
-    /// Where this process is a child that was forked since the last call: ends what other threads of the
-    /// parent were doing, before anything else is done here. Async-signal-safe.
+    /// Repairs the reservation if this process was forked since the last call. Called at the start of each
+    /// operation. Async-signal-safe.
     #[inline]
     pub(crate) fn end_what_the_parent_did(&self) {
         self.forks.catch_up(os::forks(), || self.end_abandoned_changes());
@@ -75,7 +73,7 @@ mod tests {
         memory.as_ptr().wrapping_add(page * memory.page_size())
     }
 
-    /// Claims four pages for a fault, as far as `backing` has made them accessible.
+    /// Claims four pages, as a fault does, and makes them accessible if asked to.
     fn claim(memory: &Reservation, first: usize, accessible: bool) {
         let pages = memory.page().pages(first, first + 4);
         assert_eq!(memory.states.claim(first, pages), Ok(Claim::Claimed(pages)));

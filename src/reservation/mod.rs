@@ -14,7 +14,7 @@
 //! - `commit.rs`: explicit commit and decommit.
 //! - `serving.rs`: commits for the fault handler.
 //! - `committed.rs`: operations on pages that stay committed (zero, discard, protect, lock, …).
-//! - `forks.rs`: what a child mends of operations that threads of its parent had begun.
+//! - `forks.rs`: in the child of a fork, ends operations that threads of the parent had begun.
 
 use std::fmt;
 use std::ops::{Range, RangeBounds};
@@ -77,17 +77,17 @@ pub struct Reservation {
     start: NonNull<u8>,
     len: usize,
     page: PageSize,
-    /// Invariant: a page that is committed here and not busy is accessible as far as `protect` was
-    /// not asked otherwise; what is counted in `account` is what is committed here, or held by an
-    /// operation that is about to say so.
+    /// Invariants: a page that is committed and not busy is readable and writable, unless `protect` set other
+    /// rights. `account` counts the pages that are committed here, and those that an operation holds to
+    /// commit or decommit them.
     states: PageStates,
     account: Account,
     engine: ChosenEngine,
     attributes: Attributes,
     was_protected: AtomicBool,
-    /// The process that this state was last seen in.
+    /// Repairs the reservation on its first use in the child of a fork.
     forks: Forks,
-    /// The mapping is gone, and not to be released again.
+    /// Keeps `drop` from releasing the mapping a second time.
     is_released: bool,
 }
 
@@ -96,8 +96,8 @@ unsafe impl Send for Reservation {}
 // SAFETY: what methods change through `&self` is atomic, or held in `states` while it changes.
 unsafe impl Sync for Reservation {}
 
-/// A transparent huge page where pages are 4 KiB. (Larger pages have larger huge pages, which come
-/// where they happen to fit.)
+/// Bytes of a transparent huge page where pages are 4 KiB. Systems with larger pages have larger huge pages,
+/// to which reservations are not aligned.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 impl Reservation {
@@ -234,25 +234,26 @@ impl Reservation {
     ///
     /// # Errors
     /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and cutting one
-    /// needs another), or what the system says (for instance about memory that somebody sealed). The
+    /// needs another), or what the system says (for instance about memory that the program sealed, `mseal(2)`). The
     /// memory was given back all the same, where the system allows that; the addresses stay taken.
     pub fn release(mut self) -> Result<(), Error> {
         self.release_now()
     }
 
     fn release_now(&mut self) -> Result<(), Error> {
-        // Whatever happens, the value is gone: releasing twice could hit somebody else's memory.
+        // Also where releasing fails: a second attempt could unmap addresses that were reused meanwhile.
         self.is_released = true;
         self.end_what_the_parent_did();
         // SAFETY: the mapping belongs to this value, which is not used afterwards.
         let result = unsafe { os::release(self.mapping, self.mapping_len) };
         if result.is_err() {
-            // Linux needs a free mapping to cut a mapping that has merged with its neighbours. The addresses
-            // stay taken then, but the memory goes back.
+            // Linux merges neighbouring mappings, and needs a free mapping to cut this one out. At
+            // `vm.max_map_count` it cannot: the addresses stay mapped, and only the memory is returned.
             // SAFETY: as above.
             unsafe { os::empty(self.mapping, self.mapping_len) };
         }
-        // Only now: whoever takes from the budget what this gives back finds the memory free.
+        // After the memory is free, so that another reservation that takes these bytes from the budget can
+        // get them from the system.
         self.account.decommitted(self.account.own().used());
         result.map_err(|error| {
             self.operation_error("release", self.page.pages(0, self.page.page_of(self.len)), error)
@@ -308,7 +309,7 @@ impl fmt::Debug for Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.is_released {
-            // What is refused now stays refused: `release` is for those who want to know.
+            // `drop` cannot return the error; `release` does.
             let _ = self.release_now();
         }
     }

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::os::{self, Residency};
 use crate::page::{PageRange, PageSize};
 
-/// The state of a page, as far as it can be seen.
+/// The state of a page. A system that does not tell about huge or swapped pages leaves those `false`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PageState {
     /// Charged and accessible; otherwise the page is only reserved.
@@ -173,7 +173,7 @@ impl PageMap {
 }
 
 impl fmt::Debug for PageMap {
-    /// Numbers: the runs may be many. [`runs`](PageMap::runs) has them.
+    /// Prints totals instead of the runs, of which there may be many: see [`runs`](PageMap::runs).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PageMap")
             .field("page_size", &self.page_size)

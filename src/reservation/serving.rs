@@ -13,16 +13,15 @@ use crate::page::PageRange;
 pub(crate) enum Served {
     /// These pages were committed, the wanted one among them.
     Committed(PageRange),
-    /// Somebody else had committed the page before.
+    /// The page was committed already.
     Already,
-    /// Somebody else is changing the page: look again in a moment.
+    /// Another thread is changing the page: the caller waits and tries again.
     Busy,
 }
 
 impl Reservation {
-    /// Commits pages for the fault handler: the one of the byte at `offset`, and of `wanted` what is free,
-    /// without a gap, as far as limits and system allow. Async-signal-safe; the state of every page is
-    /// exact on return.
+    /// Commits the page of the byte at `offset`, and those of its neighbours within `wanted` that are reserved,
+    /// adjacent, and granted by the limits and the system. Holds no page on return. Async-signal-safe.
     pub(crate) fn serve(&self, offset: usize, wanted: PageRange) -> Result<Served, Refusal> {
         self.try_serve(self.page.page_of(offset), wanted)
             .map_err(|reason| self.refusal(offset, reason))
@@ -51,7 +50,8 @@ impl Reservation {
         }
     }
 
-    /// Ends the commit of held pages that are accessible and paid for: prefaults, counts and frees them.
+    /// Ends the commit of held pages that are accessible and taken from the account: prefaults and counts them,
+    /// then unlocks them as committed.
     ///
     /// Prefaulting comes first. Some systems prefault by touching, and once the pages are free, another
     /// thread may decommit them: then the touch would fault inside the fault handler.
@@ -65,7 +65,8 @@ impl Reservation {
         self.engine.after_commit(self.ground(), range);
     }
 
-    /// Frees what the limits did not grant of a claim: pages before `page` first, then those behind.
+    /// Reduces a claim to the `bytes` that the limits granted, and unlocks the rest. Keeps `page` and the pages
+    /// behind it; pages before it only where there are too few behind.
     fn shrink_claim(&self, page: usize, claimed: PageRange, bytes: usize) -> PageRange {
         let pages = bytes / self.page.bytes();
         let first = page.min(claimed.end() - pages);
@@ -75,7 +76,7 @@ impl Reservation {
         granted
     }
 
-    /// After the system refused a batch: the prefix that it grants, then the one page by itself.
+    /// After the system refused a batch: commits the prefix that it grants, then the faulting page alone.
     #[cold]
     #[inline(never)]
     fn serve_less(
@@ -109,7 +110,7 @@ impl Reservation {
         }
     }
 
-    /// Frees pages that were claimed and paid for, and did not become accessible.
+    /// Unlocks pages that were claimed and did not become accessible, and returns their bytes to the account.
     fn give_up_claim(&self, pages: PageRange) {
         self.account.return_untouched(pages.len());
         self.states.unlock(pages);

@@ -1,4 +1,4 @@
-//! Tests that need a process of their own run one: this very test program, told to run one test.
+//! Helpers for tests. A test that needs a process of its own starts this test program again, with one test.
 #![allow(dead_code)] // every test file uses some of it
 
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -35,8 +35,8 @@ pub fn child(name: &str, role: &str) -> Command {
         None => Command::new(program),
     };
     if let Ok(options) = std::env::var("ASAN_OPTIONS") {
-        // Children leave early, and take their own memory away: the sanitizer's search for leaks
-        // would fail for want of it. Their parents are searched.
+        // Children exit early, and some limit their own memory, which the sanitizer's search for leaks needs.
+        // The search runs in their parents.
         command.env("ASAN_OPTIONS", options + ":detect_leaks=0");
     }
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ROLE, role);
@@ -48,8 +48,8 @@ pub fn emulator() -> Option<String> {
     std::env::var("PAGEWISE_TEST_RUNNER").ok()
 }
 
-/// Whether qemu or Wine runs this test. Their address space is not free: they pay for every page that
-/// is reserved, so that tests reserve gigabytes there instead of terabytes.
+/// Whether qemu or Wine runs this test. They use memory for every page that is reserved, so that tests reserve
+/// gigabytes there instead of terabytes.
 pub fn address_space_is_dear() -> bool {
     #[cfg(windows)]
     if under_wine() {
@@ -58,7 +58,7 @@ pub fn address_space_is_dear() -> bool {
     emulator().is_some()
 }
 
-/// What a child that did all its work exits with: a child that ran nothing says 0.
+/// The exit status of a child that completed its work. Not 0, which a child that ran no test has.
 const DONE: i32 = 42;
 
 /// How a child process ended.
@@ -79,7 +79,7 @@ impl Ended {
     #[track_caller]
     pub fn by_signal(&self, signal: i32) {
         use std::os::unix::process::ExitStatusExt;
-        // An emulator dies of the signal, too, or exits as a shell says it.
+        // An emulator dies of the signal, too, or exits with 128 plus the signal, as a shell does.
         let seen = self.status.signal().or(self.status.code().map(|code| code - 128));
         assert_eq!(seen, Some(signal), "{self:#?}");
     }
@@ -139,7 +139,7 @@ fn start(test: &str, case: &str) -> Ended {
     Ended { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Whether another machine's kernel is being imitated: signals are delivered by the emulator then.
+/// Whether an emulator runs this test: then it delivers the signals, not the kernel.
 pub fn emulated() -> bool {
     emulator().is_some_and(|runner| runner.contains("qemu"))
 }
@@ -155,7 +155,7 @@ pub fn under_wine() -> bool {
     }
 }
 
-/// Whether a sanitizer is in the process, which needs memory of its own at any time.
+/// Whether this is built with a sanitizer, which allocates memory of its own at any time.
 pub fn sanitized() -> bool {
     std::env::var_os("ASAN_OPTIONS").is_some()
 }
@@ -170,7 +170,7 @@ fn no_core_dump() {
 #[cfg(not(unix))]
 fn no_core_dump() {}
 
-/// Every engine that works here, for tests of what all of them promise. Says which do not.
+/// Every engine that works here. Reports the others as not tested.
 pub fn engines() -> Vec<pagewise::Engine> {
     use pagewise::Engine;
     let works = |&engine: &Engine| match pagewise::DemandRegion::builder(1).engine(engine).build() {

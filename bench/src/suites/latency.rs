@@ -27,7 +27,7 @@ fn count(size: Size) -> usize {
 enum Clock {
     /// All of it.
     Wall,
-    /// What the thread spent on a processor: nobody is blamed for another program's turn.
+    /// The thread's time on a processor, without the time in which another program ran.
     Processor,
 }
 
@@ -91,7 +91,7 @@ fn worst<V, R>(
     }
 }
 
-/// Both clocks at once. The one of the processor is dear to read: it is read after long pushes only.
+/// Both clocks. Reading the processor's clock takes a system call, so it is read only after long pushes.
 struct Look {
     wall: Instant,
     worked: Duration,

@@ -1,4 +1,4 @@
-//! scale: what does not get dearer with the number of regions, or with their length.
+//! scale: operations whose time must not grow with the number of regions, or with their length.
 
 use std::time::{Duration, Instant};
 

@@ -58,7 +58,7 @@ fn few_to_many() -> impl Iterator<Item = Case> {
     })
 }
 
-/// As many touches as mappings always last for.
+/// So few touches that a mapping for each is below the limit.
 const FEW: usize = 16_000;
 
 /// Makes an area of some length.
@@ -147,13 +147,13 @@ fn over_64_gib(threads: usize) -> Case {
         .rival("bare C handler, 1 page", touches_over_64_gib(threads, rivals::bare_handler))
 }
 
-/// With the engine for scattered touches, and what is the least for anybody who gets a signal for each.
+/// `Engine::UserFault`, against the smallest handler in C that gets a signal for each touch.
 fn over_64_gib_by_userfault(threads: usize) -> Case {
     against_kernel(threads, ", Engine::UserFault", rivals::ours_by_userfault)
         .rival("bare C userfaultfd handler", touches_over_64_gib(threads, rivals::bare_userfault))
 }
 
-/// The same for a program that knows what it is about to touch, and says so: no signal at all.
+/// `Engine::UserFault` with a `commit` before each touch, so that no signal is raised.
 fn over_64_gib_by_calls(threads: usize) -> Case {
     let commits = move |size| match commit_and_store(OVER, touches(OVER, size), threads) {
         Ok(done) => Sample::per(done.time, touches(OVER, size)).note(done.note()),

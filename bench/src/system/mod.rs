@@ -1,4 +1,4 @@
-//! What the benchmarks ask the operating system for behind the library's back.
+//! Memory and measurements that the benchmarks get from the operating system without pagewise.
 
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]

@@ -1,4 +1,4 @@
-//! Systems whose memory we do not know how to look at: nobody knows anything.
+//! Other systems, where the benchmarks cannot measure memory: every answer is "unknown".
 
 /// Bytes that no program and no cache uses.
 pub fn free_memory() -> Option<usize> {

@@ -1,8 +1,8 @@
 //! The signal handler: SIGSEGV and SIGBUS.
 //!
-//! Order of work: the kernel sent it? the address is ours? serve it, and return; else be invisible.
-//! Nothing here allocates, locks, panics, formats, or touches thread-local state before the range
-//! check (errno is saved only after it).
+//! The handler serves a signal that the kernel raised for an access inside a registered range, and returns.
+//! Every other signal goes to the handler that was installed before. Nothing here allocates, locks, panics
+//! or formats. errno, which is thread-local, is saved only after the range check.
 
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -21,8 +21,8 @@ mod predecessors;
 
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-/// Codes from here on say on BSD systems that a process sent the signal (`SI_USER` and others);
-/// Linux uses zero and negative numbers for that.
+/// A signal that a process sent has an `si_code` from here on on BSD systems (`SI_USER` and others), and
+/// zero or a negative one on Linux.
 const FIRST_PROCESS_CODE: c_int = 0x10000;
 
 pub(super) fn install() -> Result<(), Error> {
@@ -36,14 +36,14 @@ pub(super) fn install() -> Result<(), Error> {
     if DONE.load(Ordering::Relaxed) {
         return Ok(());
     }
-    // First: a fork must never happen between a region and this.
+    // Before any region exists, so that no fork can miss one.
     os::call_in_children(|| REGISTRY.after_fork_in_child());
     put_in_front()?;
     DONE.store(true, Ordering::Release);
     Ok(())
 }
 
-/// Held by whoever changes signal actions here.
+/// The lock for changing signal actions and the lists of predecessors.
 fn changing() -> impl Drop {
     #[cfg(not(loom))]
     static CHANGING: SpinLock = SpinLock::new();
@@ -69,18 +69,19 @@ pub(super) fn is_displaced() -> bool {
     SIGNALS.iter().any(|&signal| !current(signal).is_ok_and(|action| is_ours(&action)))
 }
 
-/// For the holder of [`changing`].
+/// Installs our action for each signal that has another one, which becomes a predecessor. The caller holds
+/// the lock of [`changing`].
 fn put_in_front() -> Result<(), Error> {
     for (signal, predecessors) in SIGNALS.into_iter().zip(&PREDECESSORS) {
         let action = current(signal)?;
         if is_ours(&action) {
             continue;
         }
-        // Saved before ours can run: it may be needed by the first fault.
+        // Saved before our handler is installed, because the first fault may have to be handed on.
         predecessors.push(action)?;
         let replaced = set(signal, &ours())?;
         if !is_ours(&replaced) && replaced.sa_sigaction != action.sa_sigaction {
-            // Somebody else came in between, and saved the same action as we did.
+            // Another thread installed a handler since `current`: that one is the predecessor now.
             predecessors.push(replaced)?;
         }
     }
@@ -112,8 +113,14 @@ fn signal_error() -> Error {
     Error::System { operation: "sigaction", source: std::io::Error::last_os_error() }
 }
 
-/// `SA_NODEFER`: a fault inside a handler that we forward to reaches us again. Everything that is
-/// asynchronous stays out while ours runs, so that nobody can interrupt it and wait for what it holds.
+/// Our signal action ([`sigaction(2)`](https://man7.org/linux/man-pages/man2/sigaction.2.html)):
+///
+/// - `SA_SIGINFO`: the handler needs the fault's code, address and registers.
+/// - `SA_ONSTACK`: the thread's own stack may be full; a fault on it is how a stack overflow shows.
+/// - `SA_NODEFER`: the signal stays unblocked, so that a fault inside a predecessor that we call reaches this
+///   handler again. The kernel would kill the process otherwise.
+/// - `sa_mask` blocks asynchronous signals: their handlers could fault on pages that the interrupted fault
+///   handler holds, and wait for them on the same thread for ever.
 fn ours() -> sigaction {
     // SAFETY: all-zero is a valid action.
     let mut action: sigaction = unsafe { std::mem::zeroed() };
@@ -127,10 +134,10 @@ fn is_ours(action: &sigaction) -> bool {
     action.sa_sigaction == handler as *const () as usize
 }
 
-/// All signals but those that this library's own instructions and system calls may raise: the kernel kills
-/// a process that blocks such a one. An access may fault, and a filter of system calls may send SIGSYS.
-/// (SIGABRT, SIGTRAP, SIGFPE and SIGILL come from others while our code runs, as `kill` sends them;
-/// `abort` unblocks its own.)
+/// All signals except SIGSEGV, SIGBUS and SIGSYS. This library's own accesses may raise the first two, and a
+/// seccomp filter may answer its system calls with the third; the kernel kills a process that has blocked a
+/// signal which it raises itself. SIGABRT, SIGTRAP, SIGFPE and SIGILL can be blocked: our code does not raise
+/// them, and `abort` unblocks SIGABRT.
 fn asynchronous_signals() -> sigset_t {
     // SAFETY: all-zero is a valid set, and the calls only set bits in it.
     unsafe {
@@ -143,8 +150,8 @@ fn asynchronous_signals() -> sigset_t {
     }
 }
 
-/// Runs `work` with asynchronous signals blocked. While a thread holds pages that a fault may wait
-/// for, no signal handler may run on it: it could fault on those very pages and wait for itself.
+/// Runs `work` with asynchronous signals blocked. Used while a thread holds pages: a signal handler on the
+/// same thread could fault on those pages, and would wait for ever for the thread that it interrupted.
 pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
     struct Restore(sigset_t);
     impl Drop for Restore {
@@ -221,17 +228,18 @@ pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_vo
     // SAFETY: the caller's promise: the context is the kernel's.
     let context = unsafe { &mut *context.cast::<registers::Context>() };
     if registers::program_counter(context) == address {
-        // A jump into a region: memory that was never executable is not to be committed for it.
+        // A jump into a region. Committing the page would not help: it would not be executable.
         return false;
     }
     let fault = Fault { address, write: registers::is_write(context) };
     super::serve(fault, context)
 }
 
-/// The address of an access fault that the kernel found, if the signal is one.
+/// The address of an access fault that the kernel raised; `None` for every other signal.
 ///
-/// After `kill` and its kin the address field holds whatever the sender put there: only the code
-/// tells. Codes beyond the plain ones (protection keys, memory tags, hardware errors) are not ours.
+/// `si_code` decides. In a signal that a process sent (`kill`, `sigqueue`), `si_addr` holds whatever the
+/// sender put there. `SEGV_MAPERR` (1) and `SEGV_ACCERR` (2) are served; the codes for protection keys,
+/// memory tags and hardware errors are not.
 fn faulting_address(signal: c_int, info: &siginfo_t) -> Option<usize> {
     #[cfg(target_os = "linux")]
     const BUS_ADRERR: c_int = 2;

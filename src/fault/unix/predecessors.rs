@@ -14,8 +14,8 @@ use crate::error::Error;
 /// The Unix signature of a three-argument signal handler.
 type Action = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 
-/// The handlers that were there before, oldest first: one, unless we were displaced and put ourselves
-/// back. Entries below `count` are complete and never change.
+/// The handlers that were installed before ours, oldest first: one, and one more each time that another
+/// handler displaced ours and `reinstall` put ours back. The actions of entries below `count` never change.
 pub(super) struct Predecessors {
     count: AtomicUsize,
     entries: [Predecessor; 8],
@@ -23,14 +23,15 @@ pub(super) struct Predecessors {
 
 struct Predecessor {
     action: UnsafeCell<MaybeUninit<sigaction>>,
-    /// Set when an `SA_RESETHAND` handler had its one call, or the predecessor itself went back to
-    /// the default while it was called.
+    /// The signal gets `SIG_DFL` from now on in place of this handler: it has `SA_RESETHAND` and was called,
+    /// or it set `SIG_DFL` itself while it was called.
     is_default: AtomicBool,
-    /// The thread (as `pthread_self` names it) that it was called on last and has not returned from,
-    /// or 0; and where that thread's stack was.
+    /// The thread (`pthread_self`) that is inside this handler, or was when it left by a jump; 0 for none.
+    /// `called_at` is the address of the signal's context then, to tell how deep the stack was.
     called_on: AtomicUsize,
     called_at: AtomicUsize,
-    /// It has sent itself the signal again, and is asked no more.
+    /// The handler restored the action that it had saved (ours) and raised the signal again. It is skipped
+    /// from then on.
     gave_up: AtomicBool,
 }
 
@@ -60,11 +61,11 @@ impl Predecessors {
         &PREDECESSORS[usize::from(signal == libc::SIGBUS)]
     }
 
-    /// For the holder of [`changing`].
+    /// Appends a handler. The caller holds the lock of [`changing`](super::changing).
     pub(super) fn push(&self, action: sigaction) -> Result<(), Error> {
         let count = self.count.load(Ordering::Relaxed);
         if let Some((entry, last)) = count.checked_sub(1).and_then(|last| self.get(last)) {
-            // The same handler again: it has our place in its chain already.
+            // The same handler once more: its entry is there, and is called again.
             if last.sa_sigaction == action.sa_sigaction && action.sa_sigaction > libc::SIG_IGN {
                 entry.is_default.store(false, Ordering::Relaxed);
                 entry.gave_up.store(false, Ordering::Relaxed);
@@ -110,12 +111,11 @@ pub(super) unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut 
     let (entry, action) = loop {
         let Some((entry, action)) = left.checked_sub(1).and_then(|last| predecessors.get(last))
         else {
-            // There is nobody (left) before us.
             return take_default(signal, info);
         };
-        // A handler may end by putting back what it saved, which is us where it once displaced us,
-        // and sending itself the signal again (CPython's faulthandler does): it means the one before.
-        // (One that left by a jump is not under way any more: the stack is above it again.)
+        // CPython's faulthandler restores the action that it saved (ours, if it displaced us) and raises
+        // the signal again. While it is still on this thread's stack, skip it and call the one before.
+        // A handler that left by a jump is off the stack: the context lies above `called_at` then.
         let under_way = entry.called_on.load(Ordering::Relaxed) == this_thread
             && context.addr() < entry.called_at.load(Ordering::Relaxed);
         if was_sent && count > 1 && under_way {
@@ -130,7 +130,7 @@ pub(super) unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut 
     match action.sa_sigaction {
         libc::SIG_DFL => take_default(signal, info),
         _ if entry.is_default.load(Ordering::Relaxed) => take_default(signal, info),
-        // The kernel lets nobody ignore a fault: the instruction would fault for ever.
+        // The kernel does not honour SIG_IGN for a fault it raised: the instruction would fault for ever.
         libc::SIG_IGN if !was_sent => take_default(signal, info),
         libc::SIG_IGN => {}
         _ => {
@@ -151,10 +151,10 @@ pub(super) unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut 
     }
 }
 
-/// How often this very signal came back to us from a handler that had saved us as its predecessor.
-/// Counted in the signal's own record, which is the kernel's fresh copy for this delivery, because
-/// the handler may leave by a jump: whatever we kept elsewhere would be stale then. Only where there
-/// is more than one predecessor, so that usually nobody sees it.
+/// How often this delivery of a signal came back to us from a handler that had saved ours as its
+/// predecessor. Counted inside the `siginfo_t`, which the kernel makes anew for each delivery: a count kept
+/// elsewhere would be stale after a handler that leaves by a jump. Used only with more than one predecessor,
+/// so that the record is unchanged in the usual case.
 struct Rounds {
     counter: Option<*mut c_int>,
     done: usize,
@@ -193,8 +193,8 @@ impl Rounds {
     }
 }
 
-/// The default, and its core dump, should show the faulting instruction: so a fault goes back to it,
-/// and finds the default in place. A signal that was sent is sent again.
+/// Installs `SIG_DFL`. A fault then returns to its instruction, which faults again, so that the core dump
+/// shows that instruction. A signal that a process sent is raised again.
 fn take_default(signal: c_int, info: *mut siginfo_t) {
     // SAFETY: plain calls on a valid record; all-zero is the default action.
     unsafe {
@@ -236,9 +236,9 @@ unsafe fn call(action: &sigaction, signal: c_int, info: *mut siginfo_t, context:
     }
 }
 
-/// After a signal that was sent: a handler that answered it by going back to the default (as Rust's
-/// own does, which takes it for a fault that will come again) meant itself, not us. It has the
-/// default from now on; we stay, or the next commit would kill the process.
+/// Called after a predecessor handled a signal that a process sent. Rust's handler takes it for a fault that
+/// will come again and installs `SIG_DFL`, which displaces ours: the next fault in a region would kill the
+/// process. So this records `SIG_DFL` on that handler's behalf, and reinstalls our action.
 fn keep_our_place(signal: c_int, entry: &Predecessor) {
     // SAFETY: plain calls on valid actions.
     unsafe {

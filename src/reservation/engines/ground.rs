@@ -1,4 +1,4 @@
-//! What an engine works on, and what engines share.
+//! What an engine sees of its reservation, and helpers that several engines use.
 
 use std::ptr::NonNull;
 
@@ -6,7 +6,8 @@ use super::super::pages::PageStates;
 use crate::os::{self, Attributes, OsError, Residency};
 use crate::page::{PageRange, PageSize};
 
-/// What an engine sees of its reservation: addresses, page states, and what the mapping is to keep.
+/// What an engine sees of its reservation: start address, page states, page size, and the attributes that a
+/// new mapping of its pages gets.
 #[derive(Clone, Copy)]
 pub(crate) struct Ground<'a> {
     pub(crate) start: NonNull<u8>,
@@ -51,7 +52,8 @@ impl Ground<'_> {
         Ok(())
     }
 
-    /// Installs guard markers, also where the memory is locked: giving it up ends that.
+    /// Installs guard markers. The kernel refuses them in locked memory, which is then unlocked first: its
+    /// contents are given up anyway.
     ///
     /// # Safety
     /// The caller holds the pages, and their contents are its to give up.
@@ -66,7 +68,7 @@ impl Ground<'_> {
         }
     }
 
-    /// Takes all access away from pages that hold nothing.
+    /// Takes all access away from reserved pages, by access rights. Best effort.
     pub(super) fn forbid(&self, pages: PageRange) {
         if !pages.is_empty() {
             // SAFETY: the pages lie inside the reservation, and are reserved.
@@ -74,7 +76,7 @@ impl Ground<'_> {
         }
     }
 
-    /// The same, by guard markers where they work.
+    /// Takes all access away from reserved pages: by guard markers, or by access rights where those fail.
     pub(super) fn guard_or_forbid(&self, pages: PageRange) {
         // SAFETY: the pages lie inside the reservation, and are reserved.
         if unsafe { os::guard_install(self.address(pages), pages.len()) }.is_err() {
@@ -82,8 +84,7 @@ impl Ground<'_> {
         }
     }
 
-    /// Whether held, reserved pages can be read. Where there are no guard markers, they are made accessible
-    /// for that.
+    /// Whether held, reserved pages can be read. Where guard markers do not work, makes them accessible first.
     ///
     /// # Safety
     /// The caller holds the pages, or nobody in this process does.
@@ -106,8 +107,8 @@ impl Ground<'_> {
         unsafe { std::slice::from_raw_parts(start, pages.len()) }.iter().all(|&byte| byte == 0)
     }
 
-    /// In the child of a fork: calls `each` for the pages of a run, held and reserved, that are accessible
-    /// and hold anything but zeros. Async-signal-safe.
+    /// In the child of a fork: calls `each` for those pages of a run, held and reserved, that are accessible
+    /// and do not read zero. Async-signal-safe.
     ///
     /// # Safety
     /// No thread of this process holds the pages.
@@ -124,7 +125,7 @@ impl Ground<'_> {
                 }
             }
         };
-        // Only a page that is there can hold anything: most of a long run is not.
+        // Only resident or swapped pages can hold data: in a long run, these are few.
         let mut seen = |offset: usize, len: usize, _: Residency| {
             let (first, end) = (self.size.page_of(offset), self.size.page_of(offset + len));
             look_at(run.first() + first, run.first() + end.min(run.count()));

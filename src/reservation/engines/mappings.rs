@@ -1,7 +1,7 @@
 //! How many memory mappings the process has: counted now and then, estimated in between.
 //!
-//! Linux allows a process `vm.max_map_count` of them, 65,530 unless told otherwise, and a program has other
-//! uses for them than pagewise. So the guard engine, which can do with few, stays within half.
+//! Linux allows a process `vm.max_map_count` of them (65,530 by default). The guard engine uses at most half,
+//! and leaves the others to the program.
 
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
@@ -14,13 +14,13 @@ static CHANGED: AtomicIsize = AtomicIsize::new(0);
 static CHANGES: AtomicUsize = AtomicUsize::new(0);
 static NEXT_COUNT: AtomicUsize = AtomicUsize::new(LEAST_CHANGES);
 const LEAST_CHANGES: usize = 1024;
-/// From here on they are short. `isize::MAX` before the first count.
+/// Mappings are short from this number on. `isize::MAX` before the first count.
 static SHORT_FROM: AtomicIsize = AtomicIsize::new(isize::MAX);
-/// One more than the number of forks that led to the process which is counting; zero if none is. A forked
-/// child so takes over what a thread of its parent had begun.
+/// The fork count of the process that is counting, plus one; zero if none is. So a forked child sees when it
+/// was a thread of its parent, and counts itself.
 static COUNTING: AtomicUsize = AtomicUsize::new(0);
 
-/// Notes that an engine has made so many mappings more, or fewer.
+/// Records that an engine changed the number of mappings by `by`.
 #[inline]
 pub(super) fn changed(by: isize) {
     if by != 0 {
@@ -50,7 +50,7 @@ fn count() {
         return;
     }
     CHANGES.store(0, Ordering::Relaxed);
-    // Where `/proc` does not tell, the estimate goes on from the last count.
+    // Where `/proc` cannot be read, the estimate continues from the last count.
     if let Some((mappings, max)) = os::mappings() {
         CHANGED.store(0, Ordering::Relaxed);
         COUNTED.store(mappings as isize, Ordering::Relaxed);
@@ -63,16 +63,16 @@ fn count() {
     COUNTING.store(0, Ordering::Release);
 }
 
-/// After how many changes to count again. Each makes two mappings at most. So a count is due when the engines
-/// may have used up what was left; and after half as many mappings as they may use in all, since others make
-/// some, too. Counting takes about as long as a page fault for every eight mappings: from then on, it is due
-/// when an eighth has changed.
+/// After how many changes to count again. A change makes at most two mappings, so a count is due after half as
+/// many changes as mappings are left, and at the latest after a quarter of all that engines may use, since
+/// other code makes mappings, too. But never before an eighth of the mappings changed: counting takes about as
+/// long as one page fault for every eight mappings.
 fn next_count(counted: usize, short_from: usize) -> usize {
     let left = short_from.saturating_sub(counted).min(short_from / 2);
     (left / 2).max(counted / 8).max(LEAST_CHANGES)
 }
 
-/// A little less than half: what is joined is joined after a commit.
+/// A little less than half of `max`, since joining runs after the commit that crosses the threshold.
 fn short_from(max: usize) -> isize {
     (max / 2).saturating_sub(512).max(max / 4) as isize
 }

@@ -1,10 +1,11 @@
 //! How pages of a reservation become accessible and inaccessible: the engines.
 //!
-//! - *Protect*: every run of pages is its own piece of mapping, accessible or not. Works everywhere; but
-//!   scattered pages make many mappings, of which Linux allows a process 65,530.
-//! - *Guard* (Linux 6.13): as *protect* while mappings last; then guard markers, which need none.
-//! - *User fault* (Linux 5.11): the whole reservation is accessible, and a page that is missing raises a
-//!   signal. Committing a page is giving it one.
+//! - *Protect*: changes the access rights of runs of pages. Works everywhere, but scattered pages make many
+//!   mappings, of which Linux allows a process 65,530.
+//! - *Guard* (Linux 6.13): as *protect*; where pages are dense or mappings short, guard markers, which live in
+//!   page tables and need no mappings.
+//! - *User fault* (Linux 5.11): the whole reservation is accessible, and touching a missing page raises SIGBUS.
+//!   A commit gives the page its memory.
 //!
 //! Adding an engine is a file with the functions of [`Mechanism`], and a line in `engines!` below.
 
@@ -23,8 +24,8 @@ use crate::os::{self, HugePages, OsError};
 use crate::page::PageRange;
 pub(super) use ground::Ground;
 
-/// What an engine does. Whoever calls holds the pages that it names (see
-/// [`PageStates`](super::pages::PageStates)), unless a function says otherwise.
+/// The operations of an engine. The caller of each holds the pages that it passes (see
+/// [`PageStates`](super::pages::PageStates)), unless the function says otherwise.
 pub(super) trait Mechanism: Sized {
     /// Whether accessible pages count against the system's commit limit.
     const IS_CHARGED: bool = true;
@@ -35,7 +36,7 @@ pub(super) trait Mechanism: Sized {
     /// [`Unsupported`](Error::Unsupported), with what the engine needs.
     fn check(huge_pages: HugePages) -> Result<(), Error>;
 
-    /// Whether [`Engine::Auto`] is to take it, where it works.
+    /// Whether [`Engine::Auto`] chooses this engine where it works.
     fn is_preferred(huge_pages: HugePages) -> bool;
 
     /// The engine of a new reservation, which nobody else uses yet.
@@ -44,15 +45,15 @@ pub(super) trait Mechanism: Sized {
     /// As [`check`](Self::check), for what only the attempt shows.
     fn new(ground: Ground) -> Result<Self, Error>;
 
-    /// Makes held, reserved pages accessible; they read zero. Where it fails, a part of the pages before
-    /// some page may be accessible, and none behind. Async-signal-safe.
+    /// Makes held, reserved pages accessible; they read zero. On an error, a prefix of the run may be
+    /// accessible, and no page behind it. Async-signal-safe.
     ///
     /// # Safety
     /// The caller holds the pages, and none of them is committed.
     unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError>;
 
-    /// Called after a commit, when the caller holds no page any more: time to prepare the next ones.
-    /// Async-signal-safe.
+    /// Called after a commit, when the caller holds no page any more, for work that makes later commits
+    /// cheaper. Async-signal-safe.
     fn after_commit(&self, _ground: Ground, _run: PageRange) {}
 
     /// Whether a commit makes pages resident, too, so that prefaulting them is needless.
@@ -65,9 +66,9 @@ pub(super) trait Mechanism: Sized {
         range
     }
 
-    /// Makes all committed pages of a part inaccessible, and gives their memory back: from the end, so that
-    /// where the system refuses, all that comes before the refused run is as it was. Tells `done` of each range
-    /// in which no page is accessible any more.
+    /// Makes all committed pages of a part inaccessible, and gives their memory back. Works from the end: on an
+    /// error, all pages before the refused run are unchanged. Calls `done` for each range in which no page is
+    /// accessible any more.
     ///
     /// # Safety
     /// The caller holds the part's [unit](Self::decommit_unit), and its contents are its to give up.
@@ -87,12 +88,13 @@ pub(super) trait Mechanism: Sized {
         unsafe { os::zero(start, len) }
     }
 
-    /// Gives pages one state, accessible or not, whatever they were: what a commit was refused, or a
-    /// forked child found being changed. Accessible ones keep what they held. Async-signal-safe.
+    /// Makes all pages of a run accessible, or all inaccessible, where some are and some are not: after a
+    /// refused commit, and in a forked child. Pages that become accessible keep what they hold.
+    /// Async-signal-safe.
     ///
     /// # Safety
-    /// No other thread of this process holds the pages; if they are to be inaccessible, nobody wants
-    /// what they hold.
+    /// No other thread of this process holds the pages; if they become inaccessible, the caller gives up their
+    /// contents.
     unsafe fn settle(
         &self,
         ground: Ground,
@@ -100,7 +102,7 @@ pub(super) trait Mechanism: Sized {
         accessible: bool,
     ) -> Result<(), OsError>;
 
-    /// In the child of a fork, before its pages are looked at. Async-signal-safe.
+    /// Repairs the engine in the child of a fork. Called before the pages are repaired. Async-signal-safe.
     fn fork(&self, _ground: Ground) {}
 }
 
@@ -226,7 +228,7 @@ engines! {
     /// charge counts none of them.
     ///
     /// The limit holds only as long as the process keeps the descriptor: a program that closes it, for
-    /// instance by `close_range(3, …)`, gets zeros for missing pages from then on, and nobody is told. A
+    /// instance by `close_range(3, …)`, gets zeros for missing pages from then on, without an error. A
     /// fork takes time in proportion to what was ever touched. A child by a bare `clone`, past the C library,
     /// has no limits, and neither have `pthread_atfork` handlers in a child that were registered before
     /// the first reservation.

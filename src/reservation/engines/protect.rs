@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::os::{HugePages, OsError};
 use crate::page::PageRange;
 
-/// Invariant, for pages that nobody holds: a committed page is accessible as far as `protect` was not asked
-/// otherwise; a reserved one is inaccessible by its access rights.
+/// Invariant, for pages that nobody holds: a committed page is readable and writable, unless `protect` set
+/// other rights; a reserved page has no access rights.
 #[derive(Debug)]
 pub(crate) struct Protect;
 

@@ -1,5 +1,5 @@
-//! An engine for tests, and an example of one: it counts what it is asked for, and leaves the work to the
-//! protect engine.
+//! An example of an engine, for tests: counts the pages that it commits and decommits, and has the protect
+//! engine do the work.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::os::{HugePages, OsError};
 use crate::page::PageRange;
 
-/// Pages that were committed and decommitted by it, in this process.
+/// Pages that this engine committed, and decommitted, in this process.
 static COMMITTED: AtomicUsize = AtomicUsize::new(0);
 static DECOMMITTED: AtomicUsize = AtomicUsize::new(0);
 

@@ -1,4 +1,5 @@
-//! The userfault engine (Linux 5.11): pages are given to a range that `userfaultfd` watches.
+//! The userfault engine (Linux 5.11): the reservation is registered with `userfaultfd`, which raises SIGBUS for
+//! missing pages; a commit supplies them.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,7 @@ impl Mechanism for UserFault {
         }
     }
 
-    /// Never: its limits hold only as long as nobody closes the descriptor.
+    /// Never: once the program closes the descriptor (`close_range`), no limit holds any more.
     fn is_preferred(_huge_pages: HugePages) -> bool {
         false
     }
@@ -46,14 +47,14 @@ impl Mechanism for UserFault {
         Ok(Self::default())
     }
 
-    #[inline(never)] // what it takes of the handler's stack is not for the other engines to pay
+    #[inline(never)] // keeps its stack use out of the handler's frame, which all engines share
     unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
         // SAFETY: the run is held and reserved.
         unsafe {
             if !self.is_forked() {
                 return os::userfault_commit(ground.address(run), run.len());
             }
-            // Accessible and marked, or protected: whichever it was.
+            // In a forked child, `fork` took the access away by access rights or by a marker: undo both.
             ground.make_accessible(run)?;
             if os::guards_work() {
                 os::guard_remove(ground.address(run), run.len())?;
@@ -92,8 +93,8 @@ impl Mechanism for UserFault {
             if self.is_forked() {
                 return os::zero(start, len);
             }
-            // A page whose memory goes back would be missing, although it is committed. Its access rights may
-            // have been changed, by `protect` or past this library.
+            // Zeroed by writing: `MADV_DONTNEED` would make committed pages missing, and they would fault. Their
+            // access rights may have been changed, by `protect` or by the program itself.
             os::protect(start, len, os::Access::ReadWrite)?;
             start.as_ptr().write_bytes(0, len);
         }
@@ -112,9 +113,9 @@ impl Mechanism for UserFault {
         }
     }
 
-    /// Nothing watches the range any more: pages that are missing would come as zeros, past every limit.
-    /// Long gaps between committed pages lose access; so many short ones that mappings suffice get guard
-    /// markers. Pages that a thread of the parent held are left alone.
+    /// The child has no userfaultfd, so that a missing page would become a zero page, past every limit. Takes
+    /// access away from each gap between committed pages: from long gaps by access rights, from short ones by
+    /// guard markers, so that the mappings suffice. Skips pages that a thread of the parent held.
     fn fork(&self, ground: Ground) {
         if self.forked.swap(true, Ordering::Relaxed) {
             return;
@@ -149,8 +150,8 @@ impl UserFault {
     }
 }
 
-/// From how many pages on a gap is long: so that those are an eighth of the mappings that a process
-/// may have.
+/// From how many pages on a gap counts as long: so many that there are at most `vm.max_map_count` / 8 long
+/// gaps.
 fn long_gap(ground: Ground) -> usize {
     if !os::guards_work() {
         return 0;

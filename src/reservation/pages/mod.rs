@@ -1,6 +1,6 @@
 //! The state of every page of a reservation, in one atomic table.
 //!
-//! Two bits a page: *committed*, and *busy* while somebody changes it. Together they are the four
+//! Two bits a page: *committed*, and *busy* while a thread changes it. Together they are the four
 //! states of a page:
 //!
 //! | committed | busy | the page is                                                            |
@@ -10,10 +10,9 @@
 //! | 1         | 1    | decommitting, or changed in another way: committed, held by one thread |
 //! | 1         | 0    | committed                                                              |
 //!
-//! Whoever sets *busy* owns the page until it clears it. Explicit operations [`lock`] a range in
-//! ascending order and may wait for one another: no cycle of waiting can form. The fault handler
-//! [`claim`]s only what is free and never waits while it holds something, so explicit operations
-//! may wait for handlers, too.
+//! The thread that sets *busy* owns the page until it clears the bit. Explicit operations [`lock`] a range in
+//! ascending order, so that no cycle of threads can form which wait for one another. The fault handler
+//! [`claim`]s only pages that are free, and never waits while it holds one.
 //!
 //! A word of the table holds 32 pages: committed bits below, busy bits above. The table of a
 //! reservation beyond a gigabyte is itself a reservation, committed where it is first written, so
@@ -60,8 +59,7 @@ impl PageStates {
         Self { pages, table: Table::new(pages.div_ceil(PAGES_PER_WORD)) }
     }
 
-    /// Whether every page of the range is committed and not being changed. An unlocked
-    /// read: it may be stale at once, unless the caller keeps others away.
+    /// Whether every page of the range is committed and not busy. An unlocked read: may be stale at once.
     pub(crate) fn all_committed(&self, range: PageRange) -> bool {
         words(range).all(|(index, mask)| {
             let state = self.read(index);
@@ -90,7 +88,7 @@ impl PageStates {
         let mut page = first;
         while page < end {
             let reserved = !committed(self.read(page / PAGES_PER_WORD)) >> (page % PAGES_PER_WORD);
-            // (What the shift brings in counts as committed: the next word follows.)
+            // The shift brings in zeros at the top, which count as committed here: the next word has them.
             if reserved != 0 {
                 return Some(page + reserved.trailing_zeros() as usize)
                     .filter(|&found| found < end);
@@ -105,7 +103,7 @@ impl PageStates {
         committed(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
 
-    /// Whether somebody holds a page. An unlocked read.
+    /// Whether a page is busy. An unlocked read.
     pub(crate) fn is_held(&self, page: usize) -> bool {
         busy(self.read(page / PAGES_PER_WORD)) & (1 << (page % PAGES_PER_WORD)) != 0
     }
@@ -118,7 +116,7 @@ impl PageStates {
             .sum()
     }
 
-    /// How many pages of the whole table are committed. Exact while nobody changes it.
+    /// How many pages of the whole table are committed. Exact while no thread changes it.
     pub(crate) fn count_all_committed(&self) -> usize {
         let mut count = 0;
         self.table.for_each_backed_word(|_, word| {
@@ -127,8 +125,8 @@ impl PageStates {
         count
     }
 
-    /// Makes every page of the range busy, waiting for those that others hold. Only a table that
-    /// cannot be backed fails, and then nothing is held.
+    /// Makes every page of the range busy, waiting for those that others hold. Fails only where the system
+    /// has no memory for the table; then nothing is held.
     pub(crate) fn lock(&self, range: PageRange) -> Result<(), OsError> {
         for (index, mask) in words(range) {
             let word = match self.table.word_for_writing(index) {
@@ -158,8 +156,8 @@ impl PageStates {
         Ok(())
     }
 
-    /// Makes every page of the range busy, unless somebody holds one of them or the table cannot be
-    /// backed: then nothing is held. Async-signal-safe, never waits.
+    /// Makes every page of the range busy, unless another thread holds one of them, or the system has no
+    /// memory for the table: then nothing is held. Async-signal-safe, never waits.
     pub(crate) fn try_lock(&self, range: PageRange) -> bool {
         for (index, mask) in words(range) {
             let free = self.table.word_for_writing(index).is_ok_and(|word| {
@@ -183,7 +181,7 @@ impl PageStates {
         true
     }
 
-    /// Frees a range that the caller holds; its pages keep the state that they had.
+    /// Clears *busy* for a range that the caller holds; its pages keep their committed bits.
     pub(crate) fn unlock(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
@@ -192,11 +190,10 @@ impl PageStates {
         }
     }
 
-    /// Frees a range that the caller holds; its pages are committed.
+    /// Marks a range that the caller holds as committed, and clears *busy*.
     pub(crate) fn unlock_committed(&self, range: PageRange) {
         for (index, mask) in words(range) {
-            // All bits of the mask are busy and stay this thread's until they are cleared, so that
-            // setting and clearing may be two steps.
+            // Two steps: no other thread changes bits of these pages while they are busy.
             if let Some(word) = self.held(index) {
                 word.fetch_or(u64::from(mask), Ordering::Release);
                 expect_held(word.fetch_and(!to_busy(mask), Ordering::Release), mask);
@@ -204,7 +201,7 @@ impl PageStates {
         }
     }
 
-    /// Frees a range that the caller holds; its pages are reserved.
+    /// Marks a range that the caller holds as reserved, and clears *busy*.
     pub(crate) fn unlock_reserved(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
@@ -214,7 +211,7 @@ impl PageStates {
         }
     }
 
-    /// Makes pages reserved that the caller holds, and goes on holding.
+    /// Marks pages that the caller holds as reserved; they stay busy.
     pub(crate) fn mark_reserved(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
@@ -290,7 +287,7 @@ impl PageStates {
         self.pages
     }
 
-    /// Calls `each` for every run of pages in the range that somebody holds. Async-signal-safe.
+    /// Calls `each` for every run of busy pages in the range. Async-signal-safe.
     pub(crate) fn for_each_held_run(&self, range: PageRange, mut each: impl FnMut(PageRange)) {
         for (index, mask) in words(range) {
             let mut held = busy(self.read(index)) & mask;
@@ -304,7 +301,8 @@ impl PageStates {
         }
     }
 
-    /// Calls `each` for every run of committed pages in a range that the caller holds.
+    /// Calls `each` for every run of pages in one state, committed or reserved, in a range that the caller
+    /// holds, in ascending order; with whether the run is committed.
     pub(crate) fn for_each_run(
         &self,
         mut range: PageRange,
@@ -362,7 +360,7 @@ impl PageStates {
 
     /// Claims the free pages of a word that touch its bit `edge`: the word's first or last.
     fn claim_at_edge(&self, index: usize, wanted: PageRange, edge: usize) -> u32 {
-        // A neighbour is a bonus: where the table cannot be backed, do without it.
+        // Neighbours are optional: none where there is no memory for their part of the table.
         let Ok(word) = self.table.word_for_writing(index) else { return 0 };
         let allowed = mask_within(index, wanted);
         let mut state = word.load(Ordering::Relaxed);
@@ -379,7 +377,7 @@ impl PageStates {
     }
 
     /// In the child of a fork, where the threads that held pages do not exist: calls `end` for each run of
-    /// held pages that are alike, with whether they were committed. `end` frees them. Async-signal-safe.
+    /// held pages in one state, with whether it is committed. `end` unlocks the run. Async-signal-safe.
     pub(crate) fn for_each_abandoned_run(
         &self,
         size: PageSize,
@@ -415,8 +413,8 @@ impl PageStates {
         }
     }
 
-    /// The parts of a range whose words were ever written, in order: everywhere else the pages are
-    /// reserved. What keeps an operation on all of 64 TiB from visiting 64 TiB.
+    /// The parts of a range whose words were ever written, in ascending order; pages elsewhere are reserved.
+    /// Used so that an operation on all of 64 TiB visits only the parts that were used.
     pub(crate) fn written_parts(
         &self,
         range: PageRange,
@@ -435,8 +433,8 @@ impl PageStates {
         self.table.word(index).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
-    /// The word of pages that the caller holds: it was written, so it is there. (An option all the
-    /// same: the fault handler comes here, and must not even contain a panic.)
+    /// The word of pages that the caller holds. Never `None`, since holding a page has written the word;
+    /// an option because the fault handler must not contain a panic.
     fn held(&self, index: usize) -> Option<&AtomicU64> {
         let word = self.table.word(index);
         debug_assert!(word.is_some(), "a page that is held has a word");
@@ -493,8 +491,8 @@ fn run_around(bits: u32, bit: usize) -> u32 {
     (((1u64 << end) - 1) & !((1u64 << first) - 1)) as u32
 }
 
-/// Where the words live: on the heap where they are few, else in a reservation of their own that is
-/// made and committed by the first write, which may happen inside the fault handler.
+/// The memory of the words: on the heap for a small table, else a reservation of its own. The first write to a
+/// part makes and commits it, possibly inside the fault handler, where the heap must not be used.
 #[derive(Debug)]
 enum Table {
     Small(Box<[AtomicU64]>),
@@ -550,8 +548,8 @@ struct LargeTable {
     words: usize,
     granule_words: NonZeroUsize,
     base: AtomicPtr<u8>,
-    /// Set once all of the table is committed, uncharged: then the kernel makes its pages as they are
-    /// written. Only where the system overcommits anyway.
+    /// Set once all of the table is committed at once, so that the kernel supplies pages as they are written.
+    /// Only where the system overcommits: elsewhere the whole table would be charged.
     is_whole: AtomicU32,
     backed: Box<[AtomicU64]>,
 }
@@ -631,7 +629,7 @@ impl LargeTable {
         );
         match exchange {
             Ok(_) => {
-                // Threads that do not see it yet commit what is committed, which changes nothing.
+                // A thread that does not see this yet commits a granule again, which changes nothing.
                 self.is_whole.store(u32::from(is_whole), Ordering::Release);
                 Ok(fresh)
             }
@@ -668,7 +666,7 @@ impl Drop for LargeTable {
 
 #[cfg(not(loom))]
 pub(crate) fn zeroed(words: usize) -> Box<[AtomicU64]> {
-    // Zeroed memory from the allocator keeps untouched pages of a long table out of memory.
+    // `vec![0; n]` asks for zeroed memory, so that untouched pages of a long table take no memory.
     let plain = vec![0u64; words].into_boxed_slice();
     // SAFETY: an atomic has the size, alignment and values of what it holds.
     unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU64]) }

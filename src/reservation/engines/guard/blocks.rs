@@ -1,4 +1,4 @@
-//! What is known of each block.
+//! Two bits for each block: whether it may contain markers, and whether it is open.
 
 use super::super::super::pages::zeroed;
 use crate::sync::{AtomicU64, Ordering};
@@ -59,7 +59,7 @@ impl Blocks {
 
     pub(super) fn clear(&self, blocks: (usize, usize)) {
         self.change(blocks, |word, mask| {
-            // A store takes the cache line away from others; most blocks have no bits to clear.
+            // Read first: most blocks have no bits to clear, and a store takes the cache line from other threads.
             let both = mask | mask << BLOCKS_PER_WORD;
             if word.load(Ordering::Relaxed) & both == 0 {
                 return 0;

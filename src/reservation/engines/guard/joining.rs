@@ -6,17 +6,17 @@ use super::super::Ground;
 use super::Guard;
 use crate::sync::Ordering;
 
-/// The search for pages to join, when mappings are short: one thread at a time, a little with every
-/// commit, so that no single page fault pays for all of it.
+/// The search for pages to join when mappings are short. One thread at a time searches, and each commit does a
+/// small part of it, so that no single page fault takes long.
 #[derive(Debug, Default)]
 pub(super) struct Joining {
     is_under_way: AtomicBool,
-    /// The block where it goes on.
+    /// The block where the search continues.
     next: AtomicUsize,
-    /// Unused blocks that may lie between two committed pages that it joins. Grows when the search has
-    /// passed the whole reservation.
+    /// The most unused blocks that may lie between two committed pages to join. Grows each time that the search
+    /// has passed the whole reservation.
     distance: AtomicUsize,
-    /// Commits before the next attempt, after one that the system refused.
+    /// Commits that are left before the next attempt, after the system refused one.
     pause: AtomicUsize,
 }
 
@@ -27,17 +27,17 @@ const MOST_DISTANCE: usize = 512;
 const PAUSE: usize = 1024;
 
 impl Joining {
-    /// In the child of a fork, whose only thread this is.
+    /// In the child of a fork, on its only thread: ends the search of a thread of the parent.
     pub(super) fn end_abandoned(&self) {
         self.is_under_way.store(false, Ordering::Relaxed);
     }
 
-    /// After a refusal: joining rests for a while.
+    /// Called when the system refused to open a block: no attempt for the next [`PAUSE`] commits.
     pub(super) fn rest(&self) {
         self.pause.store(PAUSE, Ordering::Relaxed);
     }
 
-    /// Whether it rests; counts that down.
+    /// Whether joining is paused; counts one commit of the pause down.
     pub(super) fn is_paused(&self) -> bool {
         let pause = self.pause.load(Ordering::Relaxed);
         if pause > 0 {
@@ -66,7 +66,7 @@ impl Guard {
         {
             looked_at += 1;
             let Some(used) = self.next_used(ground, block) else {
-                // Passed all of it, and mappings are still short.
+                // The search has passed the whole reservation: start again with a larger distance.
                 if distance >= MOST_DISTANCE {
                     break;
                 }
@@ -95,8 +95,8 @@ impl Guard {
         ground.states.find_committed(first, self.pages).map(|page| page / self.pages_per_block)
     }
 
-    /// The blocks to open for joining a used block with the next one: nothing where that is too far away,
-    /// or done already. A block with gaps inside is opened in any case.
+    /// The blocks to open to join a used block with the next used one. Empty where that is too far away, or all
+    /// are open. A block with a gap between its committed pages is opened even without a near neighbour.
     fn to_open(&self, ground: Ground, used: usize, distance: usize) -> (usize, usize) {
         let is_next = |next: &usize| next - used - 1 <= distance;
         let next = self.next_used(ground, used + 1).filter(is_next);

@@ -26,14 +26,13 @@ use blocks::Blocks;
 use joining::Joining;
 
 /// Invariants, for pages that nobody holds:
-/// - A committed page is accessible as far as `protect` was not asked otherwise, and has no marker.
+/// - A committed page is readable and writable, unless `protect` set other rights, and has no marker.
 /// - A reserved page is inaccessible: by its access rights, or by a marker in accessible memory.
 /// - Markers are only in blocks whose *marked* bit is set.
 /// - In a block whose *open* bit is set, every reserved page has a marker and lies in accessible memory.
 ///
-/// The bits of a block change only in the hands of a thread that holds pages of it: all of them to open
-/// or to clear it. (Clearing *open* alone, holding one page, is always allowed: it only makes commits
-/// set access rights again.)
+/// Only a thread that holds all pages of a block opens it, or clears both of its bits. A thread that holds one
+/// page may clear *open* alone: commits then set access rights again, which is always correct.
 #[derive(Debug)]
 pub(crate) struct Guard {
     blocks: Blocks,
@@ -44,7 +43,7 @@ pub(crate) struct Guard {
     joining: Joining,
 }
 
-/// Reservations from this many blocks on are primed: shorter ones cannot use up the mappings.
+/// Reservations from this many blocks on are primed (see `prime`): shorter ones cannot use up the mappings.
 const PRIMED_FROM_BLOCKS: usize = 8;
 
 impl Mechanism for Guard {
@@ -57,7 +56,8 @@ impl Mechanism for Guard {
         })
     }
 
-    /// By measured rules: see `docs/architecture.md`.
+    /// Not where huge pages are asked for, nor where `vm.overcommit_memory` is 2: charging whole blocks would
+    /// refuse commits that fit.
     fn is_preferred(huge_pages: HugePages) -> bool {
         huge_pages == HugePages::System && os::guards_work() && !os::commits_strictly()
     }
@@ -77,9 +77,9 @@ impl Mechanism for Guard {
             }
             self.prime(ground, run);
             let change = self.change_by(ground, run);
-            // Access rights first: where the system refuses them half-way, no marker behind is gone yet.
+            // Access rights before markers: where `mprotect` fails half-way, the pages behind still have theirs.
             if let Err(error) = ground.make_accessible(run) {
-                // Too few mappings, perhaps.
+                // Perhaps the process has too many mappings: join pages to free some, and try once more.
                 self.join_some(ground);
                 ground.make_accessible(run).map_err(|_| error)?;
             }
@@ -165,7 +165,7 @@ impl Mechanism for Guard {
         }
         let mut rest = run;
         while !rest.is_empty() {
-            // As many blocks at once as are alike.
+            // Neighbouring blocks with the same *marked* bit, in one call.
             let (first, end) = self.blocks_of(rest);
             let marked = self.blocks.is_marked(first);
             let alike = (first..end).take_while(|&block| self.blocks.is_marked(block) == marked);
@@ -196,16 +196,16 @@ impl Guard {
         }
     }
 
-    /// Opening costs about as much as changing the access rights of eight pages (of 512) one by one.
+    /// Whether a block is dense enough to be opened: 1/64 of its pages are committed (eight of 512), since
+    /// opening costs about as much as eight changes of access rights.
     fn is_dense(&self, ground: Ground, block: usize) -> bool {
         let pages = self.pages_of(ground, block, block + 1);
         ground.states.count_committed(pages) >= (self.pages_per_block.get() / 64).max(2)
     }
 
-    /// Gives all of the reservation's mapping one list of reverse mappings (`anon_vma`), before it is cut
-    /// into pieces. Linux merges neighbouring mappings only where these are the same, and every piece
-    /// that is touched on its own would get one of its own: then joining pages would free half as many
-    /// mappings.
+    /// Makes the kernel give the whole mapping one `anon_vma` (its list of reverse mappings), before commits
+    /// split it. Linux merges neighbouring mappings only if they share an `anon_vma`, and otherwise each piece
+    /// gets its own at its first touch: joining pages would free half as many mappings.
     ///
     /// # Safety
     /// As [`commit`](Self::commit).
@@ -225,7 +225,7 @@ impl Guard {
         {
             return;
         }
-        // SAFETY: the page is held and reserved, so nobody minds the zero.
+        // SAFETY: the page is held and reserved: it holds no data.
         unsafe { os::write_inaccessible_zero(ground.address(run)) };
     }
 
@@ -262,7 +262,7 @@ impl Guard {
         }
     }
 
-    /// Takes access away from pages of one block, by markers where it may have some.
+    /// Takes access away from pages of blocks that are alike: by markers if `marked`, else by mapping over them.
     ///
     /// # Safety
     /// The caller holds the pages, and their contents are its to give up.
@@ -274,8 +274,8 @@ impl Guard {
     ) -> Result<(), OsError> {
         // SAFETY: the caller's promise.
         unsafe {
-            // With the access rights that a commit gives, whatever the program made of them: in an open
-            // block, removing the marker is all of the next commit.
+            // Also resets access rights that `protect` changed: in an open block, the next commit only removes
+            // the marker.
             if marked && ground.mark(run).is_ok() && ground.make_accessible(run).is_ok() {
                 return Ok(());
             }
@@ -287,10 +287,10 @@ impl Guard {
         Ok(())
     }
 
-    /// Opens blocks that are not open: markers into all reserved pages, then access to those. Returns whether
-    /// that could be done: not where somebody holds a page of them, or where the system refuses. The access
-    /// rights of committed pages stay as they are, since a program may have changed them (a garbage
-    /// collector's write barrier). Async-signal-safe; waits for nobody.
+    /// Opens blocks: installs markers in all reserved pages, then makes those accessible. Returns `false` where
+    /// another thread holds a page of the blocks, or the system refuses. Leaves the access rights of committed
+    /// pages alone, since the program may have changed them (a garbage collector's write barrier).
+    /// Async-signal-safe; never waits.
     #[cold]
     #[inline(never)]
     fn open(&self, ground: Ground, first: usize, end: usize) -> bool {
@@ -322,7 +322,7 @@ impl Guard {
             if is_committed {
                 return Ok(());
             }
-            // Markers cannot be installed where the memory is locked, which is not for this function to end.
+            // Not `ground.mark`, which unlocks locked memory: then the block stays closed instead.
             // SAFETY: the run is held; reserved pages hold nothing.
             unsafe {
                 last = (run.first(), false);
@@ -357,14 +357,14 @@ impl Guard {
         false
     }
 
-    /// How many mappings more (or fewer) there are once a held, reserved run is accessible: each change
-    /// of access rights between neighbouring pages is the edge of one.
+    /// By how much the number of mappings changes when a held, reserved run becomes accessible: a mapping ends
+    /// wherever neighbouring pages have different access rights.
     fn change_by(&self, ground: Ground, run: PageRange) -> isize {
         let side = |page| if self.is_accessible(ground, page) { -1 } else { 1 };
         side(run.first().wrapping_sub(1)) + side(run.end())
     }
 
-    /// The same for opening held blocks that are not open.
+    /// By how much the number of mappings changes when held blocks that are not open are opened.
     fn change_by_opening(&self, ground: Ground, pages: PageRange) -> isize {
         let mut change = 0;
         let mut before = self.is_accessible(ground, pages.first().wrapping_sub(1));
