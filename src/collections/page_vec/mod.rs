@@ -49,8 +49,8 @@ pub use splice::Splice;
 /// [`keep_committed`](PageVecBuilder::keep_committed) makes all of it stay.
 ///
 /// # Variance, threads, drop check
-/// Covariant in `T`; `Send` and `Sync` where `T` is; a `T` with a borrow must outlive the array
-/// strictly (as with every collection that is written without unstable features).
+/// Covariant in `T`; `Send` and `Sync` where `T` is. What a `T` borrows must outlive the array, even if
+/// `T` has no destructor (`Vec` relaxes this with an unstable feature).
 ///
 /// ```compile_fail,E0597
 /// let mut names = pagewise::PageVec::new(1)?;
