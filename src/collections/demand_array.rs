@@ -199,7 +199,7 @@ impl<T: FromZeros> DemandArray<T> {
         Ok(range.start)
     }
 
-    /// A copy of the element at `index`, without committing anything: `None` where none of its pages
+    /// Returns a copy of the element at `index`, without committing anything: `None` where none of its pages
     /// is committed, which means that the element is zero, and where `index` is out of bounds.
     ///
     /// For tables that are mostly empty: looking at what was never written costs no memory and is

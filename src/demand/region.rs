@@ -246,7 +246,7 @@ impl DemandRegion {
         fault::uninterrupted(|| self.core.reservation.is_committed(range))
     }
 
-    /// The committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
+    /// Returns the committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
     /// between any two. Cheap for a sparse region of any length: see [`Reservation::committed_ranges`].
     ///
     /// ```

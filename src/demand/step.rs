@@ -31,6 +31,15 @@ enum Kind {
 
 impl CommitStep {
     /// Commits exactly the page that is touched: the least memory, and the most faults.
+    ///
+    /// ```
+    /// use pagewise::{CommitStep, DemandRegion, page_size};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 30).step(CommitStep::page()).build()?;
+    /// region.as_mut_slice()[..100 * page_size()].fill(1);
+    /// assert_eq!(region.stats().faults, 100);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page() -> Self {
         Self(Kind::Page)
     }
@@ -51,9 +60,18 @@ impl CommitStep {
     }
 
     /// Commits single pages for scattered access, growing windows for a run of neighbours, in
-    /// either direction, several runs at once: the default. A run is never more than 64 KiB or an eighth of its
-    /// own length ahead of what was touched, whichever is more. (Where transparent huge pages are asked
+    /// either direction, several runs at once: the default. A run is never more than 64 KiB or an eighth of
+    /// its own length ahead of what was touched, whichever is more. (Where transparent huge pages are asked
     /// for, everything is rounded outward to them.)
+    ///
+    /// ```
+    /// use pagewise::{CommitStep, DemandRegion, page_size};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 30).step(CommitStep::adaptive()).build()?;
+    /// region.as_mut_slice()[..100 * page_size()].fill(1);
+    /// assert!(region.stats().faults < 50); // a run of neighbours
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn adaptive() -> Self {
         Self(Kind::Adaptive)
     }

@@ -328,6 +328,15 @@ macro_rules! reservation_options {
         /// Commits at most `bytes`, rounded down to whole pages: a hard limit on memory, apart from the
         /// length. Zero: nothing can be committed. See
         /// [`ReservationBuilder::limit`](crate::ReservationBuilder::limit).
+        ///
+        /// ```
+        /// // An arena and an array; it is the same for every builder.
+        /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
+        /// let mut array = pagewise::PageVec::<u8>::builder(1 << 30).limit(1 << 20).build()?;
+        /// assert!(arena.try_reserve(2 << 20).is_err());
+        /// assert!(array.try_reserve(2 << 20).is_err());
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn limit(mut self, bytes: usize) -> Self {
             self.$($field).+ = self.$($field).+.limit(bytes);
             self
@@ -335,6 +344,15 @@ macro_rules! reservation_options {
 
         /// Takes every commit from a [`Budget`](crate::Budget), which others may share. See
         /// [`ReservationBuilder::budget`](crate::ReservationBuilder::budget).
+        ///
+        /// ```
+        /// let both = pagewise::Budget::new(1 << 20);
+        /// let arena = pagewise::Arena::builder(1 << 30).budget(both.clone()).build()?;
+        /// let region = pagewise::DemandRegion::builder(1 << 30).budget(both.clone()).build()?;
+        /// region.commit(..1 << 20)?; // takes all of it
+        /// assert!(arena.try_alloc(1).is_err());
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn budget(mut self, budget: crate::Budget) -> Self {
             self.$($field).+ = self.$($field).+.budget(budget);
             self
@@ -342,6 +360,16 @@ macro_rules! reservation_options {
 
         /// Asks for huge pages: transparent (steps past 2 MiB are whole huge pages), or explicit ones. See
         /// [`ReservationBuilder::huge_pages`](crate::ReservationBuilder::huge_pages).
+        ///
+        /// ```
+        /// use pagewise::{Arena, DemandRegion, HugePages};
+        ///
+        /// let arena = Arena::builder(1 << 30).huge_pages(HugePages::Transparent).build()?;
+        /// let region = DemandRegion::builder(1 << 30).huge_pages(HugePages::Transparent).build()?;
+        /// assert!(arena.alloc_layout(std::alloc::Layout::new::<u8>()).addr().get() % (2 << 20) == 0);
+        /// assert!(region.as_ptr().addr() % (2 << 20) == 0);
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn huge_pages(mut self, huge_pages: crate::HugePages) -> Self {
             self.$($field).+ = self.$($field).+.huge_pages(huge_pages);
             self
@@ -349,6 +377,13 @@ macro_rules! reservation_options {
 
         /// Names the memory, for people who look at the process: see
         /// [`ReservationBuilder::name`](crate::ReservationBuilder::name).
+        ///
+        /// ```
+        /// let nodes = pagewise::Arena::builder(1 << 30).name("nodes").build()?;
+        /// let edges = pagewise::PageVec::builder(1 << 30).name("edges").build()?;
+        /// (nodes.alloc(1), { edges }.push(2)); // two lines of /proc/self/maps to tell apart
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.$($field).+ = self.$($field).+.name(name);
             self
@@ -356,6 +391,13 @@ macro_rules! reservation_options {
 
         /// Keeps `pages` inaccessible pages before the start and behind the end: see
         /// [`ReservationBuilder::guard_pages`](crate::ReservationBuilder::guard_pages).
+        ///
+        /// ```
+        /// let arena = pagewise::Arena::builder(1 << 20).guard_pages(1).build()?;
+        /// let region = pagewise::DemandRegion::builder(1 << 20).guard_pages(1).build()?;
+        /// assert_eq!((arena.max_bytes(), region.len()), (1 << 20, 1 << 20)); // guards do not count
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn guard_pages(mut self, pages: usize) -> Self {
             self.$($field).+ = self.$($field).+.guard_pages(pages);
             self

@@ -103,8 +103,9 @@ impl Reservation {
     ///
     /// # Errors
     /// [`ZeroLength`](Error::ZeroLength), [`Overflow`](Error::Overflow) beyond `isize::MAX`,
-    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted), or where the process may have no more of
-    /// them, [`MappingsExhausted`](Error::MappingsExhausted) or [`Locked`](Error::Locked).
+    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted),
+    /// [`MappingsExhausted`](Error::MappingsExhausted) where the process has no mapping left, or
+    /// [`Locked`](Error::Locked) where new memory would be locked and no more may be.
     ///
     /// ```
     /// use pagewise::{Error, Reservation};
@@ -243,7 +244,7 @@ impl Reservation {
         PageMap::of(self)
     }
 
-    /// Whether every byte of a range is committed: `false`, too, where the range reaches outside. Exact
+    /// Returns whether every byte of a range is committed: `false`, too, where the range reaches outside. Exact
     /// whenever no operation on the range is under way.
     ///
     /// ```
@@ -260,7 +261,7 @@ impl Reservation {
         self.page.outward(range, self.len).is_ok_and(|pages| self.states.are_committed(pages))
     }
 
-    /// The committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
+    /// Returns the committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
     /// between any two. Visits only parts where something was ever committed, so it is cheap for a
     /// sparse reservation of any length.
     ///
