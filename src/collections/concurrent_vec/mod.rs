@@ -438,6 +438,17 @@ impl<T: fmt::Debug> fmt::Debug for ConcurrentVec<T> {
 }
 
 impl<T> Extend<T> for ConcurrentVec<T> {
+    /// Appends what an iterator yields, before or after other threads share the array: it needs
+    /// `&mut`. Threads that share it push one by one.
+    ///
+    /// ```
+    /// let mut table = pagewise::ConcurrentVec::new(1000)?;
+    /// table.extend(["root", "nobody"]); // set up by one thread
+    /// let shared = &table; // from here on by many
+    /// assert_eq!(shared.push("ada"), 2);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// Where growing is refused; the elements before it stay.
     #[track_caller]

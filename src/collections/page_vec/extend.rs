@@ -218,6 +218,16 @@ impl<T: Copy> PageVec<T> {
 }
 
 impl<T> Extend<T> for PageVec<T> {
+    /// Appends what an iterator yields. ([`try_extend`](PageVec::try_extend) returns a refusal.)
+    ///
+    /// ```
+    /// let mut lines = pagewise::PageVec::new(1000)?;
+    /// let first = lines.as_ptr();
+    /// lines.extend("a b c".split(' '));
+    /// assert_eq!((lines.len(), lines.as_ptr()), (3, first));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// Where growing is refused: before the first element, where the lower bound of the iterator's
     /// `size_hint` already says that there is no room.
