@@ -48,15 +48,29 @@ impl<T: FromZeros> DemandArray<T> {
         assert!(!std::mem::needs_drop::<T>(), "elements of a DemandArray are not dropped");
     };
 
-    /// An array of `len` zeros. Reserves addresses; commits nothing.
+    /// Makes an array of `len` zeros. Reserves addresses; commits nothing.
     ///
     /// # Errors
     /// As [`DemandRegion::new`].
+    ///
+    /// ```
+    /// let votes = pagewise::DemandArray::<u64>::new(1 << 36)?; // half a tebibyte of zeros
+    /// assert_eq!((votes.len(), votes.committed()), (1 << 36, 0));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn new(len: usize) -> Result<Self, Error> {
         Self::builder(len).build()
     }
 
-    /// An array with options: those of a [`DemandRegion`].
+    /// Starts an array with options: those of a [`DemandRegion`].
+    ///
+    /// ```
+    /// let budget = pagewise::Budget::new(1 << 20);
+    /// let mut heat = pagewise::DemandArray::<f32>::builder(1 << 30).budget(budget.clone()).build()?;
+    /// heat[1 << 29] = 36.6;
+    /// assert_eq!(budget.used(), heat.committed());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn builder(len: usize) -> DemandArrayBuilder<T> {
         let () = Self::CHECKED;
         let bytes = len.saturating_mul(size_of::<T>());
@@ -64,10 +78,17 @@ impl<T: FromZeros> DemandArray<T> {
         DemandArrayBuilder { len, region, makes: PhantomData }
     }
 
-    /// A copy of the element at `index`.
+    /// Returns a copy of the element at `index`. Commits its pages;
+    /// [`get_if_committed`](Self::get_if_committed) does not.
     ///
     /// # Errors
     /// [`AccessError`] where its page is refused, or `index` is out of bounds.
+    ///
+    /// ```
+    /// let sparse = pagewise::DemandArray::<u32>::builder(1 << 30).limit(0).build()?;
+    /// assert!(sparse.try_get(5).is_err()); // `sparse[5]` would end the process
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_get(&self, index: usize) -> Result<T, AccessError>
     where
         T: Copy,
@@ -77,7 +98,7 @@ impl<T: FromZeros> DemandArray<T> {
         Ok(unsafe { self.start().add(at).read() })
     }
 
-    /// Sets the element at `index`: as a whole, or not at all.
+    /// Sets the element at `index`: as a whole, or not at all. Commits its pages.
     ///
     /// # Errors
     /// [`AccessError`] where its page is refused, or `index` is out of bounds.
@@ -100,7 +121,15 @@ impl<T: FromZeros> DemandArray<T> {
     ///
     /// # Errors
     /// [`AccessError`], whose `copied` is the bytes of the elements that were set; a range that is
-    /// out of bounds is refused as a whole.
+    /// reversed or out of bounds is refused as a whole.
+    ///
+    /// ```
+    /// let mut pixels = pagewise::DemandArray::<u16>::builder(1 << 30).limit(64 << 10).build()?;
+    /// let stopped = pixels.try_fill(.., 0xffff).unwrap_err();
+    /// assert_eq!(stopped.copied, 64 << 10); // bytes
+    /// assert_eq!(pixels[stopped.copied / 2 - 1], 0xffff);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_fill(&mut self, range: impl RangeBounds<usize>, value: T) -> Result<(), AccessError>
     where
         T: Copy,
@@ -115,6 +144,13 @@ impl<T: FromZeros> DemandArray<T> {
     /// # Errors
     /// [`AccessError`], whose `copied` is the bytes of the elements that were copied; a range that
     /// is out of bounds is refused as a whole.
+    ///
+    /// ```
+    /// let mut tape = pagewise::DemandArray::<u32>::new(1 << 30)?;
+    /// tape.try_copy_from_slice(1000, &[1, 2, 3])?;
+    /// assert_eq!(tape[999..1004], [0, 1, 2, 3, 0]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_copy_from_slice(&mut self, index: usize, source: &[T]) -> Result<(), AccessError>
     where
         T: Copy,
@@ -163,7 +199,7 @@ impl<T: FromZeros> DemandArray<T> {
         Ok(range.start)
     }
 
-    /// A copy of the element at `index`, without committing anything: `None` where none of its pages
+    /// Returns a copy of the element at `index`, without committing anything: `None` where none of its pages
     /// is committed, which means that the element is zero, and where `index` is out of bounds.
     ///
     /// For tables that are mostly empty: looking at what was never written costs no memory and is
@@ -206,10 +242,18 @@ impl<T: FromZeros> DemandArray<T> {
         found.then(|| unsafe { element.assume_init() })
     }
 
-    /// Whether every page that holds a part of these elements is committed: touching them would not
+    /// Returns whether every page that holds a part of these elements is committed: touching them would not
     /// fault. `false`, too, where the range reaches outside; true for an empty one. Commits nothing.
     ///
     /// Other threads may commit pages at any time, so that `false` may be out of date at once.
+    ///
+    /// ```
+    /// let mut cells = pagewise::DemandArray::<u64>::new(1 << 30)?;
+    /// cells[7] = 1;
+    /// assert!(cells.is_committed(0..8)); // the same page
+    /// assert!(!cells.is_committed(0..1 << 20));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn is_committed(&self, range: impl RangeBounds<usize>) -> bool {
         index_range(range, self.len).is_ok_and(|(start, end)| {
             self.region.is_committed(start * size_of::<T>()..end * size_of::<T>())
@@ -237,11 +281,19 @@ impl<T: FromZeros> DemandArray<T> {
         self.region.zero(start * size_of::<T>()..end * size_of::<T>())
     }
 
-    /// Commits the pages of a range of elements, for threads that are to share them. Reserved →
-    /// Committed.
+    /// Commits the pages of a range of elements, rounded outward to whole pages, for threads that are to
+    /// share them, and for system calls. Reserved → Committed.
     ///
     /// # Errors
     /// As [`DemandRegion::commit`].
+    ///
+    /// ```
+    /// let counters = pagewise::DemandArray::<u64>::new(1 << 30)?;
+    /// counters.commit(..1000)?; // touching these 1000 can neither fault nor be refused
+    /// assert!(counters.committed() >= 8000);
+    /// assert_eq!(counters.stats().faults, 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn commit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = index_range(range, self.len)?;
         self.region.commit(start * size_of::<T>()..end * size_of::<T>())
@@ -267,7 +319,8 @@ impl<T: FromZeros> DemandArray<T> {
         let page = self.region.reservation().page();
         let first_whole = page.round_up(start).unwrap_or(end).min(end);
         let last_whole = page.round_down(end).max(first_whole);
-        // Behind the last element there is nothing to keep.
+        // The bytes after the last element are no element: a range that reaches the end may give
+        // back the last page whole.
         let given_back = first_whole..if is_rest { self.region.len() } else { last_whole };
         let result = self.region.decommit(given_back);
         self.zero_if_committed(start..first_whole);
@@ -298,43 +351,91 @@ impl<T> DemandArray<T> {
         self.region.as_ptr().cast()
     }
 
-    /// Bytes that are committed now: whole pages.
+    /// Returns the bytes that are committed now: whole pages.
+    ///
+    /// ```
+    /// use pagewise::{CommitStep, DemandArray};
+    ///
+    /// let mut bits = DemandArray::<u8>::builder(1 << 40).step(CommitStep::page()).build()?;
+    /// (bits[0], bits[1 << 39]) = (1, 1);
+    /// assert_eq!(bits.committed(), 2 * bits.page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn committed(&self) -> usize {
         self.region.committed()
     }
 
-    /// What happened so far.
+    /// Returns what happened so far: faults, refusals, bytes.
+    ///
+    /// ```
+    /// let mut graph = pagewise::DemandArray::<u32>::new(1 << 30)?;
+    /// graph[1 << 20] = 1;
+    /// graph[1 << 20] += 1; // the page is there by now
+    /// assert!(graph.stats().peak > 0 && graph.stats().refused == 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         self.region.stats()
     }
 
     /// Takes the fault events since the last call, oldest first: see [`DemandRegion::events`]. Offsets
     /// are in bytes.
+    ///
+    /// ```
+    /// let mut table = pagewise::DemandArray::<u64>::builder(1 << 30).events(16).build()?;
+    /// table[123_456] = 1;
+    /// let touched: Vec<_> = table.events().map(|event| event.offset / 8).collect();
+    /// assert_eq!(touched, [123_456]); // the element whose touch committed memory
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn events(&self) -> impl Iterator<Item = FaultEvent> + '_ {
         self.region.events()
     }
 
-    /// Which pages are reserved, committed, resident, huge, swapped: now.
+    /// Returns which pages are reserved, committed, resident, huge, swapped: now.
     ///
     /// # Errors
-    /// What the system says about residency.
+    /// [`System`](Error::System) where the system does not tell what is resident.
+    ///
+    /// ```
+    /// let mut sparse = pagewise::DemandArray::<u8>::new(1 << 30)?;
+    /// let page = sparse.page_size();
+    /// sparse[3 * page] = 1;
+    /// let map = sparse.page_map()?;
+    /// assert!(!map.page(2).committed && map.page(3).resident);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page_map(&self) -> Result<PageMap, Error> {
         self.region.page_map()
     }
 
-    /// Bytes of a page of this array.
+    /// Returns the bytes of a page of this array.
+    ///
+    /// ```
+    /// let ints = pagewise::DemandArray::<u32>::new(1000)?;
+    /// let per_page = ints.page_size() / size_of::<u32>();
+    /// assert!(per_page >= 1024);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page_size(&self) -> usize {
         self.region.page_size()
     }
 
-    /// Bytes that may be committed at most: the limit given to the builder, or all of them.
+    /// Returns the bytes that may be committed at most: the limit given to the builder, rounded down to
+    /// whole pages, or all of them.
+    ///
+    /// ```
+    /// let capped = pagewise::DemandArray::<u64>::builder(1 << 30).limit(1 << 20).build()?;
+    /// assert_eq!(capped.limit(), 1 << 20); // bytes, while the length counts elements
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn limit(&self) -> usize {
         self.region.reservation().limit()
     }
 }
 
 impl<T: IntoBytes + Immutable> DemandArray<T> {
-    /// The memory below: the bytes of all elements.
+    /// Returns the region that holds the bytes of all elements.
     ///
     /// Only for elements that are nothing but initialised bytes. Others may have padding, or may be
     /// changed through a shared reference (cells, atomics) while the region's slice shows them:
@@ -377,7 +478,7 @@ impl<T: FromZeros> DerefMut for DemandArray<T> {
 }
 
 impl<T> fmt::Debug for DemandArray<T> {
-    /// Not the elements: looking at them would commit them.
+    /// Shows numbers, not elements: reading the elements would commit their pages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DemandArray")
             .field("len", &self.len)
@@ -397,28 +498,61 @@ pub struct DemandArrayBuilder<T> {
 impl<T: FromZeros> DemandArrayBuilder<T> {
     reservation_options!(region);
 
-    /// How much one fault commits.
+    /// Sets how much one fault commits: see [`CommitStep`].
+    ///
+    /// ```
+    /// use pagewise::{CommitStep, DemandArray};
+    ///
+    /// let mut blocks = DemandArray::<u64>::builder(1 << 30).step(CommitStep::fixed(1 << 20)).build()?;
+    /// blocks[1 << 29] = 1;
+    /// assert_eq!(blocks.committed(), 1 << 20);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn step(mut self, step: CommitStep) -> Self {
         self.region = self.region.step(step);
         self
     }
 
-    /// Which mechanism catches and serves the faults.
+    /// Sets which mechanism catches and serves the faults.
+    ///
+    /// ```
+    /// use pagewise::{DemandArray, Engine};
+    ///
+    /// let mut bytes = DemandArray::<u8>::builder(1 << 30).engine(Engine::Protect).build()?;
+    /// bytes[7] = 1; // `Protect` works on every system
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn engine(mut self, engine: Engine) -> Self {
         self.region = self.region.engine(engine);
         self
     }
 
-    /// Keeps the last `capacity` fault events: see [`DemandRegionBuilder::events`].
+    /// Makes room for `capacity` fault events until they are taken: see [`DemandRegionBuilder::events`].
+    ///
+    /// ```
+    /// let mut probed = pagewise::DemandArray::<u8>::builder(1 << 30).events(2).build()?;
+    /// (0..8).for_each(|n| probed[n << 24] = 1);
+    /// assert_eq!(probed.events().count(), 2);
+    /// assert_eq!(probed.stats().events_lost, 6); // what found no room is counted
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn events(mut self, capacity: usize) -> Self {
         self.region = self.region.events(capacity);
         self
     }
 
-    /// Reserves. None → Reserved.
+    /// Reserves the addresses of the array; commits nothing. None → Reserved.
     ///
     /// # Errors
     /// As [`DemandRegionBuilder::build`].
+    ///
+    /// ```
+    /// use pagewise::{DemandArray, Error};
+    ///
+    /// let all = DemandArray::<u64>::builder(usize::MAX).build();
+    /// assert!(matches!(all, Err(Error::Overflow { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn build(self) -> Result<DemandArray<T>, Error> {
         Ok(DemandArray { region: self.region.build()?, len: self.len, owns: PhantomData })
     }

@@ -6,9 +6,9 @@
 //!         │          │ left to a touch  │
 //! ```
 //!
-//! Two bounds, because two costs want different steps. A commit is a system call whose price hardly
-//! depends on its length: its steps are an eighth of what there is. Populating pages costs the time
-//! that it takes to clear them: its steps are short, so that no single append waits long.
+//! `ready` and `committed` are two bounds because their costs differ. A commit is a system call whose
+//! price hardly depends on its length: it takes steps of an eighth of what is committed. Populating
+//! pages takes the time to clear them: it takes short steps, so that no single append waits long.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ const MOST_STEP: usize = 32 << 20;
 /// only the one append that pays for them slower.
 const MOST_POPULATED: usize = 64 << 10;
 
-/// What a container is told about its memory; kept, so that a clone of the container gets the same.
+/// The options of a container. The container keeps them, so that its clone gets the same.
 #[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) reservation: ReservationBuilder,
@@ -68,14 +68,14 @@ impl Options {
     }
 }
 
-/// Why memory is wanted, which decides how much is committed at once.
+/// Why memory is wanted; decides how much is committed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Growth {
     /// One more append: in steps, and the next pages are populated.
     Append,
     /// Many appends, whose number is known: in steps.
     Amortized,
-    /// Exactly so much, in whole pages.
+    /// Exactly what was asked for, rounded up to whole pages.
     Exact,
 }
 
@@ -130,7 +130,7 @@ impl Frontier {
         loop {
             match self.memory.commit(self.committed..wanted) {
                 Ok(()) => break,
-                // What a limit refuses as a step it may grant in smaller pieces.
+                // A whole step was refused; a shorter one, or what is needed alone, may be granted.
                 Err(
                     Error::LimitReached { .. }
                     | Error::BudgetReached { .. }
@@ -145,8 +145,8 @@ impl Frontier {
         Ok(())
     }
 
-    /// Makes the page that ends at `end` ready, and the next ones with it: populating many pages in
-    /// one system call costs two thirds of touching them one by one.
+    /// Makes the bytes before `end` ready, and some pages after it: populating many pages in one system
+    /// call costs two thirds of touching them one by one.
     fn populate(&mut self, end: usize) {
         let page = self.memory.page();
         let least = page.round_up(end).unwrap_or(self.committed).min(self.committed);
@@ -155,7 +155,8 @@ impl Frontier {
             return;
         }
         let ahead = page.round_down((least / 4).min(MOST_POPULATED));
-        // Pages that are written at once in great number are faster touched than populated twice.
+        // A large growth is written by the caller at once. Its own touches are faster than populating
+        // first: populate only the last page.
         let start = if least - self.ready.min(least) <= MOST_POPULATED {
             self.ready.min(least)
         } else {
@@ -172,10 +173,10 @@ impl Frontier {
         self.kept = self.kept.max(end);
     }
 
-    /// Bytes below which the used part must fall for [`give_back`](Self::give_back) to do anything:
-    /// so far that appending again does not at once commit again.
+    /// Bytes below which the used part must fall for [`give_back`](Self::give_back) to do anything. Low
+    /// enough that the next append after giving back needs no commit.
     pub(crate) fn give_back_below(&self) -> usize {
-        // Whole huge pages may be more than what a limit granted of `kept`.
+        // `saturating`: rounded up to whole huge pages, `kept` may exceed what a limit let us commit.
         let beyond_kept = self.committed.saturating_sub(self.round_up(self.kept));
         if self.keeps_committed || beyond_kept <= self.slack() {
             return 0;

@@ -26,17 +26,41 @@ impl<T> PushError<T> {
         Self { value, error }
     }
 
-    /// Why the value did not fit.
+    /// Returns why the value did not fit.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::builder(1 << 20).limit(0).build()?;
+    /// let refused = arena.try_alloc(7).unwrap_err();
+    /// assert!(matches!(refused.error(), pagewise::Error::LimitReached { limit: 0, .. }));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn error(&self) -> &Error {
         &self.error
     }
 
-    /// The value that did not fit.
+    /// Returns the value that did not fit.
+    ///
+    /// ```
+    /// let mut cache = pagewise::PageVec::try_from_iter(1, [1])?;
+    /// if let Err(refused) = cache.try_push(2) {
+    ///     cache[0] = refused.into_value(); // replaces the oldest
+    /// }
+    /// assert_eq!(cache, [2]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn into_value(self) -> T {
         self.value
     }
 
-    /// The value and the reason.
+    /// Returns the value and the reason.
+    ///
+    /// ```
+    /// let log = pagewise::ConcurrentVec::new(0)?;
+    /// let (line, error) = log.try_push("started").unwrap_err().into_parts();
+    /// assert!(error.to_string().contains("0 of at most 0"));
+    /// assert_eq!(line, "started");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn into_parts(self) -> (T, Error) {
         (self.value, self.error)
     }

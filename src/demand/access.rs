@@ -12,7 +12,16 @@ use crate::page::index_range;
 use crate::sync::relax;
 
 impl DemandRegion {
-    /// All bytes, for plain reading. Reading a page commits it; a refused one ends the process.
+    /// Returns all bytes, for plain reading. Reading a page commits it; a refused one ends the process.
+    ///
+    /// ```
+    /// let region = pagewise::DemandRegion::new(1 << 40)?;
+    /// let bytes = region.as_slice(); // making the slice commits nothing
+    /// assert_eq!(region.committed(), 0);
+    /// assert_eq!(bytes[1 << 39], 0); // reading does
+    /// assert!(region.committed() > 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn as_slice(&self) -> &[u8] {
         self.touch_all_without_faults();
         // SAFETY: the whole range is readable, by way of the fault handler, and zero is a valid byte.
@@ -20,7 +29,15 @@ impl DemandRegion {
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
-    /// All bytes, for plain writing. Touching a page commits it; a refused one ends the process.
+    /// Returns all bytes, for plain writing. Touching a page commits it; a refused one ends the process.
+    ///
+    /// ```
+    /// let mut disk = pagewise::DemandRegion::new(1 << 40)?;
+    /// let sector = &mut disk.as_mut_slice()[1 << 33..][..512];
+    /// sector.copy_from_slice(&[0xaa; 512]); // any code that takes a slice will do
+    /// assert!(disk.committed() < 1 << 20);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         self.touch_all_without_faults();
         // SAFETY: as in `as_slice`; `&mut self` makes it exclusive.
@@ -33,6 +50,15 @@ impl DemandRegion {
     /// # Errors
     /// [`AccessError`] with how much was copied, where a page was refused. A range that is out of
     /// bounds is refused as a whole, with nothing copied.
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::new(1 << 30)?;
+    /// region.write(1000, b"abc")?;
+    /// let mut word = [0; 4];
+    /// region.read(1000, &mut word)?;
+    /// assert_eq!(&word, b"abc\0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), AccessError> {
         self.guarded(offset, into.len(), |from, len| {
             // SAFETY: the source lies inside the region and the target is exclusive, so they are apart.
@@ -45,12 +71,28 @@ impl DemandRegion {
     /// # Errors
     /// [`AccessError`] with how much was copied, where a page was refused. A range that is out of
     /// bounds is refused as a whole, with nothing copied.
+    ///
+    /// ```
+    /// use pagewise::{DemandRegion, page_size};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 30).limit(page_size()).build()?;
+    /// let stopped = region.write(page_size() - 3, b"hello").unwrap_err();
+    /// assert_eq!(stopped.copied, 3); // up to the second page, which the limit refuses
+    /// assert_eq!(&region.as_slice()[page_size() - 3..page_size()], b"hel");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn write(&mut self, offset: usize, from: &[u8]) -> Result<(), AccessError> {
         // SAFETY: the region is borrowed exclusively.
         unsafe { self.write_shared(offset, from) }
     }
 
-    /// [`write`](Self::write), for regions that several threads or raw pointers share.
+    /// Writes as [`write`](Self::write) does, for regions that several threads or raw pointers share.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Safety
+    /// Nobody else accesses the same bytes at the same time, and no slice of them is borrowed.
     ///
     /// ```
     /// let region = pagewise::DemandRegion::new(1 << 20)?;
@@ -64,12 +106,6 @@ impl DemandRegion {
     /// assert_eq!(region.as_slice().iter().filter(|&&byte| byte == 7).count(), 4);
     /// # Ok::<(), pagewise::Error>(())
     /// ```
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    ///
-    /// # Safety
-    /// Nobody else accesses the same bytes at the same time, and no slice of them is borrowed.
     pub unsafe fn write_shared(&self, offset: usize, from: &[u8]) -> Result<(), AccessError> {
         self.guarded(offset, from.len(), |to, len| {
             // SAFETY: the target lies inside the region, and is the caller's for now.
@@ -82,6 +118,14 @@ impl DemandRegion {
     /// # Errors
     /// [`AccessError`] with how much was written, where a page was refused. A range that is reversed
     /// or out of bounds is refused as a whole, with nothing written.
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::builder(1 << 30).limit(64 << 10).build()?;
+    /// let stopped = region.fill(.., 7).unwrap_err(); // as far as the limit goes
+    /// assert_eq!(stopped.copied, 64 << 10);
+    /// assert_eq!(region.fill(1 << 31.., 7).unwrap_err().copied, 0); // out of bounds
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn fill(&mut self, range: impl RangeBounds<usize>, value: u8) -> Result<(), AccessError> {
         let (start, end) =
             index_range(range, self.len()).map_err(|_| AccessError::not_reserved(self.len()))?;
@@ -250,7 +294,17 @@ impl DemandRegion {
     /// Writes a range whole to a writer. Commits nothing: where no page is committed, it writes zeros.
     ///
     /// # Errors
-    /// An error of the writer; an [`io::Error`] around [`Error`](crate::Error) for a bad range.
+    /// An error of the writer; an [`io::Error`] around [`OutOfBounds`](crate::Error::OutOfBounds) or
+    /// [`ReversedRange`](crate::Error::ReversedRange) for a bad range.
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::new(1 << 40)?;
+    /// region.write(0, b"head")?;
+    /// let mut file = Vec::new();
+    /// region.write_to(..1 << 20, &mut file)?;
+    /// assert_eq!((file.len(), &file[..5]), (1 << 20, &b"head\0"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn write_to(
         &self,
         range: impl RangeBounds<usize>,

@@ -40,41 +40,91 @@ impl DemandRegionBuilder {
 
     reservation_options!(reservation);
 
-    /// As [`ReservationBuilder::align`].
+    /// Aligns the start to `align` bytes, a power of two, as [`ReservationBuilder::align`] does.
+    ///
+    /// ```
+    /// let region = pagewise::DemandRegion::builder(1 << 30).align(1 << 21).build()?;
+    /// assert_eq!(region.as_ptr().addr() % (1 << 21), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn align(mut self, align: usize) -> Self {
         self.reservation = self.reservation.align(align);
         self
     }
 
-    /// As [`ReservationBuilder::at_least`].
+    /// Takes less where the address space is small, but not below `min` bytes, as
+    /// [`ReservationBuilder::at_least`] does.
+    ///
+    /// ```
+    /// let region = pagewise::DemandRegion::builder(1 << 44).at_least(1 << 24).build()?;
+    /// assert!(region.len() >= 1 << 24); // `len` says what it came to
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn at_least(mut self, min: usize) -> Self {
         self.reservation = self.reservation.at_least(min);
         self
     }
 
-    /// How much one fault commits. [`CommitStep::adaptive`] unless told otherwise.
+    /// Sets how much one fault commits. [`CommitStep::adaptive`] unless told otherwise.
+    ///
+    /// ```
+    /// use pagewise::{CommitStep, DemandRegion};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 30).step(CommitStep::fixed(1 << 18)).build()?;
+    /// region.as_mut_slice()[..1 << 20].fill(1);
+    /// assert_eq!(region.stats().faults, 4);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn step(mut self, step: CommitStep) -> Self {
         self.step = step;
         self
     }
 
-    /// Which mechanism serves the faults.
+    /// Sets which mechanism serves the faults. [`Engine::Auto`] unless told otherwise.
+    ///
+    /// ```
+    /// use pagewise::{DemandRegion, Engine};
+    ///
+    /// let region = DemandRegion::builder(1 << 30).engine(Engine::Protect).build()?;
+    /// assert_eq!(region.as_slice()[5], 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn engine(mut self, engine: Engine) -> Self {
         self.reservation = self.reservation.engine(engine);
         self
     }
 
-    /// Remembers this many fault events (rounded up to a power of two) until they are taken. None
-    /// unless told otherwise.
+    /// Remembers this many fault events (rounded up to a power of two, at least two) until they are taken.
+    /// None unless told otherwise. Events that find no room are counted in
+    /// [`events_lost`](crate::Stats::events_lost).
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::builder(1 << 30).events(3).build()?;
+    /// (0..6).for_each(|n| region.as_mut_slice()[n << 24] = 1);
+    /// let remembered: Vec<usize> = region.events().map(|event| event.offset >> 24).collect();
+    /// assert_eq!(remembered, [0, 1, 2, 3]); // room for four; the first ones stay
+    /// assert_eq!(region.stats().events_lost, 2);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn events(mut self, capacity: usize) -> Self {
         self.events = capacity;
         self
     }
 
-    /// Reserves, and registers with the fault handler, which the first region installs.
+    /// Reserves, and registers with the fault handler, which the first region installs. None → Reserved.
     ///
     /// # Errors
-    /// As [`DemandRegion::new`].
+    /// As [`DemandRegion::new`]; [`BadAlignment`](Error::BadAlignment);
+    /// [`Unsupported`](Error::Unsupported) for an engine or explicit huge pages that this system does not
+    /// have.
+    ///
+    /// ```
+    /// use pagewise::{DemandRegion, Error};
+    ///
+    /// let odd = DemandRegion::builder(1 << 30).align(3).build();
+    /// assert!(matches!(odd, Err(Error::BadAlignment { align: 3 })));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn build(self) -> Result<DemandRegion, Error> {
         if !cfg!(any(miri, pagewise_model)) {
             fault::install()?;

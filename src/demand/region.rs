@@ -70,16 +70,37 @@ impl DemandRegion {
     ///
     /// # Errors
     /// As [`Reservation::new`]; [`System`](Error::System) if the fault handler cannot be installed.
+    ///
+    /// ```
+    /// let zeros = pagewise::DemandRegion::new(1 << 40)?; // a terabyte
+    /// assert_eq!((zeros.len(), zeros.committed()), (1 << 40, 0));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn new(len: usize) -> Result<Self, Error> {
         Self::builder(len).build()
     }
 
-    /// Reserves with options: limit, budget, step, events, and those of a reservation.
+    /// Starts a region with options: limit, budget, step, events, and those of a reservation.
+    ///
+    /// ```
+    /// let region = pagewise::DemandRegion::builder(1 << 40).limit(1 << 20).build()?;
+    /// assert_eq!(region.len() / region.stats().limit, 1 << 20);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn builder(len: usize) -> DemandRegionBuilder {
         DemandRegionBuilder::new(len)
     }
 
-    /// The first byte.
+    /// Returns the address of the first byte. Touching bytes through it commits them, as through a slice;
+    /// a refused touch ends the process.
+    ///
+    /// ```
+    /// let heap = pagewise::DemandRegion::new(1 << 30)?;
+    /// // SAFETY: inside the region, which no slice borrows.
+    /// let value = unsafe { heap.as_ptr().add(1 << 29).read() }; // a page fault commits the page
+    /// assert!(value == 0 && heap.is_committed(1 << 29..=1 << 29));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn as_ptr(&self) -> *mut u8 {
         self.core.reservation.as_ptr()
     }
@@ -89,18 +110,42 @@ impl DemandRegion {
         &self.core.reservation
     }
 
-    /// Bytes that are reserved: what was asked for, rounded up to whole pages.
+    /// Returns the bytes that are reserved: what was asked for, rounded up to whole pages.
+    ///
+    /// ```
+    /// let region = pagewise::DemandRegion::new(pagewise::page_size() + 1)?;
+    /// assert_eq!(region.len(), 2 * pagewise::page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[allow(clippy::len_without_is_empty)] // a region is never empty
     pub fn len(&self) -> usize {
         self.core.reservation.len()
     }
 
-    /// Bytes that are committed now.
+    /// Returns the bytes that are committed now: whole pages.
+    ///
+    /// ```
+    /// use pagewise::{CommitStep, DemandRegion};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 30).step(CommitStep::page()).build()?;
+    /// region.as_mut_slice()[1 << 20] = 1;
+    /// region.as_mut_slice()[1 << 25] = 1;
+    /// assert_eq!(region.committed(), 2 * region.page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn committed(&self) -> usize {
         self.core.reservation.committed()
     }
 
-    /// Bytes of a page of this region.
+    /// Returns the bytes of a page of this region: [`page_size`](crate::page_size), unless it is made of
+    /// explicit huge pages.
+    ///
+    /// ```
+    /// let region = pagewise::DemandRegion::new(1 << 30)?;
+    /// region.commit(0..1)?;
+    /// assert_eq!(region.committed(), region.page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page_size(&self) -> usize {
         self.core.reservation.page_size()
     }
@@ -113,6 +158,16 @@ impl DemandRegion {
     ///
     /// # Errors
     /// As [`Reservation::commit`].
+    ///
+    /// ```
+    /// use std::io::Read;
+    ///
+    /// let mut buffer = pagewise::DemandRegion::new(1 << 30)?;
+    /// buffer.commit(..100)?; // the kernel's own write would fail, not fault
+    /// let read = std::fs::File::open("Cargo.toml")?.read(&mut buffer.as_mut_slice()[..100])?;
+    /// assert!(read > 0 && buffer.stats().faults == 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn commit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         fault::uninterrupted(|| self.core.reservation.commit_among_faults(range))
     }
@@ -122,18 +177,37 @@ impl DemandRegion {
     ///
     /// # Errors
     /// As [`Reservation::decommit`].
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::new(1 << 30)?;
+    /// region.as_mut_slice()[0] = 7;
+    /// region.decommit(..)?;
+    /// assert_eq!(region.committed(), 0);
+    /// assert_eq!(region.as_slice()[0], 0); // a new page
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn decommit(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         // SAFETY: the region is borrowed exclusively.
         unsafe { self.decommit_shared(range) }
     }
 
-    /// [`decommit`](Self::decommit), for regions that several threads or raw pointers share.
+    /// Gives a range back as [`decommit`](Self::decommit) does, for regions that several threads or raw
+    /// pointers share.
     ///
     /// # Errors
     /// As [`Reservation::decommit`].
     ///
     /// # Safety
     /// Nobody else accesses the pages of the range at the same time, and no slice of them is borrowed.
+    ///
+    /// ```
+    /// let pool = std::sync::Arc::new(pagewise::DemandRegion::new(1 << 30)?);
+    /// pool.commit(..1 << 20)?;
+    /// // SAFETY: no other thread has the pool.
+    /// unsafe { pool.decommit_shared(..1 << 20)? }; // `&`, not `&mut`
+    /// assert_eq!(pool.committed(), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub unsafe fn decommit_shared(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         self.core.repeats.forget();
         fault::uninterrupted(|| self.core.reservation.decommit(range))
@@ -158,13 +232,21 @@ impl DemandRegion {
         fault::uninterrupted(|| self.core.reservation.zero(range))
     }
 
-    /// Whether every byte of a range is committed, so that reading it commits nothing: `false`, too, where
-    /// the range reaches outside. Other threads may commit pages at any time.
+    /// Returns whether every byte of a range is committed, so that reading it commits nothing: `false`, too,
+    /// where the range reaches outside. Other threads may commit pages at any time.
+    ///
+    /// ```
+    /// let region = pagewise::DemandRegion::new(1 << 30)?;
+    /// region.commit(..4096)?;
+    /// assert!(region.is_committed(100..200));
+    /// assert!(!region.is_committed(..)); // asking commits nothing
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn is_committed(&self, range: impl RangeBounds<usize>) -> bool {
         fault::uninterrupted(|| self.core.reservation.is_committed(range))
     }
 
-    /// The committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
+    /// Returns the committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
     /// between any two. Cheap for a sparse region of any length: see [`Reservation::committed_ranges`].
     ///
     /// ```
@@ -179,7 +261,14 @@ impl DemandRegion {
         self.core.reservation.committed_ranges()
     }
 
-    /// Counts of faults and committed bytes so far.
+    /// Returns what happened so far: faults, refusals, and bytes.
+    ///
+    /// ```
+    /// let mut region = pagewise::DemandRegion::builder(1 << 30).limit(0).build()?;
+    /// assert!(region.write(0, b"x").is_err());
+    /// assert_eq!((region.stats().faults, region.stats().refused), (0, 1));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         let (core, counters) = (&self.core, &self.core.counters);
         Stats {
@@ -195,6 +284,17 @@ impl DemandRegion {
 
     /// Takes the fault events since the last call, oldest first: as many as the builder's
     /// [`events`](DemandRegionBuilder::events) made room for.
+    ///
+    /// ```
+    /// use pagewise::{DemandRegion, FaultOutcome};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 30).events(16).build()?;
+    /// region.as_mut_slice()[123_456] = 1;
+    /// let event = region.events().next().unwrap();
+    /// assert_eq!(event.offset, 123_456);
+    /// assert!(matches!(event.outcome, FaultOutcome::Committed { start, .. } if start <= 123_456));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn events(&self) -> impl Iterator<Item = FaultEvent> + '_ {
         std::iter::from_fn(|| self.core.events.pop())
     }
@@ -206,10 +306,20 @@ impl DemandRegion {
         self.core.reservation.holds_pages()
     }
 
-    /// Which pages are reserved, committed, resident, huge, swapped: now.
+    /// Returns which pages are reserved, committed, resident, huge, swapped: now.
     ///
     /// # Errors
-    /// What the system says about residency.
+    /// [`System`](Error::System) where the system does not tell what is resident.
+    ///
+    /// ```
+    /// use pagewise::{DemandRegion, page_size};
+    ///
+    /// let mut region = DemandRegion::new(6 * page_size())?;
+    /// region.as_mut_slice()[2 * page_size()] = 1;
+    /// println!("{}", region.page_map()?); // ..r...
+    /// assert_eq!(region.page_map()?.resident(), 1);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page_map(&self) -> Result<PageMap, Error> {
         self.core.reservation.page_map()
     }
@@ -218,6 +328,15 @@ impl DemandRegion {
     ///
     /// # Errors
     /// As [`Reservation::release`].
+    ///
+    /// ```
+    /// let budget = pagewise::Budget::new(1 << 20);
+    /// let region = pagewise::DemandRegion::builder(1 << 30).budget(budget.clone()).build()?;
+    /// region.commit(..1 << 20)?;
+    /// region.release()?;
+    /// assert_eq!(budget.used(), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn release(self) -> Result<(), Error> {
         fault::unregister(&self.core.registered);
         let this = std::mem::ManuallyDrop::new(self);

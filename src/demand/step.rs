@@ -30,21 +30,48 @@ enum Kind {
 }
 
 impl CommitStep {
-    /// Exactly the page that is touched: the classic, and the most frugal.
+    /// Commits exactly the page that is touched: the least memory, and the most faults.
+    ///
+    /// ```
+    /// use pagewise::{CommitStep, DemandRegion, page_size};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 30).step(CommitStep::page()).build()?;
+    /// region.as_mut_slice()[..100 * page_size()].fill(1);
+    /// assert_eq!(region.stats().faults, 100);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page() -> Self {
         Self(Kind::Page)
     }
 
-    /// The aligned block of `bytes` bytes around the touched page. Rounds up to whole pages; zero is
+    /// Commits the aligned block of `bytes` bytes around the touched page. Rounds up to whole pages; zero is
     /// one page.
+    ///
+    /// ```
+    /// use pagewise::{CommitStep, DemandRegion};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 20).step(CommitStep::fixed(1 << 16)).build()?;
+    /// region.as_mut_slice()[(1 << 17) + 100] = 1;
+    /// assert!(region.is_committed(1 << 17..(1 << 17) + (1 << 16)));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn fixed(bytes: usize) -> Self {
         Self(Kind::Fixed(bytes))
     }
 
-    /// The default: single pages for scattered access, growing windows for a run of neighbours, in
-    /// either direction, several runs at once. A run is never more than 64 KiB or an eighth of its
-    /// own length ahead of what was touched, whichever is more, and never more than 512 KiB. (Where
+    /// Commits single pages for scattered access, growing windows for a run of neighbours, in
+    /// either direction, several runs at once: the default. A run is never more than 64 KiB or an eighth of
+    /// its own length ahead of what was touched, whichever is more, and never more than 512 KiB. (Where
     /// transparent huge pages are asked for, everything is rounded outward to them.)
+    ///
+    /// ```
+    /// use pagewise::{CommitStep, DemandRegion, page_size};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 30).step(CommitStep::adaptive()).build()?;
+    /// region.as_mut_slice()[..100 * page_size()].fill(1);
+    /// assert!(region.stats().faults < 50); // a run of neighbours
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn adaptive() -> Self {
         Self(Kind::Adaptive)
     }

@@ -29,22 +29,56 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering, relax};
 pub struct Budget(Arc<Ledger>);
 
 impl Budget {
-    /// A budget of `bytes` bytes. Memory is taken from it in whole pages.
+    /// Makes a budget of `bytes` bytes. Memory is taken from it in whole pages.
+    ///
+    /// ```
+    /// use pagewise::{Budget, PageVec, page_size};
+    ///
+    /// let less_than_a_page = Budget::new(page_size() - 1);
+    /// let mut bytes = PageVec::<u8>::builder(100).budget(less_than_a_page).build()?;
+    /// assert!(bytes.try_push(1).is_err());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Ledger::new(bytes)))
     }
 
-    /// Bytes that may be committed in all.
+    /// Returns the bytes that may be committed in all, as they were given: not rounded.
+    ///
+    /// ```
+    /// let budget = pagewise::Budget::new(100_000);
+    /// let same = budget.clone();
+    /// assert_eq!(same.limit(), 100_000);
+    /// ```
     pub fn limit(&self) -> usize {
         self.0.limit
     }
 
-    /// Bytes that are committed now.
+    /// Returns the bytes that are committed now by all who share the budget: whole pages.
+    ///
+    /// ```
+    /// let budget = pagewise::Budget::new(1 << 30);
+    /// let arena = pagewise::Arena::builder(1 << 30).budget(budget.clone()).build()?;
+    /// let mut log = pagewise::PageVec::builder(1 << 20).budget(budget.clone()).build()?;
+    /// (arena.alloc(1u8), log.push(2u8));
+    /// assert_eq!(budget.used(), arena.committed() + log.committed());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn used(&self) -> usize {
         self.0.used()
     }
 
-    /// The most bytes that were ever committed at once.
+    /// Returns the most bytes that were ever committed at once, by all together.
+    ///
+    /// ```
+    /// let budget = pagewise::Budget::new(1 << 30);
+    /// for _ in 0..3 {
+    ///     let round = pagewise::Reservation::builder(1 << 20).budget(budget.clone()).build()?;
+    ///     round.commit(..)?;
+    /// }
+    /// assert_eq!((budget.used(), budget.peak()), (0, 1 << 20)); // never two rounds at once
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn peak(&self) -> usize {
         self.0.peak()
     }
@@ -76,7 +110,7 @@ pub(crate) struct Ledger {
     peak: AtomicUsize,
 }
 
-/// What a ledger says when it has too little left.
+/// The error of a ledger that has too little left: its numbers.
 #[derive(Debug)]
 struct Full {
     used: usize,
@@ -119,7 +153,8 @@ impl Ledger {
     /// Takes as much of `want` as is left, in multiples of `unit`, but at least `least`. Where `tentative`
     /// is [`TENTATIVE`], the take is to be ended by [`settle`](Self::settle); otherwise it is zero.
     ///
-    /// Waits for the end of tentative takes before it reports a shortage: their bytes may come back.
+    /// While tentative takes are open, a shortage is not reported but waited out: their bytes come back if
+    /// the other limit refuses them.
     fn take(&self, least: usize, want: usize, unit: usize, tentative: u64) -> Result<usize, Full> {
         let mut round = 0;
         let mut seen = self.taken.load(Ordering::Relaxed);

@@ -58,7 +58,7 @@ impl ReservationBuilder {
         }
     }
 
-    /// How pages become accessible.
+    /// Sets which engine makes pages accessible.
     pub(crate) fn engine(mut self, engine: Engine) -> Self {
         self.engine = engine;
         self
@@ -82,6 +82,13 @@ impl ReservationBuilder {
     }
 
     /// Aligns the start to `align` bytes, a power of two. Smaller than the granularity: no effect.
+    /// What is no power of two is refused by [`build`](Self::build).
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::builder(1 << 20).align(1 << 24).build()?;
+    /// assert_eq!(memory.as_ptr().addr() % (1 << 24), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn align(mut self, align: usize) -> Self {
         self.align = align;
         self
@@ -89,43 +96,98 @@ impl ReservationBuilder {
 
     /// Keeps `pages` inaccessible pages before the start and behind the end. They are not part of
     /// the length and can never be committed.
+    ///
+    /// ```
+    /// use pagewise::{Error, Reservation, page_size};
+    ///
+    /// let guarded = Reservation::builder(page_size()).guard_pages(2).build()?;
+    /// assert_eq!(guarded.len(), page_size());
+    /// assert!(matches!(guarded.commit(..=page_size()), Err(Error::OutOfBounds { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn guard_pages(mut self, pages: usize) -> Self {
         self.guard_pages = pages;
         self
     }
 
-    /// Huge pages, transparent or explicit; transparent ones align the start to them, too.
+    /// Asks for huge pages, transparent or explicit. Transparent ones align the start to 2 MiB where the
+    /// length is at least that; explicit ones round everything to their size.
+    ///
+    /// ```
+    /// use pagewise::{HugePages, Reservation};
+    ///
+    /// let table = Reservation::builder(64 << 20).huge_pages(HugePages::Transparent).build()?;
+    /// assert_eq!(table.as_ptr().addr() % (2 << 20), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
         self.huge_pages = huge_pages;
         self
     }
 
-    /// Commits at most `bytes`, rounded down to whole pages.
+    /// Commits at most `bytes`, rounded down to whole pages. Zero: nothing can be committed.
+    ///
+    /// ```
+    /// use pagewise::{Error, Reservation};
+    ///
+    /// let memory = Reservation::builder(1 << 30).limit(1 << 20).build()?;
+    /// memory.commit(..1 << 20)?;
+    /// assert!(matches!(memory.commit(1 << 29..=1 << 29), Err(Error::LimitReached { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
         self
     }
 
     /// Takes every commit from a budget, which other reservations may share.
+    ///
+    /// ```
+    /// let budget = pagewise::Budget::new(1 << 20);
+    /// let memory = pagewise::Reservation::builder(1 << 30).budget(budget.clone()).build()?;
+    /// memory.commit(..64 << 10)?;
+    /// assert_eq!(budget.used(), 64 << 10);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self
     }
 
-    /// A name that `/proc/self/maps` shows (Linux 5.17 with `CONFIG_ANON_VMA_NAME`; no effect elsewhere). Cut
-    /// to 79 bytes; characters that the kernel does not accept become `_`.
+    /// Names the memory, for people who look at the process (Linux 5.17 with `CONFIG_ANON_VMA_NAME`: `/proc/self/maps`). Best effort: a
+    /// name is cut to 79 bytes, and what is no printable ASCII (and `[`, `]`, `\`, `$`, `` ` ``) becomes `_`.
+    ///
+    /// ```
+    /// let name = format!("shard {}", 7); // anything that makes a `String`
+    /// let shard = pagewise::Reservation::builder(1 << 30).name(name).build()?;
+    /// shard.commit(..1)?;
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+    /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+    ///
+    /// ```
+    /// let secrets = pagewise::Reservation::builder(1 << 20).dump(false).build()?;
+    /// secrets.commit(..4096)?;
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn dump(mut self, dump: bool) -> Self {
         self.dump = dump;
         self
     }
 
-    /// Where there is no free range of this length, halves it until one is found, down to `min` bytes.
+    /// Takes less where the address space is small: halves the length until it fits, but not below
+    /// `min` bytes.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::builder(1 << 62).at_least(1 << 20).build()?;
+    /// assert!(memory.len() >= 1 << 20 && memory.len() < 1 << 62); // no system has so many
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn at_least(mut self, min: usize) -> Self {
         self.at_least = min;
         self
@@ -136,6 +198,14 @@ impl ReservationBuilder {
     /// # Errors
     /// As [`Reservation::new`]; [`BadAlignment`](Error::BadAlignment);
     /// [`Unsupported`](Error::Unsupported) for explicit huge pages where there are none.
+    ///
+    /// ```
+    /// let options = pagewise::Reservation::builder(1 << 20).limit(64 << 10);
+    /// let (a, b) = (options.clone().build()?, options.build()?);
+    /// a.commit(..64 << 10)?;
+    /// b.commit(..64 << 10)?; // a limit is each one's own; a budget is shared
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn build(self) -> Result<Reservation, Error> {
         if self.len == 0 {
             return Err(Error::ZeroLength);
@@ -256,38 +326,84 @@ impl ReservationBuilder {
 macro_rules! reservation_options {
     ($($field:tt).+) => {
         /// Commits at most `bytes`, rounded down to whole pages: a hard limit on memory, apart from the
-        /// length. Zero: nothing can be committed.
+        /// length. Zero: nothing can be committed. See
+        /// [`ReservationBuilder::limit`](crate::ReservationBuilder::limit).
+        ///
+        /// ```
+        /// // An arena and an array; it is the same for every builder.
+        /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
+        /// let mut array = pagewise::PageVec::<u8>::builder(1 << 30).limit(1 << 20).build()?;
+        /// assert!(arena.try_reserve(2 << 20).is_err());
+        /// assert!(array.try_reserve(2 << 20).is_err());
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn limit(mut self, bytes: usize) -> Self {
             self.$($field).+ = self.$($field).+.limit(bytes);
             self
         }
 
-        /// Takes every commit from a [`Budget`](crate::Budget), which others may share.
+        /// Takes every commit from a [`Budget`](crate::Budget), which others may share. See
+        /// [`ReservationBuilder::budget`](crate::ReservationBuilder::budget).
+        ///
+        /// ```
+        /// let both = pagewise::Budget::new(1 << 20);
+        /// let arena = pagewise::Arena::builder(1 << 30).budget(both.clone()).build()?;
+        /// let region = pagewise::DemandRegion::builder(1 << 30).budget(both.clone()).build()?;
+        /// region.commit(..1 << 20)?; // takes all of it
+        /// assert!(arena.try_alloc(1).is_err());
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn budget(mut self, budget: crate::Budget) -> Self {
             self.$($field).+ = self.$($field).+.budget(budget);
             self
         }
 
-        /// Huge pages: transparent (steps past 2 MiB are whole huge pages), or explicit ones.
+        /// Asks for huge pages: transparent (steps past 2 MiB are whole huge pages), or explicit ones. See
+        /// [`ReservationBuilder::huge_pages`](crate::ReservationBuilder::huge_pages).
+        ///
+        /// ```
+        /// use pagewise::{Arena, DemandRegion, HugePages};
+        ///
+        /// let arena = Arena::builder(1 << 30).huge_pages(HugePages::Transparent).build()?;
+        /// let region = DemandRegion::builder(1 << 30).huge_pages(HugePages::Transparent).build()?;
+        /// assert!(arena.alloc_layout(std::alloc::Layout::new::<u8>()).addr().get() % (2 << 20) == 0);
+        /// assert!(region.as_ptr().addr() % (2 << 20) == 0);
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn huge_pages(mut self, huge_pages: crate::HugePages) -> Self {
             self.$($field).+ = self.$($field).+.huge_pages(huge_pages);
             self
         }
 
-        /// A name that `/proc/self/maps` shows on Linux: see
+        /// Names the memory, for people who look at the process: see
         /// [`ReservationBuilder::name`](crate::ReservationBuilder::name).
+        ///
+        /// ```
+        /// let nodes = pagewise::Arena::builder(1 << 30).name("nodes").build()?;
+        /// let edges = pagewise::PageVec::builder(1 << 30).name("edges").build()?;
+        /// (nodes.alloc(1), { edges }.push(2)); // two lines of /proc/self/maps to tell apart
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.$($field).+ = self.$($field).+.name(name);
             self
         }
 
-        /// Keeps `pages` inaccessible pages before the start and behind the end.
+        /// Keeps `pages` inaccessible pages before the start and behind the end: see
+        /// [`ReservationBuilder::guard_pages`](crate::ReservationBuilder::guard_pages).
+        ///
+        /// ```
+        /// let arena = pagewise::Arena::builder(1 << 20).guard_pages(1).build()?;
+        /// let region = pagewise::DemandRegion::builder(1 << 20).guard_pages(1).build()?;
+        /// assert_eq!((arena.max_bytes(), region.len()), (1 << 20, 1 << 20)); // guards do not count
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn guard_pages(mut self, pages: usize) -> Self {
             self.$($field).+ = self.$($field).+.guard_pages(pages);
             self
         }
 
-        /// Whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+        /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
         pub fn dump(mut self, dump: bool) -> Self {
             self.$($field).+ = self.$($field).+.dump(dump);
             self

@@ -23,7 +23,20 @@ impl Reservation {
     ///
     /// # Errors
     /// [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached),
-    /// [`CommitRefused`](Error::CommitRefused), [`MappingsExhausted`](Error::MappingsExhausted), or a bad range.
+    /// [`CommitRefused`](Error::CommitRefused), [`MappingsExhausted`](Error::MappingsExhausted),
+    /// [`Locked`](Error::Locked); [`OutOfBounds`](Error::OutOfBounds) or
+    /// [`ReversedRange`](Error::ReversedRange) for a bad range.
+    ///
+    /// ```
+    /// use pagewise::{Reservation, page_size};
+    ///
+    /// let memory = Reservation::builder(1 << 30).limit(2 * page_size()).build()?;
+    /// memory.commit(page_size() - 1..page_size() + 1)?; // two bytes on two pages
+    /// assert_eq!(memory.committed(), 2 * page_size());
+    /// assert!(memory.commit(..3 * page_size()).is_err()); // one page too many: nothing changes
+    /// assert!(memory.is_committed(..2 * page_size()));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn commit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         self.commit_pages(self.page.outward(range, self.len)?, OnRefusal::RollBack)
     }
@@ -133,7 +146,19 @@ impl Reservation {
     /// and may read zero.)
     ///
     /// # Errors
-    /// [`MappingsExhausted`](Error::MappingsExhausted), or a bad range.
+    /// [`MappingsExhausted`](Error::MappingsExhausted), [`Locked`](Error::Locked), or
+    /// [`System`](Error::System); [`OutOfBounds`](Error::OutOfBounds) or
+    /// [`ReversedRange`](Error::ReversedRange) for a bad range.
+    ///
+    /// ```
+    /// use pagewise::{Reservation, page_size};
+    ///
+    /// let memory = Reservation::new(1 << 30)?;
+    /// memory.commit(..3 * page_size())?;
+    /// memory.decommit(1..3 * page_size())?; // byte 0 keeps its page
+    /// assert_eq!(memory.committed(), page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn decommit(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let range = self.page.inward(range, self.len)?;
         // From the end, so that a container whose committed pages are a prefix still has a prefix where the

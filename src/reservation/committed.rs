@@ -17,6 +17,11 @@ impl Reservation {
     /// partly inside the range are written. Pages that were [protected](Self::protect) may be read-write
     /// afterwards.
     ///
+    /// # Errors
+    /// [`OutOfBounds`](Error::OutOfBounds) or [`ReversedRange`](Error::ReversedRange) for a bad range,
+    /// [`MappingsExhausted`](Error::MappingsExhausted), [`Locked`](Error::Locked), or
+    /// [`System`](Error::System).
+    ///
     /// ```
     /// let memory = pagewise::Reservation::new(1 << 20)?;
     /// memory.commit(0..100)?;
@@ -26,9 +31,6 @@ impl Reservation {
     /// assert_eq!((bytes[9], bytes[10], bytes[19], bytes[20]), (7, 0, 0, 7));
     /// # Ok::<(), pagewise::Error>(())
     /// ```
-    ///
-    /// # Errors
-    /// A bad range, or what the system says.
     pub fn zero(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = index_range(range, self.len)?;
         let whole = self.page.inward(start..end, self.len)?;
@@ -73,7 +75,17 @@ impl Reservation {
     /// Rounds inward. Pages that are not committed are left alone.
     ///
     /// # Errors
-    /// A bad range, or what the system says.
+    /// [`OutOfBounds`](Error::OutOfBounds) or [`ReversedRange`](Error::ReversedRange) for a bad range,
+    /// [`Locked`](Error::Locked), or [`System`](Error::System).
+    ///
+    /// ```
+    /// let cache = pagewise::Reservation::new(1 << 30)?;
+    /// cache.commit(..1 << 20)?;
+    /// cache.discard(..1 << 20)?; // may be reused at once: no commit that could be refused
+    /// unsafe { cache.as_ptr().write(1) };
+    /// assert_eq!((cache.committed(), unsafe { cache.as_ptr().read() }), (1 << 20, 1));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn discard(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let range = self.page.inward(range, self.len)?;
         // SAFETY: the runs are held and committed; the caller gives up their contents.
@@ -102,8 +114,20 @@ impl Reservation {
     /// Rounds outward to whole pages.
     ///
     /// # Errors
-    /// [`NotCommitted`](Error::NotCommitted) where a page is not (and nothing is changed), a bad
-    /// range, or what the system says.
+    /// [`NotCommitted`](Error::NotCommitted) where a page is not (and nothing is changed),
+    /// [`OutOfBounds`](Error::OutOfBounds) or [`ReversedRange`](Error::ReversedRange) for a bad range,
+    /// [`MappingsExhausted`](Error::MappingsExhausted), or [`System`](Error::System).
+    ///
+    /// ```
+    /// use pagewise::{Access, Reservation};
+    ///
+    /// let table = Reservation::new(1 << 20)?;
+    /// table.commit(..100)?;
+    /// unsafe { table.as_ptr().write(7) };
+    /// table.protect(..100, Access::Read)?; // a stray write faults from now on
+    /// assert_eq!(unsafe { table.as_ptr().read() }, 7);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn protect(&self, range: impl RangeBounds<usize>, access: Access) -> Result<(), Error> {
         if access != Access::ReadWrite {
             self.was_protected.store(true, Ordering::Relaxed);
@@ -122,7 +146,16 @@ impl Reservation {
     /// Rounds outward to whole pages.
     ///
     /// # Errors
-    /// [`NotCommitted`](Error::NotCommitted) where a page is not, or a bad range.
+    /// [`NotCommitted`](Error::NotCommitted) where a page is not; [`OutOfBounds`](Error::OutOfBounds) or
+    /// [`ReversedRange`](Error::ReversedRange) for a bad range.
+    ///
+    /// ```
+    /// let ring = pagewise::Reservation::new(1 << 20)?;
+    /// assert!(ring.prefault(..100).is_err()); // a page must be committed first
+    /// ring.commit(..)?;
+    /// ring.prefault(..)?; // no page fault where latency matters
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn prefault(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let may_touch = !(os::PREFAULT_TOUCHES && self.was_protected.load(Ordering::Relaxed));
         self.on_all_committed(range, "prefault", |start, len| {
@@ -134,20 +167,44 @@ impl Reservation {
         })
     }
 
-    /// Keeps committed pages in physical memory (`mlock`, `VirtualLock`). Rounds outward.
+    /// Keeps committed pages in physical memory (`mlock`, `VirtualLock`). Rounds outward to whole pages.
     ///
     /// # Errors
     /// [`Locked`](Error::Locked) beyond what the system lets a process lock,
-    /// [`NotCommitted`](Error::NotCommitted), or a bad range.
+    /// [`NotCommitted`](Error::NotCommitted); [`OutOfBounds`](Error::OutOfBounds) or
+    /// [`ReversedRange`](Error::ReversedRange) for a bad range.
+    ///
+    /// ```
+    /// use pagewise::{Error, Reservation};
+    ///
+    /// let key = Reservation::new(1 << 20)?;
+    /// key.commit(..32)?;
+    /// match key.lock(..32) {
+    ///     Ok(()) => {} // never in swap space
+    ///     Err(Error::Locked { .. }) => println!("raise `ulimit -l`"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn lock(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         // SAFETY: the range is held and committed.
         self.on_all_committed(range, "lock", |start, len| unsafe { os::lock(start, len) })
     }
 
-    /// Undoes [`lock`](Self::lock). Rounds outward.
+    /// Undoes [`lock`](Self::lock). Rounds outward to whole pages.
     ///
     /// # Errors
-    /// [`NotCommitted`](Error::NotCommitted), a bad range, or what the system says.
+    /// [`NotCommitted`](Error::NotCommitted), [`OutOfBounds`](Error::OutOfBounds) or
+    /// [`ReversedRange`](Error::ReversedRange) for a bad range, or [`System`](Error::System).
+    ///
+    /// ```
+    /// let key = pagewise::Reservation::new(1 << 20)?;
+    /// key.commit(..32)?;
+    /// if key.lock(..32).is_ok() {
+    ///     key.unlock(..32)?;
+    /// }
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn unlock(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         // SAFETY: the range is held and committed.
         self.on_all_committed(range, "unlock", |start, len| unsafe { os::unlock(start, len) })

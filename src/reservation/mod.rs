@@ -104,48 +104,112 @@ impl Reservation {
     /// Reserves at least `len` bytes, rounded up to whole pages, with no access. None → Reserved.
     ///
     /// # Errors
-    /// [`ZeroLength`](Error::ZeroLength), [`Overflow`](Error::Overflow) beyond `isize::MAX`, or
-    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted).
+    /// [`ZeroLength`](Error::ZeroLength), [`Overflow`](Error::Overflow) beyond `isize::MAX`,
+    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted),
+    /// [`MappingsExhausted`](Error::MappingsExhausted) where the process has no mapping left, or
+    /// [`Locked`](Error::Locked) where new memory would be locked and no more may be.
+    ///
+    /// ```
+    /// use pagewise::{Error, Reservation};
+    ///
+    /// let huge = Reservation::new(1 << 42)?; // 4 TiB: fine, they are only addresses
+    /// assert_eq!(huge.committed(), 0);
+    /// assert!(matches!(Reservation::new(0), Err(Error::ZeroLength)));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn new(len: usize) -> Result<Self, Error> {
         Self::builder(len).build()
     }
 
-    /// Reserves with options: alignment, guard pages, limits, a name, and more.
+    /// Starts a reservation with options: alignment, guard pages, limits, a name, and more.
+    ///
+    /// ```
+    /// let stack = pagewise::Reservation::builder(1 << 20).guard_pages(1).build()?;
+    /// stack.commit(..)?; // the guards around it stay inaccessible
+    /// assert_eq!(stack.committed(), stack.len());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn builder(len: usize) -> ReservationBuilder {
         ReservationBuilder::new(len)
     }
 
-    /// The first byte. Aligned to [`reserve_granularity`](crate::reserve_granularity) at least
-    /// (to the page size where there are guard pages).
+    /// Returns the address of the first byte. Aligned to
+    /// [`reserve_granularity`](crate::reserve_granularity) at least (to the page size where there are
+    /// guard pages).
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// let page = memory.as_ptr().wrapping_add(1 << 20);
+    /// memory.commit(1 << 20..(1 << 20) + 8)?; // sound to access only from now on
+    /// unsafe { page.cast::<u64>().write(7) };
+    /// assert_eq!(unsafe { page.cast::<u64>().read() }, 7);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn as_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
     }
 
-    /// Bytes that are reserved: what was asked for, rounded up to whole pages.
+    /// Returns the bytes that are reserved: what was asked for, rounded up to whole pages.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1)?;
+    /// assert_eq!(memory.len(), pagewise::page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[allow(clippy::len_without_is_empty)] // a reservation is never empty
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Bytes that are committed now. Exact whenever no operation is under way.
+    /// Returns the bytes that are committed now: whole pages. Exact whenever no operation is under way.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// memory.commit(0..1)?;
+    /// memory.commit(0..10)?; // the same page: counted once
+    /// assert_eq!(memory.committed(), memory.page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn committed(&self) -> usize {
         self.end_what_the_parent_did();
         self.account.own().used()
     }
 
-    /// The most bytes that were ever committed at once.
+    /// Returns the most bytes that were ever committed at once.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// memory.commit(..1 << 20)?;
+    /// memory.decommit(..)?;
+    /// assert_eq!((memory.committed(), memory.peak()), (0, 1 << 20));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn peak(&self) -> usize {
         self.account.own().peak()
     }
 
-    /// Bytes that may be committed at most: the limit given to the builder, rounded down to whole
-    /// pages, or the length.
+    /// Returns the bytes that may be committed at most: the limit given to the builder, rounded down to
+    /// whole pages, or the length.
+    ///
+    /// ```
+    /// use pagewise::{Reservation, page_size};
+    ///
+    /// let memory = Reservation::builder(1 << 30).limit(2 * page_size() - 1).build()?;
+    /// assert_eq!(memory.limit(), page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn limit(&self) -> usize {
         self.account.own().limit()
     }
 
-    /// Bytes of a page of this reservation: [`page_size`](crate::page_size), unless it is made of
-    /// explicit huge pages.
+    /// Returns the bytes of a page of this reservation: [`page_size`](crate::page_size), unless it is made
+    /// of explicit huge pages.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// assert_eq!(memory.page_size(), pagewise::page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page_size(&self) -> usize {
         self.page.bytes()
     }
@@ -164,15 +228,25 @@ impl Reservation {
         self.attributes.huge_pages
     }
 
-    /// Which pages are reserved, committed, resident, huge, swapped: now.
+    /// Returns which pages are reserved, committed, resident, huge, swapped: now.
     ///
     /// # Errors
-    /// What the system says about residency.
+    /// [`System`](Error::System) where the system does not tell what is resident.
+    ///
+    /// ```
+    /// use pagewise::{Reservation, page_size};
+    ///
+    /// let memory = Reservation::new(4 * page_size())?;
+    /// memory.commit(page_size()..3 * page_size())?;
+    /// let map = memory.page_map()?;
+    /// assert_eq!((map.committed(), map.resident()), (2, 0)); // nothing was touched
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page_map(&self) -> Result<PageMap, Error> {
         PageMap::of(self)
     }
 
-    /// Whether every byte of a range is committed: `false`, too, where the range reaches outside. Exact
+    /// Returns whether every byte of a range is committed: `false`, too, where the range reaches outside. Exact
     /// whenever no operation on the range is under way.
     ///
     /// ```
@@ -189,7 +263,7 @@ impl Reservation {
         self.page.outward(range, self.len).is_ok_and(|pages| self.states.are_committed(pages))
     }
 
-    /// The committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
+    /// Returns the committed parts, in ascending order, as byte ranges from the start: whole pages, with a gap
     /// between any two. Visits only parts where something was ever committed, so it is cheap for a
     /// sparse reservation of any length.
     ///
@@ -234,8 +308,15 @@ impl Reservation {
     ///
     /// # Errors
     /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and cutting one
-    /// needs another), or what the system says (for instance about memory that the program sealed, `mseal(2)`). The
+    /// needs another), or [`System`](Error::System) (for instance about memory that the program sealed, `mseal(2)`). The
     /// memory was given back all the same, where the system allows that; the addresses stay taken.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// memory.commit(..1 << 20)?;
+    /// memory.release()?; // committed or not, everything is gone
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn release(mut self) -> Result<(), Error> {
         self.release_now()
     }

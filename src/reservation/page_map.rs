@@ -21,7 +21,12 @@ pub struct PageState {
 }
 
 impl PageState {
-    /// One letter for the state: `.` reserved, `c` committed, `r` resident, `H` huge, `s` swapped.
+    /// Returns one letter for the state: `.` reserved, `c` committed, `r` resident, `H` huge, `s` swapped.
+    ///
+    /// ```
+    /// let state = pagewise::PageState { committed: true, resident: true, ..Default::default() };
+    /// assert_eq!(state.letter(), 'r'); // the most that can be said of it
+    /// ```
     pub fn letter(self) -> char {
         match self {
             Self { huge: true, .. } => 'H',
@@ -132,41 +137,101 @@ impl PageMap {
         }
     }
 
-    /// Bytes of a page.
+    /// Returns the bytes of a page.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// memory.commit(..1 << 20)?;
+    /// let map = memory.page_map()?;
+    /// assert_eq!(map.committed() * map.page_size(), memory.committed());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page_size(&self) -> usize {
         self.page_size
     }
 
-    /// How many pages there are.
+    /// Returns how many pages there are.
+    ///
+    /// ```
+    /// let sparse = pagewise::Reservation::new(1 << 40)?;
+    /// let map = sparse.page_map()?; // one run, however many pages
+    /// assert_eq!(map.pages(), (1 << 40) / map.page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn pages(&self) -> usize {
         self.runs.last().map_or(0, |run| run.first + run.count)
     }
 
-    /// How many pages are committed.
+    /// Returns how many pages are committed.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// memory.commit(0..1)?;
+    /// memory.commit(1 << 29..=1 << 29)?;
+    /// assert_eq!(memory.page_map()?.committed(), 2); // pages, not bytes
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn committed(&self) -> usize {
         self.count(|state| state.committed)
     }
 
-    /// How many pages are resident.
+    /// Returns how many pages are resident.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// memory.commit(..64 << 10)?;
+    /// assert_eq!(memory.page_map()?.resident(), 0);
+    /// // SAFETY: the page is committed.
+    /// unsafe { memory.as_ptr().write(1) }; // the touch makes it resident
+    /// assert!(memory.page_map()?.resident() >= 1);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn resident(&self) -> usize {
         self.count(|state| state.resident)
     }
 
-    /// How many pages have a state that `wanted` accepts.
+    /// Returns how many pages have a state that `wanted` accepts.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// memory.commit(..1 << 20)?;
+    /// let map = memory.page_map()?;
+    /// let untouched = map.count(|state| state.committed && !state.resident && !state.swapped);
+    /// assert_eq!(untouched * map.page_size(), 1 << 20); // charged, but using no memory yet
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn count(&self, wanted: impl Fn(PageState) -> bool) -> usize {
         self.runs.iter().filter(|run| wanted(run.state)).map(|run| run.count).sum()
     }
 
-    /// The state of one page.
+    /// Returns the state of one page.
     ///
     /// # Panics
     /// If there is no page of that index.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// memory.commit(5 << 20..6 << 20)?;
+    /// let map = memory.page_map()?;
+    /// let at = |offset: usize| map.page(offset / map.page_size());
+    /// assert!(!at((5 << 20) - 1).committed && at(5 << 20).committed);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn page(&self, index: usize) -> PageState {
         assert!(index < self.pages(), "page {index} of {}", self.pages());
         self.runs[self.runs.partition_point(|run| run.first + run.count <= index)].state
     }
 
-    /// Neighbouring pages of equal state, in order.
+    /// Returns neighbouring pages of equal state, in order.
+    ///
+    /// ```
+    /// let memory = pagewise::Reservation::new(1 << 30)?;
+    /// memory.commit(1 << 20..2 << 20)?;
+    /// let map = memory.page_map()?;
+    /// let run = map.runs().iter().find(|run| run.state.committed).unwrap();
+    /// assert_eq!(run.first * map.page_size(), 1 << 20);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn runs(&self) -> &[PageRun] {
         &self.runs
     }

@@ -17,6 +17,16 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc`](Self::try_alloc) returns an error; the value is dropped.
+    ///
+    /// ```
+    /// struct Node<'a>(u32, Option<&'a Node<'a>>);
+    ///
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let leaf = arena.alloc(Node(1, None));
+    /// let root = arena.alloc(Node(2, Some(leaf))); // references need no `Rc`
+    /// assert_eq!(root.0 + root.1.map_or(0, |child| child.0), 3);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn alloc<T>(&self, value: T) -> &mut T {
@@ -27,6 +37,13 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc_uninit`](Self::try_alloc_uninit) returns an error.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let pair = arena.alloc_with(|| (arena.alloc_str("inner"), 7));
+    /// assert_eq!((&*pair.0, pair.1), ("inner", 7));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn alloc_with<T>(&self, make: impl FnOnce() -> T) -> &mut T {
@@ -36,7 +53,14 @@ impl Arena {
     /// Allocates a value, or hands it back.
     ///
     /// # Errors
-    /// [`PushError`] with the value, and what [`try_alloc_layout`](Self::try_alloc_layout) says.
+    /// [`PushError`] with the value, and an error of [`try_alloc_layout`](Self::try_alloc_layout).
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::builder(1 << 20).limit(0).build()?;
+    /// let refused = arena.try_alloc(String::from("precious")).unwrap_err();
+    /// assert_eq!(refused.into_value(), "precious");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn try_alloc<T>(&self, value: T) -> Result<&mut T, PushError<T>> {
         match self.try_alloc_uninit() {
@@ -49,16 +73,29 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc_uninit`](Self::try_alloc_uninit) returns an error.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let slot = arena.alloc_uninit::<[u64; 2]>();
+    /// assert_eq!(slot.write([1, 2]), &[1, 2]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn alloc_uninit<T>(&self) -> &mut MaybeUninit<T> {
         granted(self.try_alloc_uninit())
     }
 
-    /// Allocates room for a value, to be written later.
+    /// Allocates room for a value, to be written later, or returns what went wrong.
     ///
     /// # Errors
     /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
+    /// assert!(arena.try_alloc_uninit::<[u8; 64 << 20]>().is_err()); // never on the stack
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn try_alloc_uninit<T>(&self) -> Result<&mut MaybeUninit<T>, Error> {
         let slot = self.bump(Layout::new::<T>())?;
@@ -70,16 +107,33 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc_slice_uninit`](Self::try_alloc_slice_uninit) returns an error.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let slots = arena.alloc_slice_uninit::<u32>(100);
+    /// slots[99].write(7); // each slot has a place; none is initialised before
+    /// assert_eq!((slots.len(), arena.used()), (100, 400));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn alloc_slice_uninit<T>(&self, len: usize) -> &mut [MaybeUninit<T>] {
         granted(self.try_alloc_slice_uninit(len))
     }
 
-    /// Allocates room for `len` values, to be written later.
+    /// Allocates room for `len` values, to be written later, or returns what went wrong.
     ///
     /// # Errors
     /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    ///
+    /// ```
+    /// use pagewise::{Arena, Error};
+    ///
+    /// let arena = Arena::new(1 << 20)?;
+    /// let too_long = arena.try_alloc_slice_uninit::<u64>(usize::MAX); // a length from outside
+    /// assert!(matches!(too_long, Err(Error::Overflow { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn try_alloc_slice_uninit<T>(&self, len: usize) -> Result<&mut [MaybeUninit<T>], Error> {
         let slots = self.bump(array_of::<T>(len)?)?;
@@ -91,16 +145,36 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc_slice_copy`](Self::try_alloc_slice_copy) returns an error.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let kept = {
+    ///     let buffer = [1, 2, 3];
+    ///     arena.alloc_slice_copy(&buffer)
+    /// };
+    /// assert_eq!(kept, [1, 2, 3]); // outlives the buffer
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn alloc_slice_copy<T: Copy>(&self, source: &[T]) -> &mut [T] {
         granted(self.try_alloc_slice_copy(source))
     }
 
-    /// Allocates a copy of a slice.
+    /// Allocates a copy of a slice, or returns what went wrong.
     ///
     /// # Errors
     /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    ///
+    /// ```
+    /// use pagewise::{Arena, Error};
+    ///
+    /// let arena = Arena::builder(1 << 30).limit(1 << 20).build()?;
+    /// arena.try_alloc_slice_copy(b"fits")?;
+    /// let refused = arena.try_alloc_slice_copy(&vec![0u8; 2 << 20]);
+    /// assert!(matches!(refused, Err(Error::LimitReached { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn try_alloc_slice_copy<T: Copy>(&self, source: &[T]) -> Result<&mut [T], Error> {
         let slots: &mut [MaybeUninit<T>] = self.try_alloc_slice_uninit(source.len())?;
@@ -115,6 +189,16 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc_slice_uninit`](Self::try_alloc_slice_uninit) returns an error.
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let shared = Rc::new(7);
+    /// let clones = arena.alloc_slice_clone(&[shared.clone(), shared.clone()]);
+    /// assert_eq!((*clones[1], Rc::strong_count(&shared)), (7, 3)); // the arena will not drop them
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn alloc_slice_clone<T: Clone>(&self, source: &[T]) -> &mut [T] {
         self.alloc_slice_fill_with(source.len(), |index| source[index].clone())
@@ -124,6 +208,13 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc_slice_fill_with`](Self::try_alloc_slice_fill_with) returns an error.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let rows = arena.alloc_slice_fill_with(3, |row| arena.alloc_slice_fill_with(2, |_| row));
+    /// assert_eq!(rows, [[0, 0], [1, 1], [2, 2]]); // `make` may allocate, too
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn alloc_slice_fill_with<T>(&self, len: usize, make: impl FnMut(usize) -> T) -> &mut [T] {
         granted(self.try_alloc_slice_fill_with(len, make))
@@ -133,7 +224,14 @@ impl Arena {
     /// allocate here.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout); then `make` was not called.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let refused = arena.try_alloc_slice_fill_with(2 << 20, |_| -> u8 { unreachable!() });
+    /// assert!(refused.is_err());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_alloc_slice_fill_with<T>(
         &self,
         len: usize,
@@ -151,16 +249,32 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc_str`](Self::try_alloc_str) returns an error.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let words: Vec<&str> = "b a".split(' ').map(|word| &*arena.alloc_str(word)).collect();
+    /// assert_eq!(words, ["b", "a"]);
+    /// assert_eq!(arena.used(), 2); // bytes of text, and nothing for each string
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn alloc_str(&self, source: &str) -> &mut str {
         granted(self.try_alloc_str(source))
     }
 
-    /// Allocates a copy of a string.
+    /// Allocates a copy of a string, or returns what went wrong.
     ///
     /// # Errors
     /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    ///
+    /// ```
+    /// let names = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
+    /// let longest = "x".repeat(2 << 20);
+    /// let name = names.try_alloc_str(&longest).map_or("(too long)", |name| name);
+    /// assert_eq!(name, "(too long)");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn try_alloc_str(&self, source: &str) -> Result<&mut str, Error> {
         let bytes = self.try_alloc_slice_copy(source.as_bytes())?;
@@ -168,8 +282,8 @@ impl Arena {
         Ok(unsafe { std::str::from_utf8_unchecked_mut(bytes) })
     }
 
-    /// Allocates what an iterator yields, as one slice: however much it is, and even where the
-    /// iterator itself allocates here (which costs a copy).
+    /// Allocates what an iterator yields, as one slice. Its length need not be known; the iterator may
+    /// itself allocate here (which costs a copy).
     ///
     /// # Panics
     /// Where allocating is refused. What was yielded by then is forgotten.
@@ -185,10 +299,16 @@ impl Arena {
         granted(self.try_alloc_iter(elements))
     }
 
-    /// Allocates what an iterator yields, as one slice.
+    /// Allocates what an iterator yields, as one slice, or returns what went wrong.
     ///
     /// # Errors
     /// As [`try_alloc_layout`](Self::try_alloc_layout). What was yielded by then is forgotten.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
+    /// assert!(arena.try_alloc_iter(0u64..).is_err()); // endless input ends at the limit
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_alloc_iter<T>(
         &self,
         elements: impl IntoIterator<Item = T>,
@@ -211,8 +331,9 @@ impl Arena {
         Ok(unsafe { slice::from_raw_parts_mut(start.as_ptr(), len) })
     }
 
-    /// Makes room behind `len` elements that fill theirs: in place, or where somebody has allocated
-    /// behind them, in another place, twice as large.
+    /// Makes room for another element after `len` elements that fill their memory; returns the new start
+    /// and how many elements fit. Grows in place if they are the last allocation; otherwise moves them to
+    /// an allocation of twice the size.
     fn one_more<T>(&self, start: NonNull<T>, len: usize) -> Result<(NonNull<T>, usize), Error> {
         let end = start.as_ptr().addr() + len * size_of::<T>();
         if end == self.next.get() {
@@ -233,6 +354,15 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc_layout`](Self::try_alloc_layout) returns an error.
+    ///
+    /// ```
+    /// use std::alloc::Layout;
+    ///
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let vector = arena.alloc_layout(Layout::from_size_align(100, 64).unwrap());
+    /// assert_eq!(vector.addr().get() % 64, 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn alloc_layout(&self, layout: Layout) -> NonNull<u8> {
@@ -244,8 +374,20 @@ impl Arena {
     ///
     /// # Errors
     /// [`OutOfBounds`](Error::OutOfBounds) or [`Overflow`](Error::Overflow) where the arena is too
-    /// small, [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached), [`CommitRefused`](Error::CommitRefused).
-    /// Nothing has changed then.
+    /// small, [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached),
+    /// [`CommitRefused`](Error::CommitRefused), [`Locked`](Error::Locked), or
+    /// [`MappingsExhausted`](Error::MappingsExhausted). Nothing has changed then.
+    ///
+    /// ```
+    /// use pagewise::{Arena, Error};
+    /// use std::alloc::Layout;
+    ///
+    /// let arena = Arena::new(1 << 20)?;
+    /// arena.try_alloc_layout(Layout::new::<u64>())?;
+    /// let refused = arena.try_alloc_layout(Layout::array::<u8>(1 << 20).unwrap());
+    /// assert!(matches!(refused, Err(Error::OutOfBounds { start: 8, .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn try_alloc_layout(&self, layout: Layout) -> Result<NonNull<u8>, Error> {
         self.bump(layout)
@@ -255,24 +397,46 @@ impl Arena {
     ///
     /// # Panics
     /// Where [`try_alloc_layout`](Self::try_alloc_layout) returns an error.
+    ///
+    /// ```
+    /// use std::alloc::Layout;
+    ///
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let counts = arena.alloc_layout_zeroed(Layout::array::<u32>(256).unwrap()).cast::<u32>();
+    /// // SAFETY: aligned for `u32`, and initialised: zero.
+    /// assert_eq!(unsafe { counts.add(255).read() }, 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn alloc_layout_zeroed(&self, layout: Layout) -> NonNull<u8> {
         granted(self.try_alloc_layout_zeroed(layout))
     }
 
-    /// Allocates bytes of a layout that are all zero. Memory that was never used before is zero
-    /// already, and is not written.
+    /// Allocates bytes of a layout that are all zero, or returns what went wrong. Memory that was never
+    /// used before is zero already, and is not written.
     ///
     /// # Errors
     /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    ///
+    /// ```
+    /// use std::alloc::Layout;
+    ///
+    /// let mut arena = pagewise::Arena::new(1 << 20)?;
+    /// arena.alloc_slice_copy(&[7u8; 100]);
+    /// arena.reset();
+    /// let zeros = arena.try_alloc_layout_zeroed(Layout::new::<[u8; 100]>())?;
+    /// // SAFETY: 100 initialised bytes.
+    /// assert_eq!(unsafe { zeros.cast::<[u8; 100]>().read() }, [0; 100]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_alloc_layout_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, Error> {
         let start = self.bump(layout)?;
         self.zero_written(start, layout.size());
         Ok(start)
     }
 
-    /// Zeroes what may have been written before of memory that was allocated just now.
+    /// Zeroes those bytes of a new allocation that an earlier, freed allocation may have written.
     pub(super) fn zero_written(&self, start: NonNull<u8>, len: usize) {
         let written = self.written.get().saturating_sub(start.as_ptr().addr()).min(len);
         // SAFETY: inside the new allocation.
@@ -285,8 +449,8 @@ fn array_of<T>(len: usize) -> Result<Layout, Error> {
         .map_err(|_| Error::Overflow { requested: len.saturating_mul(size_of::<T>()) })
 }
 
-/// What methods without `try_` return, or else panic with. (A function that is handed to
-/// `unwrap_or_else` loses the caller: its panic would not name the line of whoever called the method.)
+/// Returns the value, or panics with the error: for methods without `try_`. Not `unwrap_or_else`, whose
+/// panic would name this file instead of the line that called the method.
 #[inline]
 #[track_caller]
 fn granted<R>(result: Result<R, Error>) -> R {

@@ -79,8 +79,8 @@ unsafe impl Allocator for &Arena {
 }
 
 impl Arena {
-    /// The block at an address, from the arena's own pointer: the caller's may come from a reference,
-    /// and then it is not good for more than that was to.
+    /// Makes the block at an address from the arena's own pointer. The caller's pointer may come from a
+    /// reference to fewer bytes, and may then not be used to access more.
     #[inline]
     fn block(&self, start: NonNull<u8>, len: usize) -> NonNull<[u8]> {
         NonNull::slice_from_raw_parts(self.pointer(start.as_ptr().addr()), len)

@@ -79,51 +79,108 @@ impl fmt::Debug for Checkpoint {
 }
 
 impl Arena {
-    /// An arena of at most `max_bytes` bytes, rounded up to whole pages. Reserves addresses; commits
+    /// Makes an arena of at most `max_bytes` bytes, rounded up to whole pages. Reserves addresses; commits
     /// nothing.
     ///
     /// # Errors
-    /// [`ZeroLength`](Error::ZeroLength), [`Overflow`](Error::Overflow), or
-    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted).
+    /// [`ZeroLength`](Error::ZeroLength), [`Overflow`](Error::Overflow) beyond `isize::MAX`, or
+    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted); on Linux also
+    /// [`MappingsExhausted`](Error::MappingsExhausted).
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1)?;
+    /// assert_eq!(arena.max_bytes(), pagewise::page_size());
+    /// assert_eq!(arena.committed(), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn new(max_bytes: usize) -> Result<Self, Error> {
         Self::builder(max_bytes).build()
     }
 
-    /// An arena with options: limits, a shared budget, huge pages, a name.
+    /// Starts an arena with options: a limit, a shared budget, huge pages, a name.
+    ///
+    /// ```
+    /// let requests = pagewise::Budget::new(64 << 20); // for the arenas of all requests together
+    /// let arena = pagewise::Arena::builder(1 << 30).budget(requests.clone()).build()?;
+    /// arena.alloc([0u8; 100]);
+    /// assert_eq!(requests.used(), arena.committed());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn builder(max_bytes: usize) -> ArenaBuilder {
         ArenaBuilder { max_bytes, at_least: max_bytes, options: Options::new() }
     }
 
-    /// Bytes that are allocated now, with the gaps that alignment leaves.
+    /// Returns the bytes that are allocated now, with the gaps that alignment leaves.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// arena.alloc(1u8);
+    /// arena.alloc(2u32); // three bytes behind the first value stay unused
+    /// assert_eq!(arena.used(), 8);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn used(&self) -> usize {
         self.next.get() - self.start.as_ptr().addr()
     }
 
-    /// Bytes that are committed now: whole pages.
+    /// Returns the bytes that are committed now: whole pages, at least what is used.
+    ///
+    /// ```
+    /// let mut arena = pagewise::Arena::new(1 << 30)?;
+    /// arena.alloc_slice_copy(&[0u8; 1000]);
+    /// assert!(arena.committed() >= 1000);
+    /// arena.reset_and_release()?;
+    /// assert_eq!(arena.committed(), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn committed(&self) -> usize {
         self.frontier.borrow().committed()
     }
 
-    /// Bytes that may be allocated at most.
+    /// Returns the bytes that may be allocated at most: whole pages.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 20)?;
+    /// let all = arena.alloc_slice_uninit::<u8>(arena.max_bytes());
+    /// assert_eq!(all.len(), 1 << 20);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn max_bytes(&self) -> usize {
         self.frontier.borrow().memory().len()
     }
 
-    /// Bytes that may be committed at most: the limit given to the builder, or the maximum.
+    /// Returns the bytes that may be committed at most: the limit given to the builder, rounded down to
+    /// whole pages, or the maximum.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
+    /// assert_eq!((arena.limit(), arena.max_bytes()), (1 << 20, 1 << 30));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn limit(&self) -> usize {
         self.frontier.borrow().memory().limit()
     }
 
-    /// Commits memory for `bytes` more bytes. A system that refuses changes nothing.
+    /// Commits memory for `bytes` more bytes, gaps that alignment leaves included. What is refused changes
+    /// nothing.
     ///
     /// # Errors
     /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 30)?;
+    /// arena.try_reserve(1 << 20)?; // the next mebibyte cannot be refused
+    /// let committed = arena.committed();
+    /// arena.alloc_slice_fill_with(1 << 17, |index| index as u64);
+    /// assert_eq!(arena.committed(), committed);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_reserve(&self, bytes: usize) -> Result<(), Error> {
         let end = self.used().checked_add(bytes).ok_or(Error::Overflow { requested: bytes })?;
         self.grow(end, Growth::Amortized)
     }
 
-    /// The place up to which memory is allocated now.
+    /// Returns the place up to which memory is allocated now, to [rewind](Self::rewind) to.
     ///
     /// ```
     /// let mut arena = pagewise::Arena::new(1 << 20)?;
@@ -143,11 +200,23 @@ impl Arena {
     /// # Panics
     /// If the checkpoint is of another arena, or lies behind what is allocated since an earlier
     /// rewind or reset.
+    ///
+    /// ```
+    /// let mut arena = pagewise::Arena::new(1 << 20)?;
+    /// let start = arena.checkpoint();
+    /// for size in [10, 10_000, 100] {
+    ///     arena.alloc_slice_copy(&vec![0u8; size]); // scratch memory of one iteration
+    ///     arena.rewind(start);
+    /// }
+    /// assert!(arena.used() == 0 && arena.committed() >= 10_000);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn rewind(&mut self, checkpoint: Checkpoint) {
         assert_eq!(checkpoint.arena, self.identity, "a checkpoint of another arena");
         if checkpoint.offset > self.used() {
-            // Without a rewind between, allocations were freed one by one: nothing is left to do.
+            // Without a rewind since the checkpoint, only collections that freed their blocks can have
+            // moved the end below it: everything after the checkpoint is free already.
             assert_eq!(checkpoint.rewinds, self.rewinds, "a checkpoint of what was freed before");
             return;
         }
@@ -155,14 +224,30 @@ impl Arena {
     }
 
     /// Frees everything. The memory stays committed, for the next round.
+    ///
+    /// ```
+    /// let mut arena = pagewise::Arena::new(1 << 20)?;
+    /// let first = arena.alloc_str("one request").as_ptr();
+    /// arena.reset();
+    /// assert_eq!(arena.alloc_str("the next one").as_ptr(), first); // the same memory
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn reset(&mut self) {
         self.rewind_to(0);
     }
 
-    /// Frees everything and gives the memory back.
+    /// Frees everything and gives the memory back. The addresses stay reserved.
     ///
     /// # Errors
-    /// What the system says; everything is free all the same.
+    /// As [`shrink_to_fit`](Self::shrink_to_fit); everything is free all the same.
+    ///
+    /// ```
+    /// let mut arena = pagewise::Arena::new(1 << 30)?;
+    /// arena.alloc_slice_uninit::<u64>(1 << 20);
+    /// arena.reset_and_release()?; // a peak of 8 MiB is no reason to keep them
+    /// assert_eq!((arena.used(), arena.committed()), (0, 0));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn reset_and_release(&mut self) -> Result<(), Error> {
         self.rewind_to(0);
         self.shrink_to_fit()
@@ -171,7 +256,17 @@ impl Arena {
     /// Gives back every whole page behind what is allocated.
     ///
     /// # Errors
-    /// What the system says; then the memory stays committed.
+    /// [`MappingsExhausted`](Error::MappingsExhausted), or [`System`](Error::System); then what could not be
+    /// given back stays committed.
+    ///
+    /// ```
+    /// let mut arena = pagewise::Arena::new(1 << 30)?;
+    /// arena.try_reserve(1 << 20)?;
+    /// arena.alloc(1u64);
+    /// arena.shrink_to_fit()?;
+    /// assert_eq!(arena.committed(), pagewise::page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn shrink_to_fit(&mut self) -> Result<(), Error> {
         let used = self.used();
         let frontier = self.frontier.get_mut();
@@ -187,7 +282,7 @@ impl Arena {
         self.move_back(self.start.as_ptr().addr() + offset);
     }
 
-    /// The end moves back: what lies behind has been written, and belongs to nobody.
+    /// Moves `next` back and records that the bytes after it may have been written.
     fn move_back(&self, next: usize) {
         self.written.set(self.written.get().max(self.next.get()));
         self.next.set(next);
@@ -215,7 +310,7 @@ impl Arena {
         Ok(())
     }
 
-    /// The heart: room for `layout`, not initialised.
+    /// Moves `next` past memory for `layout`, which is not initialised. Every allocation comes here.
     #[inline]
     fn bump(&self, layout: Layout) -> Result<NonNull<u8>, Error> {
         let (next, size, mask) = (self.next.get(), layout.size(), layout.align() - 1);
@@ -294,6 +389,13 @@ impl ArenaBuilder {
     reservation_options!(options.reservation);
 
     /// Takes less where the address space is small, but not below `min_bytes`.
+    /// [`max_bytes`](Arena::max_bytes) says what it came to.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::builder(1 << 40).at_least(1 << 20).build()?;
+    /// assert!(arena.max_bytes() >= 1 << 20);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn at_least(mut self, min_bytes: usize) -> Self {
         self.at_least = min_bytes;
         self
@@ -304,6 +406,15 @@ impl ArenaBuilder {
     /// # Errors
     /// As [`Arena::new`], or [`Unsupported`](Error::Unsupported) for explicit huge pages where there
     /// are none.
+    ///
+    /// ```
+    /// use pagewise::{Arena, Error};
+    ///
+    /// let arena = Arena::builder(1 << 20).name("scratch").dump(false).build()?;
+    /// assert_eq!(arena.committed(), 0);
+    /// assert!(matches!(Arena::builder(0).build(), Err(Error::ZeroLength)));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn build(self) -> Result<Arena, Error> {
         static IDENTITIES: AtomicU64 = AtomicU64::new(0);
         let frontier = self.options.build(self.max_bytes, self.at_least)?;

@@ -24,9 +24,9 @@ mod storage;
 /// stays good while others push; there is no flag per element, so memory is what the elements take.
 ///
 /// Appending holds a lock for the few instructions of a write (and, now and then, for a growth
-/// step, as in [`PageVec`]); reading never waits for anybody. The child of a fork goes on with what is published, whatever a
-/// thread of the parent was pushing. A signal handler must not push to an
-/// array that the interrupted thread may be pushing to.
+/// step, as in [`PageVec`]); reading never waits for anybody. In the child of a fork the array holds
+/// what was published; an element that a thread of the parent was pushing is not there. A signal
+/// handler must not push to an array that the interrupted thread may be pushing to.
 ///
 /// # Variance, threads
 /// Invariant in `T`: a shorter-lived element could come in through a shared reference otherwise.
@@ -76,16 +76,23 @@ unsafe impl<T: Send> Send for ConcurrentVec<T> {}
 // that changes behind `&self` is atomic, or changed by the holder of `lock` only.
 unsafe impl<T: Send + Sync> Sync for ConcurrentVec<T> {}
 
-// A push that panics has changed nothing, and holds nothing.
+// A push that panics has changed nothing, and does not hold the lock.
 impl<T: RefUnwindSafe> RefUnwindSafe for ConcurrentVec<T> {}
 impl<T: UnwindSafe> UnwindSafe for ConcurrentVec<T> {}
 
 impl<T> ConcurrentVec<T> {
-    /// Appends an element and returns its index.
+    /// Appends an element and returns its index. Needs no `&mut`: any thread may push.
     ///
     /// # Panics
     /// Where [`try_push`](Self::try_push) returns an error; the value is dropped, and the array
     /// stays usable.
+    ///
+    /// ```
+    /// let names = pagewise::ConcurrentVec::new(100)?;
+    /// let (ada, grace) = (names.push("Ada"), names.push("Grace"));
+    /// assert_eq!((ada, grace), (0, 1)); // an index is good for ever: nothing is removed
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn push(&self, value: T) -> usize {
@@ -98,9 +105,18 @@ impl<T> ConcurrentVec<T> {
     /// Appends an element and returns its index, or hands the element back.
     ///
     /// # Errors
-    /// [`PushError`] with the value, and [`Full`](Error::Full),
-    /// [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached), or [`CommitRefused`](Error::CommitRefused).
-    /// Nothing has changed then.
+    /// [`PushError`] with the value, and an error of [`PageVec::try_reserve`]. Nothing has changed then.
+    ///
+    /// ```
+    /// use std::sync::atomic::Ordering::Relaxed;
+    ///
+    /// let slots = pagewise::ConcurrentVec::new(2)?;
+    /// let refused = std::sync::atomic::AtomicU32::new(0);
+    /// let claim = || slots.try_push(7).map_err(|_| refused.fetch_add(1, Relaxed));
+    /// std::thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(claim))));
+    /// assert_eq!((slots.len(), refused.into_inner()), (2, 1)); // one of three threads
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn try_push(&self, value: T) -> Result<usize, PushError<T>> {
         let held = self.hold();
@@ -113,9 +129,9 @@ impl<T> ConcurrentVec<T> {
         Ok(index)
     }
 
-    /// Takes the lock. A contended one is looked at ever less often: every look takes the cache line away
-    /// from whoever works with it, and a thread that keeps it for many pushes in a row is what makes all
-    /// of them fast.
+    /// Takes the lock. A waiting thread reads a contended lock ever less often: each read takes the cache
+    /// line from the thread that pushes, and pushing is fastest where one thread makes many pushes in a
+    /// row.
     #[inline]
     fn hold(&self) -> Held<'_> {
         if self.lock.lock() == Taken::FromParent {
@@ -124,50 +140,99 @@ impl<T> ConcurrentVec<T> {
         Held(&self.lock)
     }
 
-    /// In the child of a fork, where a thread of the parent held the lock: the published elements are
-    /// there, and nothing else is.
+    /// In the child of a fork, where a thread of the parent held the lock: resets the storage to the
+    /// published elements, and forgets the push that was under way.
     #[cold]
     fn end_what_the_parent_did(&self) {
         // SAFETY: the lock is held, and the thread that held it does not exist in this process.
         unsafe { self.storage.recover(self.published.load(Ordering::Relaxed)) };
     }
 
-    /// Elements that are published.
+    /// Returns the number of published elements. It only grows, except by [`clear`](Self::clear).
+    ///
+    /// ```
+    /// let events = pagewise::ConcurrentVec::new(1000)?;
+    /// let seen = events.len();
+    /// events.push("connected");
+    /// assert_eq!(events.as_slice()[seen..], ["connected"]); // what is new since
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn len(&self) -> usize {
         self.published.load(Ordering::Acquire)
     }
 
-    /// Whether no element is published.
+    /// Returns whether no element is published.
+    ///
+    /// ```
+    /// let errors = pagewise::ConcurrentVec::<String>::new(1000)?;
+    /// errors.try_reserve(10)?; // memory is no element
+    /// assert!(errors.is_empty());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The element at `index`, if it is published.
+    /// Returns the element at `index`, if it is published.
+    ///
+    /// ```
+    /// let users = pagewise::ConcurrentVec::new(1000)?;
+    /// users.push(String::from("Ada"));
+    /// let ada = users.get(0).unwrap();
+    /// users.push(String::from("Grace")); // `ada` is borrowed meanwhile, and does not move
+    /// assert_eq!((ada.as_str(), users.get(2)), ("Ada", None));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
         // SAFETY: the element is published.
         (index < self.len()).then(|| unsafe { self.storage.get(index) })
     }
 
-    /// Elements that there may be at most.
+    /// Returns the maximum number of elements, which was stated when the array was made.
+    ///
+    /// ```
+    /// let seats = pagewise::ConcurrentVec::new(3)?;
+    /// seats.push("Ada");
+    /// assert_eq!(seats.max_len() - seats.len(), 2);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn max_len(&self) -> usize {
         let _held = self.hold();
         // SAFETY: the lock is held.
         unsafe { self.storage.with(|vec| vec.max_len()) }
     }
 
-    /// Bytes that are committed now: whole pages.
+    /// Returns the bytes that are committed now: whole pages.
+    ///
+    /// ```
+    /// let words = pagewise::ConcurrentVec::<u64>::new(1 << 30)?;
+    /// (0..1 << 17).for_each(|word| drop(words.push(word)));
+    /// assert!(words.committed() >= 1 << 20);
+    /// assert!(words.committed() < 2 << 20); // and not the 8 GiB that are reserved
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn committed(&self) -> usize {
         let _held = self.hold();
         // SAFETY: the lock is held.
         unsafe { self.storage.with(|vec| vec.committed()) }
     }
 
-    /// Commits memory for `additional` more elements.
+    /// Commits memory for `additional` more elements, in steps: until so many are pushed, by whichever
+    /// thread, no push can be refused.
     ///
     /// # Errors
     /// As [`PageVec::try_reserve`].
+    ///
+    /// ```
+    /// let log = pagewise::ConcurrentVec::<[u8; 64]>::new(1 << 20)?;
+    /// log.try_reserve(1000)?;
+    /// let committed = log.committed();
+    /// (0..1000).for_each(|_| drop(log.push([0; 64])));
+    /// assert_eq!(log.committed(), committed);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_reserve(&self, additional: usize) -> Result<(), Error> {
         let _held = self.hold();
         // SAFETY: the lock is held.
@@ -175,10 +240,19 @@ impl<T> ConcurrentVec<T> {
     }
 
     /// Appends all elements of a slice, next to one another, or none, and returns the index of the
-    /// first. They are published together.
+    /// first. They are published together. (`extend`, from [`Extend`], takes an iterator, and needs the
+    /// array to itself.)
     ///
     /// # Errors
     /// As [`PageVec::try_extend_from_slice`].
+    ///
+    /// ```
+    /// let text = pagewise::ConcurrentVec::new(1 << 20)?;
+    /// text.try_extend_from_slice(b"GET ")?;
+    /// let path = text.try_extend_from_slice(b"/index.html")?;
+    /// assert_eq!(&text.as_slice()[path..], b"/index.html"); // no other thread's bytes between
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_extend_from_slice(&self, elements: &[T]) -> Result<usize, Error>
     where
         T: Copy, // somebody's `clone` could push to this very array, and wait for itself
@@ -191,8 +265,18 @@ impl<T> ConcurrentVec<T> {
         Ok(first)
     }
 
-    /// The elements one by one, and those that are pushed meanwhile: the iterator ends when it has
-    /// handed out the last one that is published at that moment, and goes on when called later.
+    /// Returns an iterator over the elements, and over those that are pushed meanwhile: it ends when it
+    /// has handed out the last one that is published at that moment, and goes on when called later.
+    ///
+    /// ```
+    /// let work = pagewise::ConcurrentVec::new(100)?;
+    /// work.push(3);
+    /// for &depth in work.iter() {
+    ///     (0..depth).for_each(|child| drop(work.push(child))); // found by this same loop
+    /// }
+    /// assert_eq!(work.as_slice(), [3, 0, 1, 2, 0, 0, 1, 0]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { vec: self, next: 0 }
     }
@@ -214,18 +298,24 @@ fn refused<T>(refusal: PushError<T>) -> ! {
     panic!("a ConcurrentVec cannot grow: {}", refusal.error())
 }
 
-/// What needs the real storage.
+/// Methods that need the real storage, which the loom model does not have.
 #[cfg(not(loom))]
 impl<T> ConcurrentVec<T> {
-    /// An empty array of at most `max_len` elements. Reserves addresses; commits nothing.
+    /// Makes an empty array of at most `max_len` elements. Reserves addresses; commits nothing.
     ///
     /// # Errors
     /// As [`PageVec::new`].
+    ///
+    /// ```
+    /// let samples = pagewise::ConcurrentVec::<f64>::new(1 << 30)?;
+    /// assert_eq!((samples.max_len(), samples.committed()), (1 << 30, 0));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn new(max_len: usize) -> Result<Self, Error> {
         PageVec::new(max_len).map(Self::from)
     }
 
-    /// An array with options: those of a [`PageVec`].
+    /// Starts an array with options: those of a [`PageVec`].
     ///
     /// ```
     /// use pagewise::ConcurrentVec;
@@ -239,26 +329,63 @@ impl<T> ConcurrentVec<T> {
         ConcurrentVecBuilder(PageVec::builder(max_len))
     }
 
-    /// Every published element. Stays good, and does not move, while others push.
+    /// Returns every published element. The slice stays good, and does not move, while others push.
+    ///
+    /// ```
+    /// let prices = pagewise::ConcurrentVec::new(1000)?;
+    /// prices.push(10);
+    /// let before = prices.as_slice();
+    /// prices.push(20);
+    /// assert_eq!((before, prices.as_slice()), (&[10][..], &[10, 20][..])); // no lock, no copy
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn as_slice(&self) -> &[T] {
         // SAFETY: these elements are published: initialised, and never written again.
         unsafe { std::slice::from_raw_parts(self.storage.start(), self.len()) }
     }
 
-    /// Every element, to be changed.
+    /// Returns every element, to be changed. Needs the array to itself.
+    ///
+    /// ```
+    /// let mut results = pagewise::ConcurrentVec::new(100)?;
+    /// std::thread::scope(|scope| {
+    ///     let results = &results;
+    ///     (0..4).for_each(|n| drop(scope.spawn(move || results.push(n))));
+    /// });
+    /// results.as_mut_slice().sort(); // the threads are done
+    /// assert_eq!(results.as_slice(), [0, 1, 2, 3]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         self.storage.get_mut().as_mut_slice()
     }
 
     /// Drops all elements. The memory goes back as [`PageVec::clear`] gives it back.
+    ///
+    /// ```
+    /// let mut round = pagewise::ConcurrentVec::new(100)?;
+    /// round.push(String::from("first round"));
+    /// round.clear();
+    /// assert_eq!(round.push(String::from("second round")), 0); // indices start again
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn clear(&mut self) {
-        // The number first: a drop that panics must not leave published what is gone.
+        // Before dropping: if an element's drop panics, no dropped element may still be published.
         self.published.store(0, Ordering::Relaxed);
         self.storage.get_mut().clear();
     }
 
-    /// The same elements at the same addresses, for one thread that changes them at will.
+    /// Returns the same elements at the same addresses, for one thread that changes them at will.
+    ///
+    /// ```
+    /// let shared = pagewise::ConcurrentVec::new(100)?;
+    /// shared.try_extend_from_slice(&[1, 2, 3])?;
+    /// let mut own = shared.into_page_vec();
+    /// own.retain(|n| n % 2 == 1);
+    /// assert_eq!(own, [1, 3]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn into_page_vec(self) -> PageVec<T> {
         self.storage.into_inner()
     }
@@ -316,6 +443,17 @@ impl<T: fmt::Debug> fmt::Debug for ConcurrentVec<T> {
 }
 
 impl<T> Extend<T> for ConcurrentVec<T> {
+    /// Appends what an iterator yields, before or after other threads share the array: it needs
+    /// `&mut`. Threads that share it push one by one.
+    ///
+    /// ```
+    /// let mut table = pagewise::ConcurrentVec::new(1000)?;
+    /// table.extend(["root", "nobody"]); // set up by one thread
+    /// let shared = &table; // from here on by many
+    /// assert_eq!(shared.push("ada"), 2);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// Where growing is refused; the elements before it stay.
     #[track_caller]
@@ -334,7 +472,7 @@ pub struct Iter<'a, T> {
 
 impl<T: fmt::Debug> fmt::Debug for Iter<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // No more than there are now: others may push faster than this prints.
+        // Only those that are published now: others may push faster than this prints.
         let count = self.vec.len() - self.next;
         let rest: Vec<_> = Iter { ..*self }.take(count).collect();
         f.debug_tuple("Iter").field(&rest).finish()
@@ -385,6 +523,12 @@ impl<T> ConcurrentVecBuilder<T> {
 
     /// Takes a smaller maximum length where the address space is small: see
     /// [`PageVecBuilder::at_least`].
+    ///
+    /// ```
+    /// let ids = pagewise::ConcurrentVec::<u64>::builder(1 << 27).at_least(1 << 10).build()?;
+    /// assert!(ids.max_len() >= 1 << 10);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn at_least(mut self, min_len: usize) -> Self {
         self.0 = self.0.at_least(min_len);
         self
@@ -394,6 +538,13 @@ impl<T> ConcurrentVecBuilder<T> {
     ///
     /// # Errors
     /// As [`PageVecBuilder::build`].
+    ///
+    /// ```
+    /// let one = pagewise::ConcurrentVec::<u64>::builder(1000).guard_pages(1);
+    /// let arrays = [one.clone().build()?, one.build()?]; // same options, memory of their own
+    /// assert_ne!(arrays[0].as_slice().as_ptr(), arrays[1].as_slice().as_ptr());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[cfg(not(loom))]
     pub fn build(self) -> Result<ConcurrentVec<T>, Error> {
         self.0.build().map(ConcurrentVec::from)

@@ -45,14 +45,30 @@ impl<T> PageVecBuilder<T> {
 
     /// Takes a smaller maximum length where the address space is small, but not below `min_len`
     /// elements. [`max_len`](PageVec::max_len) says what it came to.
+    ///
+    /// ```
+    /// let index = pagewise::PageVec::<u32>::builder(1 << 28).at_least(1 << 10).build()?;
+    /// assert!((1 << 10..=1 << 28).contains(&index.max_len()));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn at_least(mut self, min_len: usize) -> Self {
         self.at_least = min_len;
         self
     }
 
-    /// Never gives memory back on its own when elements are removed; only
-    /// [`shrink_to_fit`](PageVec::shrink_to_fit) and [`shrink_to`](PageVec::shrink_to) do. For
-    /// arrays that are emptied and filled again in a loop.
+    /// Sets whether memory stays committed when elements are removed, until
+    /// [`shrink_to_fit`](PageVec::shrink_to_fit) or [`shrink_to`](PageVec::shrink_to). For arrays that are
+    /// emptied and filled again in a loop.
+    ///
+    /// ```
+    /// let mut frame = pagewise::PageVec::<u64>::builder(1 << 20).keep_committed(true).build()?;
+    /// frame.resize(1 << 20, 0);
+    /// frame.clear();
+    /// assert!(frame.committed() >= 8 << 20); // the next frame commits nothing
+    /// frame.shrink_to_fit();
+    /// assert_eq!(frame.committed(), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn keep_committed(mut self, keep: bool) -> Self {
         self.options.keeps_committed = keep;
         self
@@ -61,9 +77,17 @@ impl<T> PageVecBuilder<T> {
     /// Reserves the addresses of the array; commits nothing.
     ///
     /// # Errors
-    /// [`Overflow`](Error::Overflow) beyond `isize::MAX` bytes,
-    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted), or
-    /// [`Unsupported`](Error::Unsupported) for explicit huge pages where there are none.
+    /// As [`PageVec::new`], or [`Unsupported`](Error::Unsupported) for explicit huge pages where there
+    /// are none.
+    ///
+    /// ```
+    /// use pagewise::{Error, PageVec};
+    ///
+    /// let names = PageVec::<String>::builder(1000).name("names").build()?;
+    /// assert_eq!(names.capacity(), 0);
+    /// assert!(matches!(PageVec::<u64>::builder(usize::MAX).build(), Err(Error::Overflow { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn build(self) -> Result<PageVec<T>, Error> {
         build(self.max_len, self.at_least, self.options)
     }

@@ -41,13 +41,30 @@ impl<'a, T> Drain<'a, T> {
         unsafe { self.vec.as_ref().start.as_ptr().add(index) }
     }
 
-    /// The elements that were not handed out yet.
+    /// Returns the elements that were not handed out yet.
+    ///
+    /// ```
+    /// let mut letters = pagewise::PageVec::try_from_iter(100, ['a', 'b', 'c'])?;
+    /// let mut drain = letters.drain(..);
+    /// drain.next();
+    /// assert_eq!(drain.as_slice(), ['b', 'c']);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn as_slice(&self) -> &[T] {
         // SAFETY: the slots `left` are initialised.
         unsafe { slice::from_raw_parts(self.slot(self.left.start), self.left.len()) }
     }
 
     /// Puts the elements that were not handed out back, in place of the drained range.
+    ///
+    /// ```
+    /// let mut tasks = pagewise::PageVec::try_from_iter(100, 1..=5)?;
+    /// let mut drain = tasks.drain(..);
+    /// assert_eq!(drain.find(|task| task % 2 == 0), Some(2));
+    /// drain.keep_rest();
+    /// assert_eq!(tasks, [3, 4, 5]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn keep_rest(mut self) {
         let (rest, count) = (self.left.clone(), self.left.len());
         // SAFETY: as `fill` says: the slots from `vec.len` on are free up to `tail`, and `rest` lies
@@ -123,7 +140,7 @@ impl<'a, T> Drain<'a, T> {
         self.tail_len
     }
 
-    /// The array, where no tail is left to care for.
+    /// Returns the array. There must be no tail: appending would overwrite it.
     pub(super) fn vec_without_tail(&mut self) -> &mut PageVec<T> {
         assert_eq!(self.tail_len, 0);
         // SAFETY: the invariant. What is appended lies where the drained elements were, which are

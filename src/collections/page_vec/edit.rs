@@ -89,12 +89,30 @@ impl<T> Drop for Sweep<'_, T> {
 }
 
 impl<T> PageVec<T> {
-    /// Keeps the elements for which `keep` returns true, in order.
+    /// Keeps the elements for which `keep` returns true, in order, and drops the others. Memory that is
+    /// far more than needed goes back to the system.
+    ///
+    /// ```
+    /// let mut sessions = pagewise::PageVec::try_from_iter(100, [("Ada", 5), ("Grace", 90)])?;
+    /// sessions.retain(|&(_, idle)| idle < 60);
+    /// assert_eq!(sessions, [("Ada", 5)]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.retain_mut(|element| keep(element));
     }
 
     /// Keeps the elements for which `keep`, which may change them, returns true, in order.
+    ///
+    /// ```
+    /// let mut lives = pagewise::PageVec::try_from_iter(100, [3, 1, 2])?;
+    /// lives.retain_mut(|left| {
+    ///     *left -= 1;
+    ///     *left > 0
+    /// });
+    /// assert_eq!(lives, [2, 1]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn retain_mut(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
         let mut sweep = Sweep::new(self, 0);
         while let Some(element) = sweep.next() {
@@ -104,6 +122,14 @@ impl<T> PageVec<T> {
     }
 
     /// Drops every element that equals the one before it.
+    ///
+    /// ```
+    /// let mut words = pagewise::PageVec::try_from_iter(100, ["b", "a", "b", "a"])?;
+    /// words.sort();
+    /// words.dedup();
+    /// assert_eq!(words, ["a", "b"]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn dedup(&mut self)
     where
         T: PartialEq,
@@ -112,11 +138,29 @@ impl<T> PageVec<T> {
     }
 
     /// Drops every element whose key equals that of the one before it.
+    ///
+    /// ```
+    /// let mut readings = pagewise::PageVec::try_from_iter(100, [(1, 'a'), (1, 'b'), (2, 'c')])?;
+    /// readings.dedup_by_key(|&mut (second, _)| second);
+    /// assert_eq!(readings, [(1, 'a'), (2, 'c')]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn dedup_by_key<K: PartialEq>(&mut self, mut key: impl FnMut(&mut T) -> K) {
         self.dedup_by(|a, b| key(a) == key(b));
     }
 
     /// Drops every element for which `same(element, the last one kept)` returns true.
+    ///
+    /// ```
+    /// let mut counts = pagewise::PageVec::try_from_iter(100, [("a", 1), ("a", 2), ("b", 5)])?;
+    /// counts.dedup_by(|next, kept| {
+    ///     let same = next.0 == kept.0;
+    ///     kept.1 += if same { next.1 } else { 0 };
+    ///     same
+    /// });
+    /// assert_eq!(counts, [("a", 3), ("b", 5)]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn dedup_by(&mut self, mut same: impl FnMut(&mut T, &mut T) -> bool) {
         if self.len < 2 {
             return;
@@ -134,6 +178,14 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// If the range is out of bounds.
+    ///
+    /// ```
+    /// let mut pending = pagewise::PageVec::try_from_iter(100, 0..6)?;
+    /// let batch: Vec<_> = pending.drain(..4).collect();
+    /// assert_eq!(batch, [0, 1, 2, 3]);
+    /// assert_eq!(pending, [4, 5]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn drain(&mut self, range: impl RangeBounds<usize>) -> Drain<'_, T> {
         let range = checked_range(range, self.len);
@@ -145,6 +197,14 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// If the range is out of bounds; when dropped, where growing is refused.
+    ///
+    /// ```
+    /// let mut route = pagewise::PageVec::try_from_iter(100, ["A", "B", "D"])?;
+    /// let skipped: Vec<_> = route.splice(1..2, ["C1", "C2", "C3"]).collect();
+    /// assert_eq!(skipped, ["B"]);
+    /// assert_eq!(route, ["A", "C1", "C2", "C3", "D"]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn splice<I: IntoIterator<Item = T>>(
         &mut self,
@@ -178,10 +238,20 @@ impl<T> PageVec<T> {
         ExtractIf::new(Sweep::new(self, range.start), range.end, predicate)
     }
 
-    /// Moves all elements of `other` to the end of this array. They get new addresses.
+    /// Moves all elements of `other` to the end of this array. They get new addresses; the elements that
+    /// were here keep theirs.
     ///
     /// # Panics
     /// Where growing is refused; then nothing has changed.
+    ///
+    /// ```
+    /// let mut all = pagewise::PageVec::try_from_iter(100, [1, 2])?;
+    /// let mut more = pagewise::PageVec::try_from_iter(10, [3])?;
+    /// let first = all.as_ptr();
+    /// all.append(&mut more);
+    /// assert_eq!((all.len(), more.len(), all.as_ptr()), (3, 0, first));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn append(&mut self, other: &mut Self) {
         self.make_room(other.len);
@@ -199,6 +269,14 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// If `at > len`, or where reserving or growing is refused; then nothing has changed.
+    ///
+    /// ```
+    /// let mut head = pagewise::PageVec::try_from_iter(100, ['a', 'b', 'c'])?;
+    /// let tail = head.split_off(1);
+    /// assert_eq!((&head[..], &tail[..]), (&['a'][..], &['b', 'c'][..]));
+    /// assert_eq!(tail.max_len(), 100);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     #[must_use = "use `truncate` to drop the elements"]
     pub fn split_off(&mut self, at: usize) -> Self {
@@ -221,6 +299,13 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// Where growing is refused.
+    ///
+    /// ```
+    /// let mut buckets = pagewise::PageVec::<Vec<u8>>::new(1 << 20)?;
+    /// buckets.resize_with(16, Vec::new);
+    /// assert!(buckets.len() == 16 && buckets.iter().all(Vec::is_empty));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn resize_with(&mut self, len: usize, mut make: impl FnMut() -> T) {
         if len <= self.len {
@@ -237,7 +322,7 @@ impl<T> PageVec<T> {
 }
 
 impl<T, const N: usize> PageVec<[T; N]> {
-    /// The elements of the elements, one array at the same address: nothing is copied or moved. The
+    /// Makes an array of arrays one flat array at the same address: nothing is copied or moved. The
     /// maximum length becomes `N` times as large.
     ///
     /// ```

@@ -37,7 +37,7 @@ impl<T> PageVec<T> {
         Writer { len: self.len, vec: self }
     }
 
-    /// An array of at most `max_len` elements that holds what an iterator yields: `collect`, with
+    /// Makes an array of at most `max_len` elements that holds what an iterator yields: `collect`, with
     /// the maximum stated.
     ///
     /// # Errors
@@ -90,6 +90,15 @@ impl<T> PageVec<T> {
     ///
     /// # Errors
     /// As [`try_push`](Self::try_push).
+    ///
+    /// ```
+    /// let mut top = pagewise::PageVec::new(3)?;
+    /// let mut source = 1..;
+    /// let refused = top.try_extend(&mut source).unwrap_err();
+    /// assert_eq!(top, [1, 2, 3]);
+    /// assert_eq!((refused.into_value(), source.next()), (4, Some(5))); // nothing is lost
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_extend(
         &mut self,
         elements: impl IntoIterator<Item = T>,
@@ -102,10 +111,18 @@ impl<T> PageVec<T> {
 }
 
 impl<T: Clone> PageVec<T> {
-    /// Appends clones of all elements of a slice.
+    /// Appends clones of all elements of a slice. For an iterator there is `extend`, from [`Extend`].
     ///
     /// # Panics
     /// Where [`try_extend_from_slice`](Self::try_extend_from_slice) returns an error.
+    ///
+    /// ```
+    /// let mut message = pagewise::PageVec::new(1 << 20)?;
+    /// message.extend_from_slice(b"hello ");
+    /// message.extend("world".bytes());
+    /// assert_eq!(message, b"hello world");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn extend_from_slice(&mut self, elements: &[T]) {
         super::granted(self.try_extend_from_slice(elements))
@@ -114,8 +131,14 @@ impl<T: Clone> PageVec<T> {
     /// Appends clones of all elements of a slice, or none.
     ///
     /// # Errors
-    /// [`Full`](Error::Full), [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached), or
-    /// [`CommitRefused`](Error::CommitRefused): then nothing has changed.
+    /// As [`try_reserve`](Self::try_reserve): then nothing has changed.
+    ///
+    /// ```
+    /// let mut packet = pagewise::PageVec::try_from_iter(4, *b"abc")?;
+    /// assert!(packet.try_extend_from_slice(b"de").is_err());
+    /// assert_eq!(packet, b"abc"); // not even the `d`, for which there is room
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_extend_from_slice(&mut self, elements: &[T]) -> Result<(), Error> {
         self.grow(elements.len(), Growth::Amortized)?;
         let mut writer = self.writer();
@@ -130,6 +153,13 @@ impl<T: Clone> PageVec<T> {
     ///
     /// # Panics
     /// If the range is out of bounds, or where growing is refused.
+    ///
+    /// ```
+    /// let mut text = pagewise::PageVec::try_from_iter(100, *b"ab-")?;
+    /// text.extend_from_within(..2);
+    /// assert_eq!(text, b"ab-ab");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn extend_from_within(&mut self, range: impl RangeBounds<usize>) {
         let range = checked_range(range, self.len);
@@ -147,6 +177,15 @@ impl<T: Clone> PageVec<T> {
     ///
     /// # Panics
     /// Where growing is refused.
+    ///
+    /// ```
+    /// let mut grid = pagewise::PageVec::try_from_iter(100, [1, 2, 3])?;
+    /// grid.resize(5, 0);
+    /// assert_eq!(grid, [1, 2, 3, 0, 0]);
+    /// grid.resize(2, 0);
+    /// assert_eq!(grid, [1, 2]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn resize(&mut self, len: usize, value: T) {
         if len <= self.len {
@@ -165,7 +204,7 @@ impl<T: Clone> PageVec<T> {
 }
 
 impl<T: Copy> PageVec<T> {
-    /// Like `try_extend_from_slice`, but sure not to run anybody's `clone`.
+    /// Appends copies of all elements of a slice, or none. Runs no `clone`, which could call back.
     pub(crate) fn try_extend_from_copies(&mut self, elements: &[T]) -> Result<(), Error> {
         self.grow(elements.len(), Growth::Amortized)?;
         // SAFETY: there is room, and a shared slice cannot lie in memory that is not initialised.
@@ -179,8 +218,19 @@ impl<T: Copy> PageVec<T> {
 }
 
 impl<T> Extend<T> for PageVec<T> {
+    /// Appends what an iterator yields. ([`try_extend`](PageVec::try_extend) returns a refusal.)
+    ///
+    /// ```
+    /// let mut lines = pagewise::PageVec::new(1000)?;
+    /// let first = lines.as_ptr();
+    /// lines.extend("a b c".split(' '));
+    /// assert_eq!((lines.len(), lines.as_ptr()), (3, first));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    ///
     /// # Panics
-    /// Where growing is refused: at the start, if the iterator says truly how much is to come.
+    /// Where growing is refused: before the first element, where the lower bound of the iterator's
+    /// `size_hint` already says that there is no room.
     #[track_caller]
     fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
         super::granted(self.extend_until_refused(elements));

@@ -21,13 +21,27 @@ impl<T> IntoIter<T> {
         unsafe { self.vec.start.as_ptr().add(index) }
     }
 
-    /// The elements that were not handed out yet.
+    /// Returns the elements that were not handed out yet.
+    ///
+    /// ```
+    /// let mut parts = pagewise::PageVec::try_from_iter(100, ["GET", "/", "HTTP/1.1"])?.into_iter();
+    /// assert_eq!(parts.next(), Some("GET"));
+    /// assert_eq!(parts.as_slice(), ["/", "HTTP/1.1"]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn as_slice(&self) -> &[T] {
         // SAFETY: the slots `left` are initialised.
         unsafe { slice::from_raw_parts(self.slot(self.left.start), self.left.len()) }
     }
 
-    /// The elements that were not handed out yet.
+    /// Returns the elements that were not handed out yet, to be changed.
+    ///
+    /// ```
+    /// let mut rest = pagewise::PageVec::try_from_iter(100, [1, 2, 3])?.into_iter();
+    /// rest.as_mut_slice().reverse();
+    /// assert_eq!(rest.collect::<Vec<_>>(), [3, 2, 1]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: the slots `left` are initialised.
         unsafe { slice::from_raw_parts_mut(self.slot(self.left.start), self.left.len()) }

@@ -49,8 +49,8 @@ pub use splice::Splice;
 /// [`keep_committed`](PageVecBuilder::keep_committed) makes all of it stay.
 ///
 /// # Variance, threads, drop check
-/// Covariant in `T`; `Send` and `Sync` where `T` is; a `T` with a borrow must outlive the array
-/// strictly (as with every collection that is written without unstable features).
+/// Covariant in `T`; `Send` and `Sync` where `T` is. What a `T` borrows must outlive the array, even if
+/// `T` has no destructor (`Vec` relaxes this with an unstable feature).
 ///
 /// ```compile_fail,E0597
 /// let mut names = pagewise::PageVec::new(1)?;
@@ -78,11 +78,11 @@ pub struct PageVec<T> {
     /// `ready <= capacity()`. Nothing behind `capacity()` is touched.
     start: NonNull<T>,
     len: usize,
-    /// Elements that a push may go up to without asking the frontier.
+    /// Number of elements up to which a push needs no call of the frontier.
     ready: usize,
-    /// Where the length falls below this, there is memory to give back.
+    /// Once the length is below this number of elements, memory is given back.
     give_back_below: usize,
-    /// What only growing and shrinking need: kept apart, so that moving the array is cheap.
+    /// State that only growing and shrinking use. Boxed, so that moving the array copies few bytes.
     backing: Box<Backing>,
     owns: PhantomData<T>,
 }
@@ -99,20 +99,34 @@ unsafe impl<T: Send> Send for PageVec<T> {}
 // SAFETY: `&self` gives out `&T` only.
 unsafe impl<T: Sync> Sync for PageVec<T> {}
 
-/// Making one, and asking it.
+/// Construction, length, addresses, slices.
 impl<T> PageVec<T> {
     const IS_ZERO_SIZED: bool = size_of::<T>() == 0;
 
-    /// An empty array of at most `max_len` elements. Reserves addresses; commits nothing.
+    /// Makes an empty array of at most `max_len` elements. Reserves addresses; commits nothing.
     ///
     /// # Errors
-    /// [`Overflow`](Error::Overflow), or
-    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted).
+    /// [`Overflow`](Error::Overflow) beyond `isize::MAX` bytes, or
+    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted); on Linux also
+    /// [`MappingsExhausted`](Error::MappingsExhausted).
+    ///
+    /// ```
+    /// let rows = pagewise::PageVec::<[u64; 8]>::new(1 << 30)?; // 64 GiB of addresses
+    /// assert_eq!((rows.len(), rows.committed()), (0, 0));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn new(max_len: usize) -> Result<Self, Error> {
         Self::builder(max_len).build()
     }
 
-    /// An array with options: limits, a shared budget, huge pages, a name.
+    /// Starts an array with options: a limit, a shared budget, huge pages, a name.
+    ///
+    /// ```
+    /// let mut rows = pagewise::PageVec::builder(1 << 30).limit(1 << 20).build()?;
+    /// rows.extend(0..1000u32);
+    /// assert!(rows.committed() <= 1 << 20); // bytes; the maximum length counts elements
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn builder(max_len: usize) -> PageVecBuilder<T> {
         PageVecBuilder::new(max_len)
     }
@@ -127,24 +141,55 @@ impl<T> PageVec<T> {
         Self { start, len: 0, ready, give_back_below: 0, backing, owns: PhantomData }
     }
 
-    /// Elements that there are.
+    /// Returns the number of elements.
+    ///
+    /// ```
+    /// let names = pagewise::PageVec::try_from_iter(1000, ["Ada", "Grace"])?;
+    /// assert_eq!((names.len(), names.max_len()), (2, 1000));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no elements.
+    /// Returns whether there are no elements. An empty array may still have committed memory.
+    ///
+    /// ```
+    /// let mut queue = pagewise::PageVec::new(100)?;
+    /// queue.reserve(10);
+    /// queue.push('x');
+    /// queue.pop();
+    /// assert!(queue.is_empty() && queue.committed() > 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Elements that there may be at most.
+    /// Returns the maximum number of elements, which was stated when the array was made.
+    ///
+    /// ```
+    /// let mut bits = pagewise::PageVec::<bool>::new(3)?;
+    /// bits.reserve(1); // commits a whole page, but the maximum stays what it was
+    /// assert_eq!((bits.max_len(), bits.capacity()), (3, 3));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn max_len(&self) -> usize {
         self.backing.max_len
     }
 
-    /// Elements that fit into the memory that is committed now.
+    /// Returns how many elements fit into the memory that is committed now, at most `max_len`. Zero at
+    /// first: unlike in `Vec`, reserving addresses is no capacity.
+    ///
+    /// ```
+    /// let mut bytes = pagewise::PageVec::<u8>::new(1 << 30)?;
+    /// assert_eq!(bytes.capacity(), 0);
+    /// bytes.reserve_exact(1);
+    /// assert_eq!(bytes.capacity(), pagewise::page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn capacity(&self) -> usize {
         match &self.backing.frontier {
             Some(frontier) => (frontier.committed() / size_of::<T>()).min(self.backing.max_len),
@@ -152,39 +197,90 @@ impl<T> PageVec<T> {
         }
     }
 
-    /// Bytes that are committed now: whole pages.
+    /// Returns the bytes that are committed now: whole pages.
+    ///
+    /// ```
+    /// let mut words = pagewise::PageVec::<u64>::new(1 << 30)?;
+    /// words.push(1);
+    /// assert!(words.committed() >= 8);
+    /// assert_eq!(words.committed() % pagewise::page_size(), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn committed(&self) -> usize {
         self.backing.frontier.as_ref().map_or(0, Frontier::committed)
     }
 
-    /// The first element's address, the same for the life of the array.
+    /// Returns the address of the first element, the same for the life of the array.
+    ///
+    /// ```
+    /// let mut nodes = pagewise::PageVec::try_from_iter(1 << 20, [10, 20])?;
+    /// let second = unsafe { nodes.as_ptr().add(1) };
+    /// nodes.extend(0..100_000);
+    /// assert_eq!(unsafe { *second }, 20); // would dangle with `Vec`
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn as_ptr(&self) -> *const T {
         self.start.as_ptr()
     }
 
-    /// The first element's address, the same for the life of the array.
+    /// Returns the address of the first element, for writing; the same for the life of the array.
+    ///
+    /// ```
+    /// let mut pair = pagewise::PageVec::try_from_iter(2, [1, 2])?;
+    /// // SAFETY: there are two elements.
+    /// unsafe { pair.as_mut_ptr().add(1).write(7) };
+    /// assert_eq!(pair, [1, 7]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.start.as_ptr()
     }
 
-    /// All elements.
+    /// Returns all elements as one slice, contiguous however often the array has grown. Methods of
+    /// slices (`iter`, `get`, `first`, `binary_search`, `chunks`, …) are there without it, by `Deref`.
+    ///
+    /// ```
+    /// let primes = pagewise::PageVec::try_from_iter(100, [2, 3, 5, 7])?;
+    /// let slice: &[i32] = primes.as_slice();
+    /// assert_eq!(primes.get(9), None);
+    /// assert_eq!(primes.iter().sum::<i32>(), slice.iter().sum());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn as_slice(&self) -> &[T] {
         // SAFETY: the first `len` slots are initialised, and borrowed with `self`.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
-    /// All elements.
+    /// Returns all elements as one slice, to be changed.
+    ///
+    /// ```
+    /// let mut scores = pagewise::PageVec::try_from_iter(100, [3, 1, 2])?;
+    /// scores.as_mut_slice().sort();
+    /// scores.iter_mut().for_each(|score| *score *= 10); // the same slice, by `DerefMut`
+    /// assert_eq!(scores, [10, 20, 30]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: the first `len` slots are initialised, and borrowed with `self`.
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
-    /// The slots behind the elements that are committed already, to be filled in place and then
+    /// Returns the slots behind the elements that are committed already, to be filled in place and then
     /// made elements with [`set_len`](Self::set_len).
+    ///
+    /// ```
+    /// let mut bytes = pagewise::PageVec::<u8>::new(1 << 20)?;
+    /// bytes.reserve(2);
+    /// bytes.spare_capacity_mut()[0].write(b'a');
+    /// // SAFETY: the first slot is initialised.
+    /// unsafe { bytes.set_len(1) };
+    /// assert_eq!(bytes, b"a");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn spare_capacity_mut(&mut self) -> &mut [MaybeUninit<T>] {
         let spare = self.capacity() - self.len;
         // SAFETY: the slots up to `capacity()` are committed, and borrowed with `self`.
@@ -195,12 +291,30 @@ impl<T> PageVec<T> {
     ///
     /// # Safety
     /// `len <= capacity()`, and the first `len` elements are initialised.
+    ///
+    /// ```
+    /// let mut names = pagewise::PageVec::try_from_iter(10, [String::from("moved out")])?;
+    /// // SAFETY: the element is read once, and does not count any more.
+    /// let name = unsafe {
+    ///     names.set_len(0);
+    ///     names.as_ptr().read()
+    /// };
+    /// assert_eq!(name, "moved out");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub unsafe fn set_len(&mut self, len: usize) {
         debug_assert!(len <= self.capacity());
         self.len = len;
     }
 
-    /// Gives the elements, and their memory, to the rest of the program.
+    /// Gives the elements, and all addresses and memory of the array, to the rest of the program:
+    /// nothing is dropped or released before the process ends.
+    ///
+    /// ```
+    /// let table: &'static [u32] = pagewise::PageVec::try_from_iter(256, 0..256)?.leak();
+    /// std::thread::spawn(|| assert_eq!(table[255], 255)).join().unwrap();
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn leak<'a>(self) -> &'a mut [T]
     where
         T: 'a,
@@ -218,6 +332,15 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// Where [`try_reserve`](Self::try_reserve) returns an error.
+    ///
+    /// ```
+    /// let mut frames = pagewise::PageVec::<u64>::new(1 << 30)?;
+    /// frames.reserve(10_000); // no push of the next 10,000 can be refused
+    /// let committed = frames.committed();
+    /// frames.extend(0..10_000);
+    /// assert_eq!(frames.committed(), committed);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn reserve(&mut self, additional: usize) {
         granted(self.try_reserve(additional))
@@ -227,26 +350,52 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// Where [`try_reserve_exact`](Self::try_reserve_exact) returns an error.
+    ///
+    /// ```
+    /// let mut page = pagewise::PageVec::<u8>::new(1 << 30)?;
+    /// page.reserve_exact(pagewise::page_size());
+    /// assert_eq!(page.committed(), pagewise::page_size()); // no step ahead
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn reserve_exact(&mut self, additional: usize) {
         granted(self.try_reserve_exact(additional))
     }
 
-    /// Like [`reserve`](Self::reserve), but returns what went wrong.
+    /// Commits memory as [`reserve`](Self::reserve) does, but returns what went wrong.
     ///
     /// # Errors
     /// [`Full`](Error::Full), [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached),
-    /// [`CommitRefused`](Error::CommitRefused): then nothing has changed.
+    /// [`CommitRefused`](Error::CommitRefused), [`Locked`](Error::Locked), or
+    /// [`MappingsExhausted`](Error::MappingsExhausted): then nothing has changed.
+    ///
+    /// ```
+    /// use pagewise::{Error, PageVec};
+    ///
+    /// let mut bytes = PageVec::<u8>::builder(1 << 30).limit(1 << 20).build()?;
+    /// assert!(matches!(bytes.try_reserve(2 << 20), Err(Error::LimitReached { .. })));
+    /// assert!(matches!(bytes.try_reserve(2 << 30), Err(Error::Full { .. })));
+    /// bytes.try_reserve(1 << 20)?;
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn try_reserve(&mut self, additional: usize) -> Result<(), Error> {
         self.grow(additional, Growth::Amortized)?;
         self.keep(additional);
         Ok(())
     }
 
-    /// Like [`reserve_exact`](Self::reserve_exact), but returns what went wrong.
+    /// Commits memory as [`reserve_exact`](Self::reserve_exact) does, but returns what went wrong.
     ///
     /// # Errors
     /// As [`try_reserve`](Self::try_reserve).
+    ///
+    /// ```
+    /// let budget = pagewise::Budget::new(pagewise::page_size());
+    /// let mut bytes = pagewise::PageVec::<u8>::builder(1 << 20).budget(budget).build()?;
+    /// bytes.try_reserve_exact(1)?; // takes the whole budget: one page
+    /// assert!(bytes.try_reserve_exact(pagewise::page_size() + 1).is_err());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn try_reserve_exact(&mut self, additional: usize) -> Result<(), Error> {
         self.grow(additional, Growth::Exact)?;
         self.keep(additional);
@@ -260,13 +409,31 @@ impl<T> PageVec<T> {
         }
     }
 
-    /// Gives back every whole page behind the elements, and what was reserved.
+    /// Gives back every whole page behind the elements, and what was reserved. The elements stay where
+    /// they are. A system that refuses leaves the memory committed.
+    ///
+    /// ```
+    /// let mut bytes = pagewise::PageVec::<u8>::new(1 << 30)?;
+    /// bytes.reserve(1 << 20);
+    /// bytes.push(1);
+    /// bytes.shrink_to_fit();
+    /// assert_eq!(bytes.committed(), pagewise::page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn shrink_to_fit(&mut self) {
         self.shrink_to(0);
     }
 
     /// Gives back every whole page behind `min_capacity` elements, or behind the elements that there
     /// are, and what was reserved. A system that refuses leaves the memory committed.
+    ///
+    /// ```
+    /// let mut bytes = pagewise::PageVec::<u8>::new(1 << 30)?;
+    /// bytes.reserve(1 << 20);
+    /// bytes.shrink_to(64 << 10);
+    /// assert_eq!(bytes.capacity(), 64 << 10);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn shrink_to(&mut self, min_capacity: usize) {
         if let Some(frontier) = &mut self.backing.frontier {
             let kept = self.len.max(min_capacity.min(self.backing.max_len)) * size_of::<T>();
@@ -305,8 +472,8 @@ impl<T> PageVec<T> {
         granted(self.grow(additional, Growth::Amortized))
     }
 
-    /// To be called when elements went away, as the last thing: slots behind `len` may lose their
-    /// memory.
+    /// Gives memory back after elements were removed. Callers call it last: slots at and after `len`
+    /// may be inaccessible afterwards.
     #[inline]
     fn removed(&mut self) {
         if self.len < self.give_back_below {
@@ -320,7 +487,7 @@ impl<T> PageVec<T> {
         let given = frontier.give_back(self.len * size_of::<T>());
         self.frontier_moved();
         if given.is_err() {
-            // What is refused now is refused at every removal: ask again after the next growth.
+            // The system would refuse at the next removal, too: do not ask before the next growth.
             self.give_back_below = 0;
         }
     }
@@ -347,10 +514,19 @@ impl<T> PageVec<T> {
 
 /// One element at a time.
 impl<T> PageVec<T> {
-    /// Appends an element.
+    /// Appends an element. Nothing moves, however much the array grows.
     ///
     /// # Panics
     /// Where [`try_push`](Self::try_push) returns an error; the value is dropped.
+    ///
+    /// ```
+    /// let mut log = pagewise::PageVec::new(1_000_000)?;
+    /// for line in 0..100_000 {
+    ///     log.push(line); // commits memory now and then; never copies
+    /// }
+    /// assert_eq!(log.last(), Some(&99_999));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     #[track_caller]
     pub fn push(&mut self, value: T) {
@@ -372,9 +548,16 @@ impl<T> PageVec<T> {
     /// Appends an element, or hands it back.
     ///
     /// # Errors
-    /// [`PushError`] with the value, and [`Full`](Error::Full),
-    /// [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached), or [`CommitRefused`](Error::CommitRefused). Nothing
-    /// has changed then.
+    /// [`PushError`] with the value, and an error of [`try_reserve`](Self::try_reserve). Nothing has
+    /// changed then.
+    ///
+    /// ```
+    /// let mut jobs = pagewise::PageVec::new(1)?;
+    /// jobs.try_push(Box::new(1))?;
+    /// let refused = jobs.try_push(Box::new(2)).unwrap_err();
+    /// assert_eq!(*refused.into_value(), 2); // the box comes back
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
         if self.len >= self.ready
@@ -389,6 +572,12 @@ impl<T> PageVec<T> {
     }
 
     /// Takes the last element.
+    ///
+    /// ```
+    /// let mut stack = pagewise::PageVec::try_from_iter(10, ["a", "b"])?;
+    /// assert_eq!((stack.pop(), stack.pop(), stack.pop()), (Some("b"), Some("a"), None));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         if self.len == 0 {
@@ -401,7 +590,15 @@ impl<T> PageVec<T> {
         Some(value)
     }
 
-    /// Takes the last element if `predicate` says so.
+    /// Takes the last element if `predicate`, which may change it, returns true for it.
+    ///
+    /// ```
+    /// let mut due = pagewise::PageVec::try_from_iter(10, [90, 40, 10])?;
+    /// let now = 50;
+    /// while due.pop_if(|time| *time <= now).is_some() {}
+    /// assert_eq!(due, [90]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn pop_if(&mut self, predicate: impl FnOnce(&mut T) -> bool) -> Option<T> {
         let last = self.last_mut()?;
         if predicate(last) { self.pop() } else { None }
@@ -411,6 +608,14 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// If `index > len`, or where [`try_insert`](Self::try_insert) returns an error.
+    ///
+    /// ```
+    /// let mut sorted = pagewise::PageVec::try_from_iter(10, [1, 2, 4])?;
+    /// let place = sorted.binary_search(&3).unwrap_err();
+    /// sorted.insert(place, 3);
+    /// assert_eq!(sorted, [1, 2, 3, 4]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn insert(&mut self, index: usize, value: T) {
         if let Err(refusal) = self.try_insert(index, value) {
@@ -427,6 +632,14 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// If `index > len`.
+    ///
+    /// ```
+    /// let mut full = pagewise::PageVec::try_from_iter(2, ['b', 'c'])?;
+    /// let refused = full.try_insert(0, 'a').unwrap_err();
+    /// assert_eq!(refused.into_value(), 'a');
+    /// assert_eq!(full, ['b', 'c']); // nothing was shifted
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn try_insert(&mut self, index: usize, value: T) -> Result<(), PushError<T>> {
         let len = self.len;
@@ -450,6 +663,13 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// If `index >= len`.
+    ///
+    /// ```
+    /// let mut queue = pagewise::PageVec::try_from_iter(10, ["first", "second", "third"])?;
+    /// assert_eq!(queue.remove(0), "first");
+    /// assert_eq!(queue, ["second", "third"]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn remove(&mut self, index: usize) -> T {
         let len = self.len;
@@ -470,6 +690,13 @@ impl<T> PageVec<T> {
     ///
     /// # Panics
     /// If `index >= len`.
+    ///
+    /// ```
+    /// let mut alive = pagewise::PageVec::try_from_iter(10, ["a", "b", "c", "d"])?;
+    /// assert_eq!(alive.swap_remove(0), "a");
+    /// assert_eq!(alive, ["d", "b", "c"]); // one element moved, whatever the length
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     #[track_caller]
     pub fn swap_remove(&mut self, index: usize) -> T {
         let len = self.len;
@@ -478,7 +705,16 @@ impl<T> PageVec<T> {
         self.pop().expect("there is an element at `index`")
     }
 
-    /// Keeps the first `len` elements and drops the others. No effect where there are fewer.
+    /// Keeps the first `len` elements and drops the others. No effect where there are fewer. Memory that
+    /// is far more than needed goes back to the system.
+    ///
+    /// ```
+    /// let mut bytes = pagewise::PageVec::try_from_iter(1 << 30, (0..16 << 20).map(|n| n as u8))?;
+    /// bytes.truncate(100);
+    /// assert_eq!(bytes.len(), 100);
+    /// assert!(bytes.committed() < 1 << 20); // `Vec` would keep 16 MiB
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn truncate(&mut self, len: usize) {
         if len >= self.len {
             return;
@@ -495,14 +731,23 @@ impl<T> PageVec<T> {
         self.removed();
     }
 
-    /// Drops all elements.
+    /// Drops all elements. Memory goes back as by [`truncate`](Self::truncate).
+    ///
+    /// ```
+    /// let mut batch = pagewise::PageVec::<u32>::builder(1 << 20).keep_committed(true).build()?;
+    /// batch.extend(0..100_000);
+    /// let committed = batch.committed();
+    /// batch.clear();
+    /// assert_eq!((batch.len(), batch.committed()), (0, committed)); // ready for the next batch
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn clear(&mut self) {
         self.truncate(0);
     }
 }
 
-/// What methods without `try_` return, or else panic with. (A function that is handed to
-/// `unwrap_or_else` loses the caller: its panic would not name the line of whoever called the method.)
+/// Returns the value, or panics with the error: for methods without `try_`. Not `unwrap_or_else`, whose
+/// panic would name this file instead of the line that called the method.
 #[inline]
 #[track_caller]
 fn granted<R>(result: Result<R, Error>) -> R {
@@ -512,7 +757,7 @@ fn granted<R>(result: Result<R, Error>) -> R {
     }
 }
 
-/// What methods without `try_` do with an error.
+/// Panics with an error: for methods without `try_`.
 #[cold]
 #[track_caller]
 fn refused(error: Error) -> ! {
