@@ -1,24 +1,8 @@
 //! The only folder that knows an operating system, besides the handlers and registers in `fault/`. A port
 //! adds one file here; see "Porting" in `docs/architecture.md`.
 //!
-//! Every file has the same functions, each of which makes a system call and decides nothing else. Their
-//! contract:
-//!
-//! - Addresses and lengths are multiples of the page size, lengths are not zero, and the range lies
-//!   inside one living reservation of [`reserve`]. (Lengths of `reserve` are multiples of the page
-//!   size, its alignment a power of two that is at least the [`reserve_granularity`].)
-//! - [`commit`] makes pages readable and writable; what was inaccessible reads zero. A `commit` that
-//!   fails may have done so to a prefix of the range, never to anything behind it. So it may meet pages
-//!   that are accessible already: those of a prefix, and those that another thread commits at the same
-//!   time (in a table of page states); these keep what they hold. It is never called for pages whose
-//!   access [`protect`] has changed.
-//! - [`decommit`] may be called for pages in either state. Where it fails, everything is as it was.
-//!   ([`zero`], and what installs and removes guard markers, may fail with a prefix done.)
-//! - [`zero`], [`discard`], [`protect`], [`prefault`], [`lock`], [`unlock`] are for committed pages.
-//! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`]
-//!   and [`write_stderr`] are async-signal-safe, because the fault handler calls them. So are those that only
-//!   Linux has: `guard_install`, `guard_remove`, `userfault_commit`, `mappings`, `data_is_limited` and
-//!   `write_inaccessible_zero`.
+//! Every file has the same functions, each of which makes a system call and decides nothing else. `table.rs` is
+//! the list of them, each with its contract.
 //!
 //! `model.rs` is a simulated operating system for Miri and for tests; it checks the contract. `refusals.rs` is a
 //! layer above that or the real system, for tests: it refuses calls on request.
@@ -26,6 +10,8 @@
 use std::ffi::CString;
 use std::fmt;
 use std::io;
+
+mod table;
 
 #[cfg(any(miri, pagewise_model))]
 #[path = "model.rs"]
@@ -61,7 +47,7 @@ mod imp;
 )))]
 compile_error!(
     "pagewise does not know this operating system: src/os/ needs a file for it, with the functions \
-     that src/os/mod.rs lists"
+     that src/os/table.rs lists"
 );
 
 pub(crate) use system::*;
@@ -256,6 +242,9 @@ mod no_fork {
     pub(crate) fn watch_forks() -> Result<(), super::OsError> {
         Ok(())
     }
+
+    #[cfg(unix)]
+    pub(crate) fn call_in_children(_: fn()) {}
 }
 
 #[cfg(any(windows, miri, pagewise_model))]

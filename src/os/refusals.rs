@@ -275,7 +275,7 @@ mod tests {
                 ..std::ptr::without_provenance_mut(end * page)
         };
         assert_eq!(refused(all, &calls), [0, 1, 2, 3]);
-        assert_eq!(refused(Refusal::of(Call::Decommit), &calls), []);
+        assert_eq!(refused(Refusal::of(Call::Decommit), &calls), [0; 0]);
         assert_eq!(refused(all.longer_than(page), &calls), [1, 3]);
         assert_eq!(refused(all.touching(addresses(7, 8)), &calls), [1, 3]);
         assert_eq!(refused(all.touching(addresses(8, 9)), &calls), [2, 3]);
