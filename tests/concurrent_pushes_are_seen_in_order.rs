@@ -92,6 +92,10 @@ fn slices_are_published_together() {
                 scope.spawn(move || {
                     let mut refused = 0;
                     for n in 0..ROUNDS {
+                        // The other half is for readers that have seen some of this one.
+                        while n == ROUNDS / 2 && seen_by_others.load(Ordering::Relaxed) == 0 {
+                            std::thread::yield_now();
+                        }
                         match vec.try_extend_from_slice(&slice(writer, n)) {
                             Ok(first) => {
                                 assert_eq!(vec.as_slice()[first..first + SLICE], slice(writer, n));
@@ -114,9 +118,6 @@ fn slices_are_published_together() {
     assert_eq!(vec.len(), vec_len);
     assert_eq!(vec.try_extend_from_slice(&[[9; 3]; SLICE - 1]).unwrap(), vec_len);
     assert_eq!(vec.as_slice()[vec_len..], [[9; 3]; SLICE - 1]);
-    if cfg!(not(miri)) {
-        assert!(seen_by_others.load(Ordering::Relaxed) > 0, "nobody read while others wrote");
-    }
 }
 
 #[test]

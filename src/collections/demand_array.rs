@@ -11,6 +11,7 @@ use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use crate::demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, Stats};
 use crate::error::{AccessError, Error};
+use crate::fault;
 use crate::page::index_range;
 use crate::reservation::{Engine, PageMap, reservation_options};
 
@@ -190,13 +191,23 @@ impl<T: FromZeros> DemandArray<T> {
         let (start, end) = (range.start * size, range.end * size);
         let mut at = start;
         while at < end {
-            if let Err(error) = self.region.touch(at) {
+            if let Err(error) = self.touch_byte(at) {
                 let copied = (at - start) / size * size;
                 return Err(AccessError { copied, ..error });
             }
             at = (at + 1).next_multiple_of(self.region.page_size());
         }
         Ok(range.start)
+    }
+
+    /// Commits the page of one byte by reading it. The byte's value is not looked at: it may be padding, which is
+    /// not initialised.
+    fn touch_byte(&self, offset: usize) -> Result<(), AccessError> {
+        let mut byte = MaybeUninit::<u8>::uninit();
+        self.region.guarded(offset, 1, |from, len| {
+            // SAFETY: the source lies inside the region, and the target is a variable of its own.
+            unsafe { fault::copy(byte.as_mut_ptr(), from, len) }
+        })
     }
 
     /// Returns a copy of the element at `index`, without committing anything: `None` where none of its pages

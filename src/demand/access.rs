@@ -1,7 +1,6 @@
 //! Reading and writing a region: plain slices, and copies that return a refusal as an error.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::ops::{Range, RangeBounds};
 
 use super::region::DemandRegion;
@@ -135,19 +134,9 @@ impl DemandRegion {
         })
     }
 
-    /// Commits the page of one byte by reading it. The byte's value is not looked at: in an array, it may
-    /// be uninitialised padding.
-    pub(crate) fn touch(&self, offset: usize) -> Result<(), AccessError> {
-        let mut byte = MaybeUninit::<u8>::uninit();
-        self.guarded(offset, 1, |from, len| {
-            // SAFETY: the source lies inside the region, and the target is a variable of its own.
-            unsafe { fault::copy(byte.as_mut_ptr(), from, len) }
-        })
-    }
-
     /// Calls `access` with the address of `offset` and the number of bytes to access: `len`. Where there are no
     /// page faults (Miri, `os/model.rs`), commits the pages first, and passes the bytes before a refused page.
-    fn guarded(
+    pub(crate) fn guarded(
         &self,
         offset: usize,
         len: usize,
