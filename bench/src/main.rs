@@ -5,6 +5,7 @@
 
 mod case;
 mod harness;
+mod ours;
 mod plot;
 mod report;
 mod rivals;

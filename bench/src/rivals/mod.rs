@@ -1,6 +1,4 @@
-//! Ranges of memory that can be touched: ours, the kernel's, and those of other fault handlers.
-
-use pagewise::{CommitStep, DemandRegion, DemandRegionBuilder, Engine};
+//! Ranges of memory that can be touched: the kernel's, and those of other fault handlers.
 
 use crate::work::{Area, Opened};
 
@@ -13,54 +11,6 @@ mod imp;
 mod imp;
 
 pub use imp::*;
-
-struct Ours(DemandRegion);
-
-impl Area for Ours {
-    fn base(&mut self) -> *mut u8 {
-        self.0.as_mut_slice().as_mut_ptr()
-    }
-
-    fn note(&self) -> Option<String> {
-        Some(remark(&self.0))
-    }
-}
-
-/// What a region of ours has to say after the work.
-pub fn remark(region: &DemandRegion) -> String {
-    let stats = region.stats();
-    format!("{} faults, {} KiB committed", stats.faults, stats.committed >> 10)
-}
-
-/// Our region, with default settings.
-pub fn ours(len: usize) -> Opened {
-    ours_with(len, |builder| builder)
-}
-
-/// Our region, one page for each fault.
-pub fn ours_by_page(len: usize) -> Opened {
-    ours_with(len, |builder| builder.step(CommitStep::page()))
-}
-
-/// Our region, with pages that become accessible by `mprotect`.
-pub fn ours_by_protect(len: usize) -> Opened {
-    ours_with(len, |builder| builder.engine(Engine::Protect))
-}
-
-/// Our region, with faults that `userfaultfd` tells of.
-pub fn ours_by_userfault(len: usize) -> Opened {
-    ours_with(len, |builder| builder.engine(Engine::UserFault))
-}
-
-pub fn ours_with(
-    len: usize,
-    options: impl FnOnce(DemandRegionBuilder) -> DemandRegionBuilder,
-) -> Opened {
-    match options(DemandRegion::builder(len).align(2 << 20)).build() {
-        Ok(region) => Ok(Box::new(Ours(region))),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 /// A file-less mapping of memmap2, uncharged and untouched.
 pub fn memmap2(len: usize) -> Opened {

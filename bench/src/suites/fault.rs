@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::{Suite, pages};
 use crate::case::{Case, Sample, Size};
-use crate::rivals;
 use crate::work::{Opened, touch_each_page};
+use crate::{ours, rivals};
 
 pub const SUITE: Suite =
     Suite { name: "fault", about: "one page for each page fault", cases, needs: 512 << 20 };
@@ -20,14 +20,14 @@ fn touch(open: impl Fn(usize) -> Opened + 'static) -> impl Fn(Size) -> Sample + 
 
 fn cases() -> Vec<Case> {
     vec![
-        Case::new("one page per fault", "ns/fault", touch(rivals::ours_by_page))
+        Case::new("one page per fault", "ns/fault", touch(ours::by_page))
             .rival("bare C handler", touch(rivals::bare_handler))
             .target(1.10, 1.03)
             .rival("GNU libsigsegv", touch(rivals::libsigsegv))
             .target(1.00, 0.95)
             .rival("bare C handler that also populates the page", touch(populating))
             .rival("userspace-pagefault", touch(rivals::userspace_pagefault)),
-        Case::new("what one fault consists of", "ns/page", touch(rivals::ours_by_page))
+        Case::new("what one fault consists of", "ns/page", touch(ours::by_page))
             .ours_is("pagewise, one page per fault")
             .rival("a signal alone", signals_alone)
             .rival("mprotect of the page and its first touch, no signal", protect_and_touch)

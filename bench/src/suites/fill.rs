@@ -4,8 +4,8 @@ use pagewise::{CommitStep, HugePages};
 
 use super::{Suite, pages};
 use crate::case::{Case, Sample, Size};
-use crate::rivals;
 use crate::work::{Opened, touch_each_page, write_every_byte};
+use crate::{ours, rivals};
 
 pub const SUITE: Suite = Suite {
     name: "fill",
@@ -27,12 +27,12 @@ fn write(open: impl Fn(usize) -> Opened + 'static) -> impl Fn(Size) -> Sample + 
 }
 
 fn huge(len: usize) -> Opened {
-    rivals::ours_with(len, |builder| builder.huge_pages(HugePages::Transparent))
+    ours::with(len, |builder| builder.huge_pages(HugePages::Transparent))
 }
 
 fn cases() -> Vec<Case> {
     vec![
-        Case::new("a store to each page", "ns/page", store(rivals::ours))
+        Case::new("a store to each page", "ns/page", store(ours::by_default))
             .rival("kernel demand paging, 4 KiB", store(rivals::kernel))
             .target(0.75, 0.62)
             .rival("floor: populated by one call", store(rivals::floor))
@@ -42,7 +42,7 @@ fn cases() -> Vec<Case> {
             .rival("bare C handler, 1 MiB populated", store(bare(1 << 20)))
             .rival("GNU libsigsegv, 1 page", store(rivals::libsigsegv))
             .rival("memmap2, populated", store(rivals::memmap2_populated)),
-        Case::new("every byte", "ns/page", write(rivals::ours))
+        Case::new("every byte", "ns/page", write(ours::by_default))
             .rival("kernel demand paging, 4 KiB", write(rivals::kernel))
             .target(0.75, 0.62)
             .rival("floor: populated by one call", write(rivals::floor))
@@ -61,11 +61,11 @@ fn bare(step: usize) -> impl Fn(usize) -> Opened {
 
 /// The adaptive step against fixed ones.
 fn by_window() -> Case {
-    let mut case = Case::new("steps: adaptive against fixed", "ns/page", store(rivals::ours))
+    let mut case = Case::new("steps: adaptive against fixed", "ns/page", store(ours::by_default))
         .ours_is("pagewise, adaptive");
     for shift in [16, 18, 20, 22] {
         let step = 1usize << shift;
-        let fixed = move |len| rivals::ours_with(len, |b| b.step(CommitStep::fixed(step)));
+        let fixed = move |len| ours::with(len, |b| b.step(CommitStep::fixed(step)));
         case = case.rival(format!("pagewise, fixed {} KiB", step >> 10), store(fixed));
     }
     case

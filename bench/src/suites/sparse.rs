@@ -6,11 +6,11 @@ use pagewise::{DemandRegion, Engine};
 
 use super::Suite;
 use crate::case::{Case, Footprint, Sample, Size};
-use crate::rivals;
 use crate::row::grouped;
 use crate::system;
 use crate::warm;
 use crate::work::{self, Opened, store};
+use crate::{ours, rivals};
 
 pub const SUITE: Suite = Suite {
     name: "sparse",
@@ -33,7 +33,7 @@ fn cases() -> Vec<Case> {
     cases.extend([1, 2].map(over_64_gib_by_userfault));
     cases.extend([1, 2].map(over_64_gib_by_calls));
     cases.push(
-        Case::new("over 1 TiB, 1 thread", "ns/touch", scattered(1 << 40, 1, rivals::ours))
+        Case::new("over 1 TiB, 1 thread", "ns/touch", scattered(1 << 40, 1, ours::by_default))
             .rival("kernel demand paging, no reserve", scattered(1 << 40, 1, rivals::kernel)),
     );
     cases.push(
@@ -69,13 +69,11 @@ fn first_touches(len: usize, length: &str, count: usize) -> Case {
     let mut case = Case::new(
         format!("{} first touches over {length}", grouped(&count.to_string())),
         "µs/touch",
-        touches(count, rivals::ours as _),
+        touches(count, ours::by_default as _),
     );
     case = case.rival("kernel demand paging, no reserve", touches(count, rivals::kernel as _));
-    let engines: [(_, Open); 2] = [
-        ("Engine::Protect", rivals::ours_by_protect),
-        ("Engine::UserFault", rivals::ours_by_userfault),
-    ];
+    let engines: [(_, Open); 2] =
+        [("Engine::Protect", ours::by_protect), ("Engine::UserFault", ours::by_userfault)];
     for (name, open) in engines {
         case = case.rival(name, touches(count, open));
         if count <= FEW {
@@ -90,7 +88,7 @@ fn first_touches(len: usize, length: &str, count: usize) -> Case {
         );
     if count > FEW {
         let name = format!("Engine::Protect, {} touches", grouped(&FEW.to_string()));
-        let few = touches(FEW, rivals::ours_by_protect as _);
+        let few = touches(FEW, ours::by_protect as _);
         return case.rival(name, few).target(3.0, 1.0).full_only().long();
     }
     // The ends of the scale are enough for `--quick`.
@@ -139,7 +137,7 @@ fn touch_first(len: usize, count: usize, size: Size, open: Open) -> Sample {
 
 /// With default settings.
 fn over_64_gib(threads: usize) -> Case {
-    let case = against_kernel(threads, "", rivals::ours);
+    let case = against_kernel(threads, "", ours::by_default);
     if threads > 1 {
         return case;
     }
@@ -149,7 +147,7 @@ fn over_64_gib(threads: usize) -> Case {
 
 /// `Engine::UserFault`, against the smallest handler in C that gets a signal for each touch.
 fn over_64_gib_by_userfault(threads: usize) -> Case {
-    against_kernel(threads, ", Engine::UserFault", rivals::ours_by_userfault)
+    against_kernel(threads, ", Engine::UserFault", ours::by_userfault)
         .rival("bare C userfaultfd handler", touches_over_64_gib(threads, rivals::bare_userfault))
 }
 
@@ -173,7 +171,7 @@ fn commit_and_store(len: usize, count: usize, threads: usize) -> Result<Scattere
         // SAFETY: inside the region.
         unsafe { store(base, offset) };
     });
-    Ok(Scattered { time, mappings: system::mappings(), remark: Some(rivals::remark(&region)) })
+    Ok(Scattered { time, mappings: system::mappings(), remark: Some(ours::remark(&region)) })
 }
 
 fn pages(len: usize) -> usize {
@@ -226,7 +224,7 @@ fn scatter(len: usize, count: usize, threads: usize, open: Open) -> Result<Scatt
 }
 
 fn mappings(size: Size) -> Sample {
-    match scatter(1 << 40, touches(1 << 40, size), 1, rivals::ours) {
+    match scatter(1 << 40, touches(1 << 40, size), 1, ours::by_default) {
         Ok(Scattered { mappings: Some(mappings), remark, .. }) => {
             Sample::of(mappings as f64).note(remark.unwrap_or_default())
         }

@@ -1,0 +1,53 @@
+//! Our own regions, as ranges of memory that can be touched.
+
+use pagewise::{CommitStep, DemandRegion, DemandRegionBuilder, Engine};
+
+use crate::work::{Area, Opened};
+
+struct Ours(DemandRegion);
+
+impl Area for Ours {
+    fn base(&mut self) -> *mut u8 {
+        self.0.as_mut_slice().as_mut_ptr()
+    }
+
+    fn note(&self) -> Option<String> {
+        Some(remark(&self.0))
+    }
+}
+
+/// What a region of ours has to say after the work.
+pub fn remark(region: &DemandRegion) -> String {
+    let stats = region.stats();
+    format!("{} faults, {} KiB committed", stats.faults, stats.committed >> 10)
+}
+
+/// Our region, with default settings.
+pub fn by_default(len: usize) -> Opened {
+    with(len, |builder| builder)
+}
+
+/// Our region, one page for each fault.
+pub fn by_page(len: usize) -> Opened {
+    with(len, |builder| builder.step(CommitStep::page()))
+}
+
+/// Our region, with pages that become accessible by `mprotect`.
+pub fn by_protect(len: usize) -> Opened {
+    with(len, |builder| builder.engine(Engine::Protect))
+}
+
+/// Our region, with faults that `userfaultfd` tells of.
+pub fn by_userfault(len: usize) -> Opened {
+    with(len, |builder| builder.engine(Engine::UserFault))
+}
+
+pub fn with(
+    len: usize,
+    options: impl FnOnce(DemandRegionBuilder) -> DemandRegionBuilder,
+) -> Opened {
+    match options(DemandRegion::builder(len).align(2 << 20)).build() {
+        Ok(region) => Ok(Box::new(Ours(region))),
+        Err(error) => Err(error.to_string()),
+    }
+}
