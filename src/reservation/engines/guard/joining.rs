@@ -18,6 +18,8 @@ pub(super) struct Joining {
     distance: AtomicUsize,
     /// Commits before the next attempt, after one that the system refused.
     pause: AtomicUsize,
+    /// Commits before the next search, after one that found nothing to join.
+    rest: AtomicUsize,
 }
 
 /// Joining two pages across more unused blocks than this (1 GiB) is not worth its page tables.
@@ -25,6 +27,10 @@ const MOST_DISTANCE: usize = 512;
 
 /// Commits for which joining rests after the system refused it.
 const PAUSE: usize = 1024;
+
+/// Commits for which the search rests after it has found nothing to join. So few that the mappings which they
+/// take are not missed.
+const REST: usize = 128;
 
 impl Joining {
     /// In the child of a fork, whose only thread this is.
@@ -57,6 +63,12 @@ impl Guard {
         if self.joining.is_under_way.swap(true, Ordering::Acquire) {
             return;
         }
+        let rest = self.joining.rest.load(Ordering::Relaxed);
+        if rest > 0 {
+            self.joining.rest.store(rest - 1, Ordering::Relaxed);
+            self.joining.is_under_way.store(false, Ordering::Release);
+            return;
+        }
         let mut block = self.joining.next.load(Ordering::Relaxed);
         let mut distance = self.joining.distance.load(Ordering::Relaxed);
         let (mut joined, mut refused, mut looked_at) = (0, 0, 0);
@@ -68,6 +80,9 @@ impl Guard {
             let Some(used) = self.next_used(ground, block) else {
                 // Passed all of it, and mappings are still short.
                 if distance >= MOST_DISTANCE {
+                    // What is committed from now on may lie anywhere.
+                    (block, distance) = (0, 0);
+                    self.joining.rest.store(REST, Ordering::Relaxed);
                     break;
                 }
                 (block, distance) = (0, distance + (distance / 4).max(1));
@@ -118,5 +133,67 @@ impl Guard {
             let one_run = pages.with(first, (first + count).min(pages.end()));
             ground.states.count_committed(one_run) < count
         })
+    }
+}
+
+#[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::super::super::ChosenEngine;
+    use super::*;
+    use crate::os;
+    use crate::{Engine, Reservation};
+
+    /// A reservation of so many blocks; `None`, and a word about it, where there are no guard markers.
+    fn of_blocks(blocks: usize) -> Option<Reservation> {
+        if !os::guards_work() {
+            eprintln!("NOT TESTED HERE: the guard engine");
+            return None;
+        }
+        Some(Reservation::builder(blocks * block_len()).engine(Engine::Guard).build().unwrap())
+    }
+
+    fn block_len() -> usize {
+        os::page_size() / 8 * os::page_size()
+    }
+
+    fn guard(memory: &Reservation) -> &Guard {
+        let ChosenEngine::Guard(guard) = &memory.engine else { unreachable!("it was asked for") };
+        guard
+    }
+
+    /// Commits the first page of a block.
+    fn commit(memory: &Reservation, block: usize) {
+        memory.commit(block * block_len()..block * block_len() + 1).unwrap();
+    }
+
+    fn join(memory: &Reservation) {
+        guard(memory).join_some(memory.ground());
+    }
+
+    /// How many calls it takes to open a block: no more than so many.
+    #[track_caller]
+    fn assert_joined(memory: &Reservation, blocks: std::ops::RangeInclusive<usize>, most: usize) {
+        let is_joined = || blocks.clone().all(|block| guard(memory).blocks.is_open(block));
+        let joined = (0..most).any(|_| {
+            join(memory);
+            is_joined()
+        });
+        assert!(joined, "{blocks:?} are not joined after {most} attempts");
+    }
+
+    #[test]
+    fn a_search_that_found_nothing_to_join_begins_anew() {
+        let Some(memory) = of_blocks(4096) else { return };
+        let far = [0, 1000, 2000, 3000];
+        far.iter().for_each(|&block| commit(&memory, block));
+        (0..1000).for_each(|_| join(&memory));
+        assert!(far.iter().all(|&block| !guard(&memory).blocks.is_open(block)));
+        // Pages below the end of that search, and other ones once they are joined.
+        commit(&memory, 1010);
+        commit(&memory, 1012);
+        assert_joined(&memory, 1010..=1012, 1000);
+        commit(&memory, 100);
+        commit(&memory, 101);
+        assert_joined(&memory, 100..=101, 1000);
     }
 }
