@@ -29,7 +29,7 @@ use crate::os::{self, OsError};
 use crate::page::{PageRange, PageSize};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, relax};
 
-const PAGES_PER_WORD: usize = 32;
+pub(super) const PAGES_PER_WORD: usize = 32;
 const WORD_BYTES: usize = size_of::<u64>();
 
 /// Words of the largest table that lives on the heap: 64 KiB, a gigabyte of 4 KiB pages.
@@ -105,6 +105,19 @@ impl PageStates {
     pub(crate) fn count_committed(&self, range: PageRange) -> usize {
         words(range)
             .map(|(index, mask)| (committed(self.read(index)) & mask).count_ones() as usize)
+            .sum()
+    }
+
+    /// How many runs of committed pages there are in the range. An unlocked read.
+    pub(crate) fn count_runs(&self, range: PageRange) -> usize {
+        let mut last_of_word_before = 0;
+        words(range)
+            .map(|(index, mask)| {
+                let bits = committed(self.read(index)) & mask;
+                let starts = bits & !(bits << 1 | last_of_word_before);
+                last_of_word_before = bits >> (PAGES_PER_WORD - 1);
+                starts.count_ones() as usize
+            })
             .sum()
     }
 
@@ -477,6 +490,8 @@ impl Table {
 
     /// The word for reading; `None` where nothing was ever written.
     fn word(&self, index: usize) -> Option<&AtomicU64> {
+        #[cfg(test)]
+        looked_at::count();
         match self {
             Self::Small(words) => words.get(index),
             Self::Large(table) => table.word(index),
@@ -631,6 +646,27 @@ impl Drop for LargeTable {
     }
 }
 
+/// How many words of page states this thread has looked at: tests count that instead of taking time.
+#[cfg(test)]
+pub(crate) mod looked_at {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// (Without a destructor and without allocation: fault handlers look at words, too.)
+        static WORDS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn count() {
+        WORDS.set(WORDS.get() + 1);
+    }
+
+    pub(crate) fn words(by: impl FnOnce()) -> usize {
+        let before = WORDS.get();
+        by();
+        WORDS.get() - before
+    }
+}
+
 #[cfg(not(loom))]
 pub(crate) fn zeroed(words: usize) -> Box<[AtomicU64]> {
     // Zeroed memory from the allocator keeps untouched pages of a long table out of memory.
@@ -681,6 +717,13 @@ mod tests {
             .unwrap();
         assert_eq!(runs, [(0, 30, false), (30, 70, true), (70, 100, false)]);
         assert_eq!(states.count_committed(pages(0, 100)), 40);
+        assert_eq!(states.count_runs(pages(0, 100)), 1);
+        states.lock(pages(63, 65)).unwrap();
+        states.unlock_reserved(pages(63, 65));
+        assert_eq!(states.count_runs(pages(0, 100)), 2);
+        assert_eq!((states.count_runs(pages(0, 30)), states.count_runs(pages(33, 64))), (0, 1));
+        states.lock(pages(63, 65)).unwrap();
+        states.unlock_committed(pages(63, 65));
         assert!(states.all_committed(pages(30, 70)) && !states.all_committed(pages(29, 70)));
     }
 

@@ -23,17 +23,18 @@ use crate::error::Error;
 use crate::os::{self, HugePages, OsError};
 use crate::page::{PageRange, PageSize};
 use blocks::Blocks;
-use joining::Joining;
+use joining::{Joining, Urgency};
 
 /// Invariants, for pages that nobody holds:
 /// - A committed page is accessible as far as `protect` was not asked otherwise, and has no marker.
 /// - A reserved page is inaccessible: by its access rights, or by a marker in accessible memory.
 /// - Markers are only in blocks whose *marked* bit is set.
 /// - In a block whose *open* bit is set, every reserved page has a marker and lies in accessible memory.
+/// - The *used* bit of a block that has a committed page is set.
 ///
 /// The bits of a block change only in the hands of a thread that holds pages of it: all of them to open
 /// or to clear it. (Clearing *open* alone, holding one page, is always allowed: it only makes commits
-/// set access rights again.)
+/// set access rights again; and so is setting *used*: it only makes a search look there.)
 #[derive(Debug)]
 pub(crate) struct Guard {
     blocks: Blocks,
@@ -70,6 +71,7 @@ impl Mechanism for Guard {
     unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
         let blocks = self.blocks_of(run);
         let kind = self.blocks.kind(blocks);
+        self.blocks.set_used(blocks);
         // SAFETY: the run is held and reserved.
         unsafe {
             if kind.all_open {
@@ -80,7 +82,7 @@ impl Mechanism for Guard {
             // Access rights first: where the system refuses them half-way, no marker behind is gone yet.
             if let Err(error) = ground.make_accessible(run) {
                 // Too few mappings, perhaps.
-                self.join_some(ground);
+                self.join_some(ground, Urgency::Refused);
                 ground.make_accessible(run).map_err(|_| error)?;
             }
             mappings::changed(change);
@@ -103,7 +105,7 @@ impl Mechanism for Guard {
             }
         }
         if mappings::are_short() {
-            self.join_some(ground);
+            self.join_some(ground, Urgency::Short);
         }
     }
 
@@ -133,6 +135,7 @@ impl Mechanism for Guard {
                 // SAFETY: all pages of these blocks are held, and no other page of them is committed.
                 unsafe { ground.map_over(around)? };
                 self.blocks.clear(self.blocks_of(around));
+                self.blocks.set_unused(self.blocks_of(around));
                 done(piece);
                 continue;
             }
@@ -193,7 +196,7 @@ impl Guard {
             pages_per_block,
             pages,
             primed: AtomicBool::new(false),
-            joining: Joining::default(),
+            joining: Joining::new(),
         }
     }
 
