@@ -171,6 +171,10 @@ fn huge_pages_come_when_they_are_asked_for_and_the_page_map_shows_them() {
     assert_eq!(plain.page_map().unwrap().count(|state| state.huge), 0);
 }
 
+/// Pages are locked as they come: those of a region may never do so.
+#[cfg(target_os = "linux")]
+const MLOCK_ONFAULT: libc::c_uint = 1;
+
 /// Locked memory takes no guard markers: such regions protect pages instead, and lose nothing.
 #[test]
 #[cfg(target_os = "linux")]
@@ -183,14 +187,19 @@ fn locked_memory_takes_no_markers_and_works_all_the_same() {
         let page = page_size();
         let mut region = region(Engine::Guard, 2048 * page);
         region.write(0, &[1]).unwrap();
-        // SAFETY: plain calls. What is mapped from here on is locked, as far as the limit goes.
-        let locked = unsafe { libc::mlock(region.as_ptr().cast(), region.len()) == 0 };
-        // The first window is open and has markers; the others cannot be opened any more.
+        // SAFETY: pages of the region, whose contents this does not touch.
+        if unsafe { libc::mlock2(region.as_ptr().cast(), region.len(), MLOCK_ONFAULT) } != 0 {
+            return common::not_here("guard markers in locked memory");
+        }
+        let is_locked = locked();
+        assert!(is_locked >= region.len(), "{is_locked} bytes are locked");
+        // No block can be opened any more.
         for index in (0..2048).step_by(3) {
             region.write(index * page, &[index as u8 | 1]).unwrap();
         }
+        assert_eq!(locked(), is_locked, "a commit ended a lock");
         for index in (0..2048).step_by(3) {
-            assert_eq!(region.as_slice()[index * page], index as u8 | 1, "locked: {locked}");
+            assert_eq!(region.as_slice()[index * page], index as u8 | 1);
         }
         assert_eq!(region.committed(), 683 * page);
         region.decommit(..).unwrap();
@@ -198,4 +207,12 @@ fn locked_memory_takes_no_markers_and_works_all_the_same() {
         assert!(region.as_slice().iter().all(|&byte| byte == 5));
     });
     ended.well();
+}
+
+/// Bytes of this process's memory that are locked.
+#[cfg(target_os = "linux")]
+fn locked() -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmLck:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
 }

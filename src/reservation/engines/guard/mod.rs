@@ -299,6 +299,8 @@ impl Guard {
     /// The caller holds the pages: whole blocks, none of them open, whose marked bits are set.
     unsafe fn open_held(&self, ground: Ground, pages: PageRange) -> bool {
         let change = self.change_by_opening(ground, pages);
+        // The run that was changed last, and whether it has its markers.
+        let mut last = (pages.first(), false);
         let result = ground.states.for_each_run(pages, |run, is_committed| {
             if is_committed {
                 return Ok(());
@@ -306,7 +308,9 @@ impl Guard {
             // Markers cannot be installed where the memory is locked, which is not for this function to end.
             // SAFETY: the run is held; reserved pages hold nothing.
             unsafe {
+                last = (run.first(), false);
                 os::guard_install(ground.address(run), run.len())?;
+                last = (run.first(), true);
                 ground.make_accessible(run)
             }
         });
@@ -314,10 +318,21 @@ impl Guard {
             mappings::changed(change);
             return true;
         }
-        // Back to access rights: all of the reserved pages, whichever of them were changed.
+        // Back to access rights, for the reserved pages that were changed. A run in which markers were
+        // refused may have some in front of the part that is locked; mapping over it would end the lock.
+        let (failed, has_markers) = last;
         let undone = ground.states.for_each_run(pages, |run, is_committed| {
+            if is_committed || run.first() > failed {
+                return Ok(());
+            }
             // SAFETY: as above.
-            if is_committed { Ok(()) } else { unsafe { ground.map_over(run) } }
+            unsafe {
+                if run.first() == failed && !has_markers {
+                    os::guard_remove(ground.address(run), run.len())
+                } else {
+                    ground.map_over(run)
+                }
+            }
         });
         if undone.is_ok() {
             self.blocks.clear(self.blocks_of(pages));
