@@ -12,8 +12,9 @@
 //!   time (in a table of page states); these keep what they hold. It is never called for pages whose
 //!   access [`protect`] has changed.
 //! - [`decommit`] may be called for pages in either state. Where it fails, everything is as it was.
-//! - [`zero`], [`discard`], [`protect`], [`prefault`], [`lock`], [`unlock`] are for committed pages.
-//! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`yield_now`]
+//! - [`zero`], [`discard`], [`protect`], [`prefault`], [`lock`] are for committed pages, [`unlock`] for
+//!   pages in either state.
+//! - [`commit`], [`reserve`] with [`Attributes::PLAIN`], [`release`], [`prefault`], [`unlock`], [`yield_now`]
 //!   and [`write_stderr`] are async-signal-safe: the fault handler calls them.
 //!
 //! `model` is a pretended operating system for Miri and for tests; it checks the contract. `refusals` is a

@@ -658,6 +658,12 @@ impl LargeTable {
         let at_once = !os::commits_strictly() && !os::data_is_limited();
         let attributes = os::Attributes { charged: !at_once, ..os::Attributes::PLAIN };
         let fresh = os::reserve(self.bytes(), os::reserve_granularity(), &attributes)?;
+        if at_once {
+            // Linux populates locked memory as it becomes accessible: all of the table, in a process that
+            // locks what comes (`mlockall(MCL_FUTURE)`). Where nothing is locked, a refusal does no harm.
+            // SAFETY: the reservation is this thread's alone.
+            let _ = unsafe { os::unlock(fresh, self.bytes()) };
+        }
         // SAFETY: the reservation is this thread's alone.
         let is_whole = at_once && unsafe { os::commit(fresh, self.bytes()).is_ok() };
         let exchange = self.base.compare_exchange(
