@@ -43,6 +43,7 @@ pub(crate) struct Guard {
     pages: usize,
     primed: AtomicBool,
     joining: Joining,
+    mappings: mappings::Share,
 }
 
 /// Reservations from this many blocks on are primed: shorter ones cannot use up the mappings.
@@ -85,11 +86,13 @@ impl Mechanism for Guard {
                 self.join_some(ground, Urgency::Refused);
                 ground.make_accessible(run).map_err(|_| error)?;
             }
-            mappings::changed(change);
+            self.mappings.changed(change);
             if kind.any_marked
                 && let Err(error) = os::guard_remove(ground.address(run), run.len())
             {
-                let _ = self.settle(ground, run, false);
+                if self.settle(ground, run, false).is_ok() {
+                    self.mappings.changed(-change);
+                }
                 return Err(error);
             }
         }
@@ -132,8 +135,10 @@ impl Mechanism for Guard {
             }
             let around = self.decommit_unit(piece);
             if ground.states.count_committed(piece) == ground.states.count_committed(around) {
+                let change = self.change_by_closing(ground, around);
                 // SAFETY: all pages of these blocks are held, and no other page of them is committed.
                 unsafe { ground.map_over(around)? };
+                self.mappings.changed(change);
                 self.blocks.clear(self.blocks_of(around));
                 self.blocks.set_unused(self.blocks_of(around));
                 done(piece);
@@ -142,8 +147,13 @@ impl Mechanism for Guard {
             let marked = self.blocks.kind(self.blocks_of(piece)).any_marked;
             ground.states.for_each_run(piece, |run, is_committed| {
                 if is_committed {
+                    let change = self.change_by_closing(ground, run);
                     // SAFETY: the run is held and committed.
                     unsafe { self.make_inaccessible(ground, run, marked)? };
+                    // (In a block that is still open, markers did it.)
+                    if !self.blocks.kind(self.blocks_of(run)).all_open {
+                        self.mappings.changed(change);
+                    }
                     done(run);
                 }
                 Ok(())
@@ -197,6 +207,7 @@ impl Guard {
             pages,
             primed: AtomicBool::new(false),
             joining: Joining::new(),
+            mappings: mappings::Share::default(),
         }
     }
 
@@ -315,7 +326,7 @@ impl Guard {
             }
         });
         if result.is_ok() {
-            mappings::changed(change);
+            self.mappings.changed(change);
             return true;
         }
         // Back to access rights, for the reserved pages that were changed. A run in which markers were
@@ -361,6 +372,32 @@ impl Guard {
         change - isize::from(behind != before) + isize::from(!behind)
     }
 
+    /// The same for held pages that become inaccessible, by their access rights: whole blocks, or pages of one.
+    fn change_by_closing(&self, ground: Ground, pages: PageRange) -> isize {
+        let before = self.is_accessible(ground, pages.first().wrapping_sub(1));
+        let behind = self.is_accessible(ground, pages.end());
+        let (mut edges, mut last) = (0, before);
+        let mut see = |is_accessible| {
+            edges += isize::from(is_accessible != last);
+            last = is_accessible;
+        };
+        let (first, end) = self.blocks_of(pages);
+        for block in first..end {
+            if self.blocks.is_open(block) {
+                see(true);
+                continue;
+            }
+            let whole = self.pages_of(ground, block, block + 1);
+            let part = pages.with(whole.first().max(pages.first()), whole.end().min(pages.end()));
+            let _ = ground.states.for_each_run(part, |_, is_committed| {
+                see(is_committed);
+                Ok(())
+            });
+        }
+        see(behind);
+        isize::from(before) + isize::from(behind) - edges
+    }
+
     /// Whether the access rights of a page allow access, whatever its marker says. An unlocked read.
     fn is_accessible(&self, ground: Ground, page: usize) -> bool {
         page < self.pages
@@ -400,5 +437,55 @@ mod tests {
         assert_eq!(whole(2048, 2148), (2048, 2148));
         let unit = guard.decommit_unit(size.pages(511, 513));
         assert_eq!((unit.first(), unit.end()), (0, 1024));
+    }
+
+    /// Mappings that a part of the addresses has, by the system's own list.
+    #[cfg(target_os = "linux")]
+    fn listed_mappings(start: usize, end: usize) -> isize {
+        let list = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let overlaps = |line: &&str| {
+            let (first, rest) = line.split_once('-').unwrap();
+            let (behind, _) = rest.split_once(' ').unwrap();
+            let number = |text| usize::from_str_radix(text, 16).unwrap();
+            number(first) < end && start < number(behind)
+        };
+        list.lines().filter(overlaps).count() as isize
+    }
+
+    /// Where the system does not tell how many mappings there are, the engine's own account must not drift.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn mappings_that_a_decommit_gives_back_are_counted_down() {
+        use crate::{Engine, Reservation};
+        if !os::guards_work() || os::data_is_limited() {
+            return eprintln!("NOT TESTED HERE: the guard engine");
+        }
+        let page = os::page_size();
+        let (per_block, blocks) = (page / 8, 12);
+        let builder = Reservation::builder(blocks * per_block * page).engine(Engine::Guard);
+        let memory = builder.guard_pages(1).build().unwrap();
+        let super::super::ChosenEngine::Guard(guard) = &memory.engine else { unreachable!() };
+        let (start, pages) = (memory.as_ptr().addr(), blocks * per_block);
+        let (mut state, mut opened) = (1_u32, 0);
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % below
+        };
+        for round in 0..3000 {
+            let first = if round % 2 == 0 { random(pages) } else { random(3 * per_block) };
+            let count = [1, 1, 1, 7, per_block, 3 * per_block][random(6)];
+            let bytes = first * page..(first + count).min(pages) * page;
+            match random(3) {
+                0 => memory.decommit(bytes.clone()).unwrap(),
+                _ if count > 7 => memory.decommit(bytes.clone()).unwrap(),
+                _ => memory.commit(bytes.clone()).unwrap(),
+            }
+            let listed = listed_mappings(start - page, start + memory.len() + page);
+            assert_eq!(guard.mappings.get() + 1, listed, "round {round}: {bytes:?}");
+            opened += (0..blocks).filter(|&block| guard.blocks.is_open(block)).count();
+        }
+        assert!(opened > 100, "blocks were open {opened} times");
+        memory.decommit(..).unwrap();
+        assert_eq!(guard.mappings.get(), 0);
     }
 }
