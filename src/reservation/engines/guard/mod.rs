@@ -282,7 +282,7 @@ impl Guard {
     }
 
     /// Opens blocks that are not open: markers into all reserved pages, then access to those. Returns whether
-    /// that could be done: not where somebody holds a page of them, or where the system refuses. The access
+    /// they are open: not where somebody holds a page of them, or where the system refuses. The access
     /// rights of committed pages stay as they are, since a program may have changed them (a garbage
     /// collector's write barrier). Async-signal-safe; waits for nobody.
     #[cold]
@@ -292,10 +292,16 @@ impl Guard {
         if self.joining.is_paused() || !ground.states.try_lock(pages) {
             return false;
         }
+        // Another thread may have opened some since the caller looked.
+        if (first..end).any(|block| self.blocks.is_open(block)) {
+            ground.states.unlock(pages);
+            return self.blocks.kind((first, end)).all_open;
+        }
         let opened = !os::data_is_limited() && {
+            let was_marked = self.blocks.kind((first, end)).any_marked;
             self.blocks.set_marked((first, end));
             // SAFETY: all of the pages are held by this thread.
-            unsafe { self.open_held(ground, pages) }
+            unsafe { self.open_held(ground, pages, was_marked) }
         };
         if opened {
             self.blocks.set_open((first, end));
@@ -306,9 +312,11 @@ impl Guard {
         opened
     }
 
+    /// `was_marked` says whether some of the blocks may have had markers before.
+    ///
     /// # Safety
     /// The caller holds the pages: whole blocks, none of them open, whose marked bits are set.
-    unsafe fn open_held(&self, ground: Ground, pages: PageRange) -> bool {
+    unsafe fn open_held(&self, ground: Ground, pages: PageRange, was_marked: bool) -> bool {
         let change = self.change_by_opening(ground, pages);
         // The run that was changed last, and whether it has its markers.
         let mut last = (pages.first(), false);
@@ -338,14 +346,18 @@ impl Guard {
             }
             // SAFETY: as above.
             unsafe {
-                if run.first() == failed && !has_markers {
-                    os::guard_remove(ground.address(run), run.len())
-                } else {
+                if run.first() < failed || has_markers {
                     ground.map_over(run)
+                } else if was_marked {
+                    // Markers of before may be all that makes these pages inaccessible. All of them stay.
+                    Ok(())
+                } else {
+                    os::guard_remove(ground.address(run), run.len())
                 }
             }
         });
-        if undone.is_ok() {
+        // (What had markers before may have some behind the run that was refused, too.)
+        if undone.is_ok() && !was_marked {
             self.blocks.clear(self.blocks_of(pages));
         }
         false
@@ -487,5 +499,77 @@ mod tests {
         assert!(opened > 100, "blocks were open {opened} times");
         memory.decommit(..).unwrap();
         assert_eq!(guard.mappings.get(), 0);
+    }
+
+    /// A reservation of some blocks, of which the first is open and has one committed page, the sixth.
+    #[cfg(pagewise_refusals)]
+    fn with_an_open_block() -> Option<crate::Reservation> {
+        if !os::guards_work() || os::data_is_limited() {
+            eprintln!("NOT TESTED HERE: the guard engine");
+            return None;
+        }
+        let page = os::page_size();
+        let builder = crate::Reservation::builder(page / 8 * page * 12);
+        let memory = builder.engine(crate::Engine::Guard).build().unwrap();
+        memory.commit(5 * page..6 * page).unwrap();
+        assert!(guard(&memory).open(memory.ground(), 0, 1));
+        assert_eq!(accessible(&memory), [5]);
+        Some(memory)
+    }
+
+    #[cfg(pagewise_refusals)]
+    fn guard(memory: &crate::Reservation) -> &Guard {
+        let super::super::ChosenEngine::Guard(guard) = &memory.engine else { unreachable!() };
+        guard
+    }
+
+    /// The pages of the first block that can be read.
+    #[cfg(pagewise_refusals)]
+    fn accessible(memory: &crate::Reservation) -> Vec<usize> {
+        let pages = (0..os::page_size() / 8).map(|page| memory.page().pages(page, page + 1));
+        // SAFETY: reading changes nothing.
+        let can_be_read = |page: &PageRange| unsafe {
+            os::populate_for_reading(memory.address(*page), page.len()).is_ok()
+        };
+        pages.filter(can_be_read).map(|page| page.first()).collect()
+    }
+
+    #[cfg(pagewise_refusals)]
+    #[test]
+    fn a_block_that_another_thread_opened_meanwhile_is_left_as_it_is() {
+        use os::refusals::{Call, Refusal};
+        let Some(memory) = with_an_open_block() else { return };
+        let page = os::page_size();
+        // Whoever finds the block closed, and comes when another thread has opened it, is refused half-way.
+        let second_run =
+            memory.as_ptr().wrapping_add(6 * page)..memory.as_ptr().wrapping_add(7 * page);
+        for undone in [true, false] {
+            let marking = Refusal::of(Call::GuardInstall).touching(second_run.clone()).begin();
+            let undoing = (!undone)
+                .then(|| Refusal::of(Call::GuardRemove).touching(second_run.clone()).begin());
+            guard(&memory).open(memory.ground(), 0, 1);
+            drop((marking, undoing));
+            assert_eq!(accessible(&memory), [5]);
+            memory.commit(2 * page..3 * page).unwrap();
+            assert_eq!(accessible(&memory), [2, 5]);
+            memory.decommit(2 * page..3 * page).unwrap();
+        }
+    }
+
+    #[cfg(pagewise_refusals)]
+    #[test]
+    fn a_block_that_could_not_be_opened_again_keeps_its_markers() {
+        use os::refusals::{Call, Refusal};
+        let Some(memory) = with_an_open_block() else { return };
+        let page = os::page_size();
+        memory.commit(2 * page..3 * page).unwrap();
+        let marking = Refusal::of(Call::GuardInstall).begin();
+        // Decommitted by its access rights: so the block is not open any more.
+        memory.decommit(2 * page..3 * page).unwrap();
+        assert!(!guard(&memory).open(memory.ground(), 0, 1));
+        drop(marking);
+        assert_eq!(accessible(&memory), [5]);
+        memory.commit(..8 * page).unwrap();
+        assert_eq!(accessible(&memory), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 }
