@@ -61,6 +61,31 @@ fn locked_memory_has_limits_in_every_engine() {
     .well();
 }
 
+/// A region of a terabyte has a table of its pages' states, tens of megabytes long.
+#[test]
+fn where_all_that_comes_is_locked_a_touch_of_a_long_region_takes_little_memory() {
+    if emulated() || sanitized() || !may(CAP_IPC_LOCK) {
+        return not_here("mlockall(MCL_FUTURE): it needs privileges");
+    }
+    let name = "where_all_that_comes_is_locked_a_touch_of_a_long_region_takes_little_memory";
+    in_a_process(name, || {
+        // SAFETY: a plain call.
+        assert_eq!(unsafe { libc::mlockall(libc::MCL_FUTURE) }, 0);
+        for engine in common::engines() {
+            let before = status("VmRSS");
+            let len = page_size() << 28;
+            let builder = DemandRegion::builder(len).engine(engine).limit(64 * page_size());
+            let mut region = builder.step(CommitStep::page()).build().unwrap();
+            for nth in 0..4 {
+                region.write(len / 4 * nth, &[1]).unwrap();
+            }
+            let grown = status("VmRSS").saturating_sub(before);
+            assert!(grown < 8 << 20, "{engine:?}: {grown} bytes for four pages");
+        }
+    })
+    .well();
+}
+
 #[test]
 fn what_locked_memory_had_to_do_with_an_engine_is_not_remembered() {
     // (The child must not have asked for an engine before.)

@@ -216,7 +216,7 @@ pub(crate) unsafe fn lock(start: NonNull<u8>, len: usize) -> Result<(), OsError>
 /// # Safety
 /// See the contract of [`os`](super).
 pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    machine().committed(start, len, "unlock");
+    machine().pages(start, len);
     Ok(())
 }
 

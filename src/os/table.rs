@@ -53,7 +53,7 @@ struct System {
     prefault: unsafe fn(NonNull<u8>, usize),
     /// Committed → Resident, and kept so.
     lock: UnsafeRange,
-    /// Ends `lock`. *(signal)*
+    /// Ends `lock`, for pages in either state. *(signal)*
     unlock: UnsafeRange,
     /// Tells of committed pages that are there: offset and length in bytes, and how. Parts that it does not
     /// tell of are not. *(signal)*

@@ -20,11 +20,37 @@ static SHORT_FROM: AtomicIsize = AtomicIsize::new(isize::MAX);
 /// was a thread of its parent, and counts itself.
 static COUNTING: AtomicUsize = AtomicUsize::new(0);
 
-/// Records that an engine changed the number of mappings by `by`.
-#[inline]
-pub(super) fn changed(by: isize) {
-    if by != 0 {
-        CHANGED.fetch_add(by, Ordering::Relaxed);
+/// How many mappings more there are by what an engine did to one reservation, which takes them along when it
+/// is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Share(AtomicIsize);
+
+impl Share {
+    /// Records that the engine changed the number of mappings by `by`.
+    #[inline]
+    pub(super) fn changed(&self, by: isize) {
+        if by != 0 {
+            self.0.fetch_add(by, Ordering::Relaxed);
+            changed(by);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn get(&self) -> isize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        changed(-*self.0.get_mut());
+    }
+}
+
+fn changed(by: isize) {
+    CHANGED.fetch_add(by, Ordering::Relaxed);
+    // Only what makes mappings can use up those that are left.
+    if by > 0 {
         CHANGES.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -28,7 +28,7 @@ use crate::os::{self, OsError};
 use crate::page::{PageRange, PageSize};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, relax};
 
-const PAGES_PER_WORD: usize = 32;
+pub(super) const PAGES_PER_WORD: usize = 32;
 const WORD_BYTES: usize = size_of::<u64>();
 
 /// Words of the largest table that lives on the heap: 64 KiB, a gigabyte of 4 KiB pages.
@@ -116,10 +116,23 @@ impl PageStates {
             .sum()
     }
 
+    /// How many runs of committed pages there are in the range. An unlocked read.
+    pub(crate) fn count_runs(&self, range: PageRange) -> usize {
+        let mut last_of_word_before = 0;
+        words(range)
+            .map(|(index, mask)| {
+                let bits = committed(self.read(index)) & mask;
+                let starts = bits & !(bits << 1 | last_of_word_before);
+                last_of_word_before = bits >> (PAGES_PER_WORD - 1);
+                starts.count_ones() as usize
+            })
+            .sum()
+    }
+
     /// How many pages of the whole table are committed. Exact while no thread changes it.
     pub(crate) fn count_all_committed(&self) -> usize {
         let mut count = 0;
-        self.table.for_each_backed_word(|_, word| {
+        self.table.for_each_written_word(|_, word| {
             count += committed(word.load(Ordering::Relaxed)).count_ones() as usize;
         });
         count
@@ -269,8 +282,7 @@ impl PageStates {
         while page < end {
             let index = page / PAGES_PER_WORD;
             let Some(word) = self.table.word(index) else {
-                let granule = self.table.granule_words();
-                page = (index / granule + 1) * granule.get() * PAGES_PER_WORD;
+                page = self.table.next_written(index)? * PAGES_PER_WORD;
                 continue;
             };
             let bits = wanted(word.load(Ordering::Acquire)) >> (page % PAGES_PER_WORD);
@@ -384,7 +396,7 @@ impl PageStates {
         mut end: impl FnMut(PageRange, bool),
     ) {
         let mut found: Option<(PageRange, bool)> = None;
-        self.table.for_each_backed_word(|index, word| {
+        self.table.for_each_written_word(|index, word| {
             let state = word.load(Ordering::Relaxed);
             let (base, mut held) = (index * PAGES_PER_WORD, busy(state));
             while held != 0 {
@@ -419,13 +431,20 @@ impl PageStates {
         &self,
         range: PageRange,
     ) -> impl DoubleEndedIterator<Item = PageRange> {
-        let granule = self.table.granule_words().get() * PAGES_PER_WORD;
-        let end = if range.is_empty() { 0 } else { range.end().div_ceil(granule) };
-        (range.first() / granule..end)
-            .filter(move |&index| self.table.word(index * granule / PAGES_PER_WORD).is_some())
+        let part = self.table.part_words().get() * PAGES_PER_WORD;
+        let end = if range.is_empty() { 0 } else { range.end().div_ceil(part) };
+        let parts = range.first() / part..end;
+        (parts.start / PARTS_PER_WORD..end.div_ceil(PARTS_PER_WORD))
+            .map(|group| (group * PARTS_PER_WORD, self.table.written(group)))
+            .filter(|&(_, written)| written != 0)
+            .flat_map(|(base, written)| {
+                let is_written = move |bit: &usize| written >> bit & 1 != 0;
+                (0..PARTS_PER_WORD).filter(is_written).map(move |bit| base + bit)
+            })
+            .filter(move |index| parts.contains(index))
             .map(move |index| {
-                let first = (index * granule).max(range.first());
-                range.with(first, ((index + 1) * granule).min(range.end()))
+                let first = (index * part).max(range.first());
+                range.with(first, ((index + 1) * part).min(range.end()))
             })
     }
 
@@ -510,6 +529,8 @@ impl Table {
 
     /// The word for reading; `None` where nothing was ever written.
     fn word(&self, index: usize) -> Option<&AtomicU64> {
+        #[cfg(test)]
+        looked_at::count();
         match self {
             Self::Small(words) => words.get(index),
             Self::Large(table) => table.word(index),
@@ -523,69 +544,112 @@ impl Table {
         }
     }
 
-    fn granule_words(&self) -> NonZeroUsize {
+    /// Words of the parts of which is known whether they were written: all of a small table.
+    fn part_words(&self) -> NonZeroUsize {
         match self {
             Self::Small(words) => NonZeroUsize::new(words.len()).unwrap_or(NonZeroUsize::MIN),
-            Self::Large(table) => table.granule_words,
+            Self::Large(table) => table.part_words,
         }
     }
 
-    fn for_each_backed_word(&self, mut each: impl FnMut(usize, &AtomicU64)) {
+    /// A bit for each of some parts: whether it was written.
+    fn written(&self, group: usize) -> u64 {
+        match self {
+            Self::Small(_) => u64::from(group == 0),
+            Self::Large(table) => table.written(group),
+        }
+    }
+
+    /// The first word, from `index` on, of a part that was written.
+    fn next_written(&self, index: usize) -> Option<usize> {
+        match self {
+            Self::Small(words) => (index < words.len()).then_some(index),
+            Self::Large(table) => table.next_written(index),
+        }
+    }
+
+    fn for_each_written_word(&self, mut each: impl FnMut(usize, &AtomicU64)) {
         match self {
             Self::Small(words) => {
                 words.iter().enumerate().for_each(|(index, word)| each(index, word));
             }
-            Self::Large(table) => table.for_each_backed_word(each),
+            Self::Large(table) => table.for_each_written_word(each),
         }
     }
 }
 
+/// Parts of a large table whose bits are in one word of `written`.
+const PARTS_PER_WORD: usize = u64::BITS as usize;
+
 /// Invariant: `base` is null or the start of a reservation of `words` words that this table owns;
-/// where the bit of a granule is set in `backed`, that granule is committed for as long as the table
+/// where the bit of a part is set in `written`, that part is committed for as long as the table
 /// lives.
 #[derive(Debug)]
 struct LargeTable {
     words: usize,
-    granule_words: NonZeroUsize,
+    /// A part is a page of the table: the least of which the system makes memory. (It has the states of 32
+    /// blocks of the guard engine, which takes pages of whole blocks.)
+    part_words: NonZeroUsize,
+    /// Parts that are committed at once, where the table is not committed as a whole: fewer calls, and fewer
+    /// mappings.
+    parts_per_commit: NonZeroUsize,
     base: AtomicPtr<u8>,
     /// Set once all of the table is committed at once, so that the kernel supplies pages as they are written.
     /// Only where the system overcommits: elsewhere the whole table would be charged.
     is_whole: AtomicU32,
-    backed: Box<[AtomicU64]>,
+    written: Box<[AtomicU64]>,
 }
 
 impl LargeTable {
     fn new(words: usize) -> Self {
-        let granule = (words * WORD_BYTES / 4096).next_power_of_two().max(SMALL_WORDS * WORD_BYTES);
-        let granule_words = granule.max(os::page_size()) / WORD_BYTES;
-        let granule_words = NonZeroUsize::new(granule_words).unwrap_or(NonZeroUsize::MIN);
-        let granules = words.div_ceil(granule_words.get());
+        let page = os::page_size();
+        let at_once = (words * WORD_BYTES / 4096).next_power_of_two().max(SMALL_WORDS * WORD_BYTES);
+        let non_zero = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
+        let part_words = non_zero(page / WORD_BYTES);
+        let parts = words.div_ceil(part_words.get());
         Self {
             words,
-            granule_words,
+            part_words,
+            parts_per_commit: non_zero(at_once / page),
             base: AtomicPtr::new(ptr::null_mut()),
             is_whole: AtomicU32::new(0),
-            backed: zeroed(granules.div_ceil(64)),
+            written: zeroed(parts.div_ceil(PARTS_PER_WORD)),
         }
     }
 
     fn bytes(&self) -> usize {
-        self.words.next_multiple_of(self.granule_words.get()) * WORD_BYTES
+        let at_once = self.parts_per_commit.get() * self.part_words.get();
+        self.words.next_multiple_of(at_once) * WORD_BYTES
     }
 
-    fn is_backed(&self, granule: usize) -> bool {
-        self.backed
-            .get(granule / 64)
-            .is_some_and(|bits| bits.load(Ordering::Acquire) & (1 << (granule % 64)) != 0)
+    fn written(&self, group: usize) -> u64 {
+        self.written.get(group).map_or(0, |bits| bits.load(Ordering::Acquire))
+    }
+
+    fn is_written(&self, part: usize) -> bool {
+        self.written(part / PARTS_PER_WORD) >> (part % PARTS_PER_WORD) & 1 != 0
+    }
+
+    fn next_written(&self, index: usize) -> Option<usize> {
+        let part = index / self.part_words;
+        let first = part / PARTS_PER_WORD;
+        let next = (first..self.written.len()).find_map(|group| {
+            let before = if group == first { part % PARTS_PER_WORD } else { 0 };
+            let bits = self.written(group) >> before;
+            let part = group * PARTS_PER_WORD + before + bits.trailing_zeros() as usize;
+            (bits != 0).then_some(part)
+        })?;
+        // (The last parts that are committed at once may lie behind the words.)
+        Some(index.max(next * self.part_words.get())).filter(|&index| index < self.words)
     }
 
     fn word(&self, index: usize) -> Option<&AtomicU64> {
         debug_assert!(index < self.words);
-        if index >= self.words || !self.is_backed(index / self.granule_words) {
+        if index >= self.words || !self.is_written(index / self.part_words) {
             return None;
         }
         let base = self.base.load(Ordering::Relaxed).cast::<AtomicU64>();
-        // SAFETY: by the invariant, the granule of this word is committed while `self` is borrowed,
+        // SAFETY: by the invariant, the part of this word is committed while `self` is borrowed,
         // and it reads zero, a valid atomic, until it is written.
         Some(unsafe { &*base.add(index) })
     }
@@ -594,21 +658,29 @@ impl LargeTable {
         if let Some(word) = self.word(index) {
             return Ok(word);
         }
-        self.back(index / self.granule_words)?;
+        self.back(index / self.part_words)?;
         self.word(index).ok_or(NO_SUCH_WORD)
     }
 
-    /// Commits one granule. Several threads may do so at once: committing again changes nothing.
-    fn back(&self, granule: usize) -> Result<(), OsError> {
+    /// Commits a part, which is about to be written. Several threads may do so at once: committing again
+    /// changes nothing.
+    fn back(&self, part: usize) -> Result<(), OsError> {
         let base = self.base()?;
-        let len = self.granule_words.get() * WORD_BYTES;
+        let mut parts = part..part + 1;
         if self.is_whole.load(Ordering::Acquire) == 0 {
-            // SAFETY: the granule lies inside the table's own reservation, since its length is a
-            // multiple of the granule.
-            unsafe { os::commit(base.add(granule * len), len)? };
+            let count = self.parts_per_commit.get();
+            let first = part / self.parts_per_commit * count;
+            let part_len = self.part_words.get() * WORD_BYTES;
+            // SAFETY: these parts lie inside the table's own reservation, whose length is a multiple of
+            // what is committed at once.
+            unsafe { os::commit(base.add(first * part_len), count * part_len)? };
+            parts = first..first + count;
         }
-        let bits = self.backed.get(granule / 64).ok_or(NO_SUCH_WORD)?;
-        bits.fetch_or(1 << (granule % 64), Ordering::Release);
+        for part in parts {
+            if let Some(bits) = self.written.get(part / PARTS_PER_WORD) {
+                bits.fetch_or(1 << (part % PARTS_PER_WORD), Ordering::Release);
+            }
+        }
         Ok(())
     }
 
@@ -619,6 +691,12 @@ impl LargeTable {
         let at_once = !os::commits_strictly() && !os::data_is_limited();
         let attributes = os::Attributes { charged: !at_once, ..os::Attributes::PLAIN };
         let fresh = os::reserve(self.bytes(), os::reserve_granularity(), &attributes)?;
+        if at_once {
+            // Linux populates locked memory as it becomes accessible: all of the table, in a process that
+            // locks what comes (`mlockall(MCL_FUTURE)`). Where nothing is locked, a refusal does no harm.
+            // SAFETY: the reservation is this thread's alone.
+            let _ = unsafe { os::unlock(fresh, self.bytes()) };
+        }
         // SAFETY: the reservation is this thread's alone.
         let is_whole = at_once && unsafe { os::commit(fresh, self.bytes()).is_ok() };
         let exchange = self.base.compare_exchange(
@@ -641,15 +719,12 @@ impl LargeTable {
         }
     }
 
-    fn for_each_backed_word(&self, mut each: impl FnMut(usize, &AtomicU64)) {
-        let granule_words = self.granule_words.get();
-        for granule in (0..self.words.div_ceil(granule_words)).filter(|&g| self.is_backed(g)) {
-            let first = granule * granule_words;
-            for index in first..(first + granule_words).min(self.words) {
-                if let Some(word) = self.word(index) {
-                    each(index, word);
-                }
-            }
+    fn for_each_written_word(&self, mut each: impl FnMut(usize, &AtomicU64)) {
+        let mut index = 0;
+        while let Some(next) = self.next_written(index) {
+            let Some(word) = self.word(next) else { return };
+            each(next, word);
+            index = next + 1;
         }
     }
 }
@@ -661,6 +736,27 @@ impl Drop for LargeTable {
             let released = unsafe { os::release(base, self.bytes()) };
             debug_assert!(released.is_ok(), "releasing a page table: {released:?}");
         }
+    }
+}
+
+/// How many words of page states this thread has looked at: tests count that instead of taking time.
+#[cfg(test)]
+pub(crate) mod looked_at {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// (Without a destructor and without allocation: fault handlers look at words, too.)
+        static WORDS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn count() {
+        WORDS.set(WORDS.get() + 1);
+    }
+
+    pub(crate) fn words(by: impl FnOnce()) -> usize {
+        let before = WORDS.get();
+        by();
+        WORDS.get() - before
     }
 }
 
@@ -721,6 +817,13 @@ mod tests {
         assert_eq!([last(0, 30), last(33, 65)], [(0, 30, false), (33, 65, true)]);
         assert_eq!([last(29, 31), last(69, 71)], [(30, 31, true), (70, 71, false)]);
         assert_eq!(states.count_committed(pages(0, 100)), 40);
+        assert_eq!(states.count_runs(pages(0, 100)), 1);
+        states.lock(pages(63, 65)).unwrap();
+        states.unlock_reserved(pages(63, 65));
+        assert_eq!(states.count_runs(pages(0, 100)), 2);
+        assert_eq!((states.count_runs(pages(0, 30)), states.count_runs(pages(33, 64))), (0, 1));
+        states.lock(pages(63, 65)).unwrap();
+        states.unlock_committed(pages(63, 65));
         assert!(states.all_committed(pages(30, 70)) && !states.all_committed(pages(29, 70)));
     }
 
@@ -828,6 +931,21 @@ mod tests {
 
     #[cfg(any(pagewise_model, pagewise_refusals))]
     #[test]
+    fn a_table_that_is_committed_piece_by_piece_ends_with_its_last_page() {
+        use crate::os::refusals::{Call, Refusal};
+        let count = (SMALL_WORDS + 1) * PAGES_PER_WORD;
+        let states = PageStates::new(count);
+        let _whole = Refusal::of(Call::Commit).longer_than(SMALL_WORDS * WORD_BYTES).begin();
+        states.lock(pages(count - 1, count)).unwrap();
+        states.unlock_committed(pages(count - 1, count));
+        assert_eq!(states.count_all_committed(), 1);
+        assert_eq!(states.find_committed(0, count), Some(count - 1));
+        let last = pages(count - PAGES_PER_WORD, count);
+        assert_eq!(states.written_parts(pages(0, count)).collect::<Vec<_>>(), [last]);
+    }
+
+    #[cfg(any(pagewise_model, pagewise_refusals))]
+    #[test]
     fn a_lock_whose_table_is_not_backed_holds_nothing() {
         let (states, edge, refusing) = half_backed();
         for first in [0, edge - 40, edge - 1, edge, edge + 5] {
@@ -836,7 +954,9 @@ mod tests {
             assert!(!states.try_lock(range));
             assert!((first..edge + 40).all(|page| !states.is_held(page)), "from {first}");
         }
-        assert_eq!(states.written_parts(pages(0, 3 * edge)).collect::<Vec<_>>(), [pages(0, edge)]);
+        let parts: Vec<_> = states.written_parts(pages(0, 3 * edge)).collect();
+        assert_eq!((parts[0].first(), parts[parts.len() - 1].end()), (0, edge));
+        assert!(parts.windows(2).all(|parts| parts[0].end() == parts[1].first()));
         drop(refusing);
         let range = pages(edge - 40, edge + 40);
         states.lock(range).unwrap();
@@ -866,6 +986,65 @@ mod tests {
         states.unlock_committed(far);
         assert!(states.all_committed(far));
         assert!(!states.is_committed(0));
+    }
+}
+
+/// What operations on all of a long, sparse reservation visit, and what they leave behind.
+#[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
+mod sparse {
+    use super::*;
+    use crate::{Engine, Reservation};
+
+    const USED: usize = 256;
+
+    /// Sixteen terabytes, with committed pages 4 GiB apart. (Of another page size than 4 KiB, as many pages.)
+    fn reservation(engine: Engine) -> Reservation {
+        let page = os::page_size();
+        let memory = Reservation::builder(page << 32).engine(engine).build().unwrap();
+        for nth in 0..USED {
+            memory.commit(nth * (page << 20)..nth * (page << 20) + 1).unwrap();
+        }
+        memory
+    }
+
+    fn engines() -> impl Iterator<Item = Engine> {
+        let guard = os::guards_work().then_some(Engine::Guard);
+        [Engine::Protect].into_iter().chain(guard)
+    }
+
+    /// Bytes of the table that are in memory.
+    fn resident(memory: &Reservation) -> usize {
+        let Table::Large(table) = &memory.states().table else { panic!("a small table") };
+        let mut resident = 0;
+        let mut add = |_, len, seen: os::Residency| resident += if seen.resident { len } else { 0 };
+        os::residency(table.base().unwrap(), table.bytes(), &mut add).unwrap();
+        resident
+    }
+
+    #[test]
+    fn operations_on_all_of_a_sparse_reservation_visit_what_was_written_and_no_more() {
+        if os::commits_strictly() {
+            return eprintln!("NOT TESTED HERE: a table that is committed as a whole");
+        }
+        let page = os::page_size();
+        for engine in engines() {
+            let memory = reservation(engine);
+            let check = |what, words: usize| {
+                // Each used page has a page of the table, in memory, some of them with a neighbour.
+                let most = USED * (page / WORD_BYTES);
+                assert!(words <= 16 * most, "{engine:?}: {what} looked at {words} words");
+                let resident = resident(&memory);
+                assert!(resident <= USED * page, "{engine:?}: {resident} bytes after {what}");
+            };
+            check("a commit", 0);
+            let ranges = || assert_eq!(memory.committed_ranges().count(), USED);
+            check("committed_ranges", looked_at::words(ranges));
+            check("zero", looked_at::words(|| memory.zero(..).unwrap()));
+            check("a fork", looked_at::words(|| memory.end_abandoned_changes()));
+            assert_eq!(memory.committed(), USED * page);
+            check("decommit", looked_at::words(|| memory.decommit(..).unwrap()));
+            assert_eq!((memory.committed(), memory.committed_ranges().count()), (0, 0));
+        }
     }
 }
 

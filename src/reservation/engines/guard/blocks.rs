@@ -3,9 +3,24 @@
 use super::super::super::pages::zeroed;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Two bits for each block: *marked* in the lower half of a word, *open* in the upper half.
 #[derive(Debug)]
-pub(super) struct Blocks(Box<[AtomicU64]>);
+pub(super) struct Blocks {
+    /// Two bits for each block: *marked* in the lower half of a word, *open* in the upper half.
+    kinds: Box<[AtomicU64]>,
+    /// One bit for each block: set in one that has a committed page, and in few others. Finds the used blocks
+    /// of a long reservation without a look at all of its page states.
+    used: Box<[AtomicU64]>,
+}
+
+/// Where a search for used blocks has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    Found(usize),
+    /// The words that it may look at were used up before this block.
+    EndedAt(usize),
+    /// There is none.
+    Nothing,
+}
 
 /// What is true of a range of blocks.
 #[derive(Clone, Copy)]
@@ -15,14 +30,18 @@ pub(super) struct Kind {
 }
 
 const BLOCKS_PER_WORD: usize = 32;
+const USED_PER_WORD: usize = 64;
 
 impl Blocks {
     pub(super) fn new(blocks: usize) -> Self {
-        Self(zeroed(blocks.div_ceil(BLOCKS_PER_WORD)))
+        Self {
+            kinds: zeroed(blocks.div_ceil(BLOCKS_PER_WORD)),
+            used: zeroed(blocks.div_ceil(USED_PER_WORD)),
+        }
     }
 
     fn word(&self, index: usize) -> u64 {
-        self.0.get(index).map_or(0, |word| word.load(Ordering::Acquire))
+        self.kinds.get(index).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     pub(super) fn is_marked(&self, block: usize) -> bool {
@@ -35,7 +54,7 @@ impl Blocks {
 
     pub(super) fn kind(&self, blocks: (usize, usize)) -> Kind {
         let mut kind = Kind { any_marked: false, all_open: true };
-        for (index, mask) in masks(blocks) {
+        for (index, mask) in masks::<BLOCKS_PER_WORD>(blocks) {
             let word = self.word(index);
             kind.any_marked |= word & mask != 0;
             kind.all_open &= (word >> BLOCKS_PER_WORD) & mask == mask;
@@ -68,9 +87,49 @@ impl Blocks {
         });
     }
 
+    /// The caller holds pages of each block, and is about to commit them.
+    pub(super) fn set_used(&self, blocks: (usize, usize)) {
+        for (index, mask) in masks::<USED_PER_WORD>(blocks) {
+            if let Some(word) = self.used.get(index)
+                // As in `clear`: most blocks are known to be used.
+                && word.load(Ordering::Relaxed) & mask != mask
+            {
+                word.fetch_or(mask, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// The caller holds all pages of these blocks, none of which is committed.
+    pub(super) fn set_unused(&self, blocks: (usize, usize)) {
+        for (index, mask) in masks::<USED_PER_WORD>(blocks) {
+            if let Some(word) = self.used.get(index)
+                && word.load(Ordering::Relaxed) & mask != 0
+            {
+                word.fetch_and(!mask, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// The first used block from `first` on. Takes one from `words_left` for each word that it looks at.
+    pub(super) fn next_used(&self, first: usize, words_left: &mut usize) -> Search {
+        let mut block = first;
+        while let Some(word) = self.used.get(block / USED_PER_WORD) {
+            if *words_left == 0 {
+                return Search::EndedAt(block);
+            }
+            *words_left -= 1;
+            let bits = word.load(Ordering::Acquire) >> (block % USED_PER_WORD);
+            if bits != 0 {
+                return Search::Found(block + bits.trailing_zeros() as usize);
+            }
+            block = (block / USED_PER_WORD + 1) * USED_PER_WORD;
+        }
+        Search::Nothing
+    }
+
     fn change(&self, blocks: (usize, usize), change: impl Fn(&AtomicU64, u64) -> u64) {
-        for (index, mask) in masks(blocks) {
-            if let Some(word) = self.0.get(index) {
+        for (index, mask) in masks::<BLOCKS_PER_WORD>(blocks) {
+            if let Some(word) = self.kinds.get(index) {
                 change(word, mask);
             }
         }
@@ -78,12 +137,14 @@ impl Blocks {
 }
 
 /// The words of a range of blocks, each with the bits of its blocks.
-fn masks((first, end): (usize, usize)) -> impl Iterator<Item = (usize, u64)> {
-    (first / BLOCKS_PER_WORD..end.div_ceil(BLOCKS_PER_WORD)).map(move |index| {
-        let base = index * BLOCKS_PER_WORD;
-        let low = first.saturating_sub(base).min(BLOCKS_PER_WORD);
-        let high = end.saturating_sub(base).min(BLOCKS_PER_WORD);
-        (index, ((1u64 << high) - 1) & !((1u64 << low) - 1))
+fn masks<const PER_WORD: usize>(
+    (first, end): (usize, usize),
+) -> impl Iterator<Item = (usize, u64)> {
+    (first / PER_WORD..end.div_ceil(PER_WORD)).map(move |index| {
+        let base = index * PER_WORD;
+        let low = first.saturating_sub(base).min(PER_WORD);
+        let high = end.saturating_sub(base).min(PER_WORD);
+        (index, (((1u128 << high) - 1) & !((1u128 << low) - 1)) as u64)
     })
 }
 
@@ -108,5 +169,21 @@ mod tests {
         blocks.clear((31, 69));
         let left: Vec<_> = (0..100).filter(|&block| blocks.is_marked(block)).collect();
         assert_eq!(left, [30, 69]);
+    }
+
+    #[test]
+    fn used_blocks_are_found_with_as_many_words_as_there_may_be() {
+        let blocks = Blocks::new(1000);
+        let next = |first, mut words: usize| blocks.next_used(first, &mut words);
+        assert_eq!(next(0, 100), Search::Nothing);
+        blocks.set_used((63, 65));
+        blocks.set_used((999, 1000));
+        assert_eq!((next(0, 1), next(64, 1)), (Search::Found(63), Search::Found(64)));
+        assert_eq!((next(65, 1), next(65, 100)), (Search::EndedAt(128), Search::Found(999)));
+        assert_eq!((next(63, 0), next(1000, 1)), (Search::EndedAt(63), Search::Nothing));
+        blocks.set_unused((0, 64));
+        assert_eq!(next(0, 2), Search::Found(64));
+        blocks.set_unused((0, 1000));
+        assert_eq!(next(0, 16), Search::Nothing);
     }
 }

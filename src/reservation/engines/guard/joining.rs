@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
+use super::super::super::pages::PAGES_PER_WORD;
 use super::super::Ground;
 use super::Guard;
+use super::blocks::Search;
 use crate::sync::Ordering;
 
 /// The search for pages to join when mappings are short. One thread at a time searches, and each commit does a
@@ -11,13 +13,29 @@ use crate::sync::Ordering;
 #[derive(Debug, Default)]
 pub(super) struct Joining {
     is_under_way: AtomicBool,
-    /// The block where the search continues.
+    /// How far the search has come: what is in [`Pass`], used by the one thread that searches.
     next: AtomicUsize,
-    /// The most unused blocks that may lie between two committed pages to join. Grows each time that the search
-    /// has passed the whole reservation.
+    last: AtomicUsize,
     distance: AtomicUsize,
+    nearest: AtomicUsize,
+    has_joined: AtomicBool,
     /// Commits that are left before the next attempt, after the system refused one.
     pause: AtomicUsize,
+    /// Commits before the next search, after one that found nothing to join.
+    rest: AtomicUsize,
+}
+
+/// One pass over the reservation, from the first block to the last.
+struct Pass {
+    /// The block where it goes on.
+    next: usize,
+    /// The used block that it has found last.
+    last: Option<usize>,
+    /// Unused blocks that may lie between two committed pages that it joins. Grows from pass to pass.
+    distance: usize,
+    /// The fewest unused blocks beyond that distance that it has seen between two used ones.
+    nearest: usize,
+    has_joined: bool,
 }
 
 /// Joining two pages across more unused blocks than this (1 GiB) is not worth its page tables.
@@ -26,7 +44,36 @@ const MOST_DISTANCE: usize = 512;
 /// Commits for which joining rests after the system refused it.
 const PAUSE: usize = 1024;
 
+/// Commits for which the search rests after it has found nothing to join. So few that the mappings which they
+/// take are not missed.
+const REST: usize = 128;
+
+/// What one commit may spend on joining, so that no page fault takes long. The search goes on at the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Mappings are short: about as much as a few page faults.
+    Short,
+    /// The commit was refused, for want of mappings perhaps: a few milliseconds.
+    Refused,
+}
+
+impl Urgency {
+    /// Words of the tables of blocks and pages that the search may look at.
+    fn most_looked_at(self) -> usize {
+        match self {
+            Self::Short => 2048,
+            Self::Refused => 1 << 18,
+        }
+    }
+}
+
 impl Joining {
+    pub(super) fn new() -> Self {
+        let joining = Self::default();
+        joining.keep(&Pass::new(0));
+        joining
+    }
+
     /// In the child of a fork, on its only thread: ends the search of a thread of the parent.
     pub(super) fn end_abandoned(&self) {
         self.is_under_way.store(false, Ordering::Relaxed);
@@ -45,78 +92,233 @@ impl Joining {
         }
         pause > 0
     }
+
+    /// Whether the search rests; counts that down. For the thread that searches.
+    fn is_resting(&self) -> bool {
+        let rest = self.rest.load(Ordering::Relaxed);
+        self.rest.store(rest.saturating_sub(1), Ordering::Relaxed);
+        rest > 0
+    }
+
+    /// The pass that is under way. For the thread that searches.
+    fn pass(&self) -> Pass {
+        let next = self.next.load(Ordering::Relaxed);
+        // (One more than the block, so that zero is none. A forked child may find that a thread of its parent
+        // had kept only a part of these numbers: no block behind `next` is the last one.)
+        let last = self.last.load(Ordering::Relaxed).checked_sub(1).filter(|&last| last < next);
+        Pass {
+            next,
+            last,
+            distance: self.distance.load(Ordering::Relaxed),
+            nearest: self.nearest.load(Ordering::Relaxed),
+            has_joined: self.has_joined.load(Ordering::Relaxed),
+        }
+    }
+
+    fn keep(&self, pass: &Pass) {
+        self.next.store(pass.next, Ordering::Relaxed);
+        self.last.store(pass.last.map_or(0, |block| block + 1), Ordering::Relaxed);
+        self.distance.store(pass.distance, Ordering::Relaxed);
+        self.nearest.store(pass.nearest, Ordering::Relaxed);
+        self.has_joined.store(pass.has_joined, Ordering::Relaxed);
+    }
+}
+
+impl Pass {
+    fn new(distance: usize) -> Self {
+        Self { next: 0, last: None, distance, nearest: usize::MAX, has_joined: false }
+    }
+
+    /// At the end of a pass, where mappings are still short: the next one; `None` where that would find nothing.
+    fn following(&self) -> Option<Self> {
+        if self.nearest <= MOST_DISTANCE {
+            let farther = self.distance + (self.distance / 4).max(1);
+            return Some(Self::new(farther.max(self.nearest).min(MOST_DISTANCE)));
+        }
+        // Pages were committed meanwhile, in blocks that this pass had behind it.
+        self.has_joined.then(|| Self::new(self.distance))
+    }
+
+    /// Goes on behind a used block.
+    fn pass_by(&mut self, block: usize) {
+        (self.last, self.next) = (Some(block), block + 1);
+    }
+
+    /// The used block to join this one with: itself where the one before is too far away.
+    fn reach(&mut self, block: usize) -> usize {
+        let Some(last) = self.last else { return block };
+        let gap = block - last - 1;
+        if gap <= self.distance {
+            return last;
+        }
+        self.nearest = self.nearest.min(gap);
+        block
+    }
 }
 
 impl Guard {
     /// Joins the committed pages that lie closest together, a few at a time. Async-signal-safe.
     #[cold]
     #[inline(never)]
-    pub(super) fn join_some(&self, ground: Ground) {
-        const MOST_JOINED: usize = 4;
-        const MOST_LOOKED_AT: usize = 4096;
+    pub(super) fn join_some(&self, ground: Ground, urgency: Urgency) {
         if self.joining.is_under_way.swap(true, Ordering::Acquire) {
             return;
         }
-        let mut block = self.joining.next.load(Ordering::Relaxed);
-        let mut distance = self.joining.distance.load(Ordering::Relaxed);
-        let (mut joined, mut refused, mut looked_at) = (0, 0, 0);
-        while joined < MOST_JOINED
-            && refused < MOST_JOINED
-            && (joined == 0 || looked_at < MOST_LOOKED_AT)
-        {
-            looked_at += 1;
-            let Some(used) = self.next_used(ground, block) else {
-                // The search has passed the whole reservation: start again with a larger distance.
-                if distance >= MOST_DISTANCE {
-                    break;
-                }
-                (block, distance) = (0, distance + (distance / 4).max(1));
-                continue;
-            };
-            let (first, end) = self.to_open(ground, used, distance);
-            block = end.max(used + 1);
-            if first < end {
-                if self.open(ground, first, end) {
-                    joined += 1
-                } else {
-                    refused += 1
-                }
-                block = end - 1;
-            }
+        if urgency == Urgency::Refused || !self.joining.is_resting() {
+            let mut pass = self.joining.pass();
+            self.go_on(ground, &mut pass, urgency.most_looked_at());
+            self.joining.keep(&pass);
         }
-        self.joining.next.store(block, Ordering::Relaxed);
-        self.joining.distance.store(distance, Ordering::Relaxed);
         self.joining.is_under_way.store(false, Ordering::Release);
     }
 
-    /// The first block from `block` on that has a committed page.
-    fn next_used(&self, ground: Ground, block: usize) -> Option<usize> {
-        let first = block.saturating_mul(self.pages_per_block.get()).min(self.pages);
-        ground.states.find_committed(first, self.pages).map(|page| page / self.pages_per_block)
-    }
-
-    /// The blocks to open to join a used block with the next used one. Empty where that is too far away, or all
-    /// are open. A block with a gap between its committed pages is opened even without a near neighbour.
-    fn to_open(&self, ground: Ground, used: usize, distance: usize) -> (usize, usize) {
-        let is_next = |next: &usize| next - used - 1 <= distance;
-        let next = self.next_used(ground, used + 1).filter(is_next);
-        let mut closed = (used..next.map_or(used + 1, |next| next + 1))
-            .skip_while(|&block| self.blocks.is_open(block));
-        let Some(first) = closed.next() else { return (0, 0) };
-        if next.is_none() {
-            return if self.has_gap(ground, used) { (used, used + 1) } else { (0, 0) };
+    fn go_on(&self, ground: Ground, pass: &mut Pass, mut words_left: usize) {
+        const MOST_JOINED: usize = 4;
+        let words_per_block = self.pages_per_block.get().div_ceil(PAGES_PER_WORD);
+        let (mut joined, mut refused) = (0, 0);
+        while joined < MOST_JOINED && refused < MOST_JOINED && words_left > 0 {
+            let used = match self.blocks.next_used(pass.next, &mut words_left) {
+                Search::Found(used) => used,
+                Search::EndedAt(block) => {
+                    pass.next = block;
+                    return;
+                }
+                Search::Nothing => match pass.following() {
+                    Some(following) => {
+                        *pass = following;
+                        continue;
+                    }
+                    None => {
+                        // What is committed from now on may lie anywhere.
+                        *pass = Pass::new(0);
+                        self.joining.rest.store(REST, Ordering::Relaxed);
+                        return;
+                    }
+                },
+            };
+            words_left = words_left.saturating_sub(words_per_block);
+            let (first, end) = self.to_open(ground, pass, used);
+            if first == end {
+                continue;
+            }
+            words_left = words_left.saturating_sub((end - first) * words_per_block);
+            if self.open(ground, first, end) {
+                joined += 1;
+                pass.has_joined = true;
+                // Between two used blocks, some may be open and others not. The search comes here again for
+                // those that are left.
+                if end <= used {
+                    continue;
+                }
+            } else {
+                refused += 1;
+            }
+            pass.pass_by(used);
         }
-        (first, first + 1 + closed.take_while(|&block| !self.blocks.is_open(block)).count())
     }
 
-    /// Whether the committed pages of a block are more than one run.
-    fn has_gap(&self, ground: Ground, block: usize) -> bool {
-        let pages = self.pages_of(ground, block, block + 1);
-        let count = ground.states.count_committed(pages);
-        let first = ground.states.find_committed(pages.first(), pages.end());
-        first.is_some_and(|first| {
-            let one_run = pages.with(first, (first + count).min(pages.end()));
-            ground.states.count_committed(one_run) < count
-        })
+    /// The blocks to open for joining a used block with the one before it: nothing where that is too far away,
+    /// or done already. A block with gaps inside is opened in any case. Where there is nothing to open, the
+    /// pass goes on behind the block.
+    fn to_open(&self, ground: Ground, pass: &mut Pass, used: usize) -> (usize, usize) {
+        let runs = if self.blocks.is_open(used) {
+            1
+        } else {
+            ground.states.count_runs(self.pages_of(ground, used, used + 1))
+        };
+        if runs == 0 {
+            // Known as used, but not any more.
+            pass.next = used + 1;
+            return (used, used);
+        }
+        let reach = pass.reach(used);
+        if reach < used || runs > 1 {
+            let mut closed = (reach..=used).skip_while(|&block| self.blocks.is_open(block));
+            if let Some(first) = closed.next() {
+                let others = closed.take_while(|&block| !self.blocks.is_open(block));
+                return (first, first + 1 + others.count());
+            }
+        }
+        pass.pass_by(used);
+        (used, used)
+    }
+}
+
+#[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::super::super::ChosenEngine;
+    use super::*;
+    use crate::os;
+    use crate::reservation::pages::looked_at;
+    use crate::{Engine, Reservation};
+
+    /// A reservation of so many blocks; `None`, and a word about it, where there are no guard markers.
+    fn of_blocks(blocks: usize) -> Option<Reservation> {
+        if !os::guards_work() {
+            eprintln!("NOT TESTED HERE: the guard engine");
+            return None;
+        }
+        Some(Reservation::builder(blocks * block_len()).engine(Engine::Guard).build().unwrap())
+    }
+
+    fn block_len() -> usize {
+        os::page_size() / 8 * os::page_size()
+    }
+
+    fn guard(memory: &Reservation) -> &Guard {
+        let ChosenEngine::Guard(guard) = &memory.engine else { unreachable!("it was asked for") };
+        guard
+    }
+
+    /// Commits the first page of a block.
+    fn commit(memory: &Reservation, block: usize) {
+        memory.commit(block * block_len()..block * block_len() + 1).unwrap();
+    }
+
+    fn join(memory: &Reservation, urgency: Urgency) {
+        guard(memory).join_some(memory.ground(), urgency);
+    }
+
+    /// How many calls it takes to open a block: no more than so many.
+    #[track_caller]
+    fn assert_joined(memory: &Reservation, blocks: std::ops::RangeInclusive<usize>, most: usize) {
+        let is_joined = || blocks.clone().all(|block| guard(memory).blocks.is_open(block));
+        let joined = (0..most).any(|_| {
+            join(memory, Urgency::Short);
+            is_joined()
+        });
+        assert!(joined, "{blocks:?} are not joined after {most} attempts");
+    }
+
+    #[test]
+    fn a_search_that_found_nothing_to_join_begins_anew() {
+        let Some(memory) = of_blocks(4096) else { return };
+        let far = [0, 1000, 2000, 3000];
+        far.iter().for_each(|&block| commit(&memory, block));
+        (0..1000).for_each(|_| join(&memory, Urgency::Short));
+        assert!(far.iter().all(|&block| !guard(&memory).blocks.is_open(block)));
+        // Pages below the end of that search, and other ones once they are joined.
+        commit(&memory, 1010);
+        commit(&memory, 1012);
+        assert_joined(&memory, 1010..=1012, 1000);
+        commit(&memory, 100);
+        commit(&memory, 101);
+        assert_joined(&memory, 100..=101, 1000);
+    }
+
+    #[test]
+    fn a_search_with_nothing_to_join_looks_at_few_pages_at_a_time() {
+        let Some(memory) = of_blocks(600 * 1000) else { return };
+        (0..1000).for_each(|nth| commit(&memory, nth * 600));
+        for (urgency, most) in [(Urgency::Short, 4096), (Urgency::Refused, 1 << 18)] {
+            for _ in 0..100 {
+                let words = looked_at::words(|| join(&memory, urgency));
+                assert!(words <= most, "{words} words for one commit: {urgency:?}");
+            }
+        }
+        // Little by little, it comes everywhere.
+        let last = 600 * 999;
+        commit(&memory, last - 2);
+        assert_joined(&memory, last - 2..=last, 1000);
     }
 }

@@ -23,16 +23,18 @@ use crate::error::Error;
 use crate::os::{self, HugePages, OsError};
 use crate::page::{PageRange, PageSize};
 use blocks::Blocks;
-use joining::Joining;
+use joining::{Joining, Urgency};
 
 /// Invariants, for pages that nobody holds:
 /// - A committed page is readable and writable, unless `protect` set other rights, and has no marker.
 /// - A reserved page is inaccessible: by its access rights, or by a marker in accessible memory.
 /// - Markers are only in blocks whose *marked* bit is set.
 /// - In a block whose *open* bit is set, every reserved page has a marker and lies in accessible memory.
+/// - The *used* bit of a block that has a committed page is set.
 ///
 /// Only a thread that holds all pages of a block opens it, or clears both of its bits. A thread that holds one
-/// page may clear *open* alone: commits then set access rights again, which is always correct.
+/// page may clear *open* alone: commits then set access rights again, which is always correct. It may set *used*,
+/// too: a search then looks there.
 #[derive(Debug)]
 pub(crate) struct Guard {
     blocks: Blocks,
@@ -41,6 +43,7 @@ pub(crate) struct Guard {
     pages: usize,
     primed: AtomicBool,
     joining: Joining,
+    mappings: mappings::Share,
 }
 
 /// Reservations from this many blocks on are primed (see `prime`): shorter ones cannot use up the mappings.
@@ -70,6 +73,7 @@ impl Mechanism for Guard {
     unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
         let blocks = self.blocks_of(run);
         let kind = self.blocks.kind(blocks);
+        self.blocks.set_used(blocks);
         // SAFETY: the run is held and reserved.
         unsafe {
             if kind.all_open {
@@ -80,14 +84,16 @@ impl Mechanism for Guard {
             // Access rights before markers: where `mprotect` fails half-way, the pages behind still have theirs.
             if let Err(error) = ground.make_accessible(run) {
                 // Perhaps the process has too many mappings: join pages to free some, and try once more.
-                self.join_some(ground);
+                self.join_some(ground, Urgency::Refused);
                 ground.make_accessible(run).map_err(|_| error)?;
             }
-            mappings::changed(change);
+            self.mappings.changed(change);
             if kind.any_marked
                 && let Err(error) = os::guard_remove(ground.address(run), run.len())
             {
-                let _ = self.settle(ground, run, false);
+                if self.settle(ground, run, false).is_ok() {
+                    self.mappings.changed(-change);
+                }
                 return Err(error);
             }
         }
@@ -103,7 +109,7 @@ impl Mechanism for Guard {
             }
         }
         if mappings::are_short() {
-            self.join_some(ground);
+            self.join_some(ground, Urgency::Short);
         }
     }
 
@@ -131,16 +137,24 @@ impl Mechanism for Guard {
             }
             let around = self.decommit_unit(piece);
             if ground.states.count_committed(piece) == ground.states.count_committed(around) {
+                let change = self.change_by_closing(ground, around);
                 // SAFETY: all pages of these blocks are held, and no other page of them is committed.
                 unsafe { ground.map_over(around)? };
+                self.mappings.changed(change);
                 self.blocks.clear(self.blocks_of(around));
+                self.blocks.set_unused(self.blocks_of(around));
                 done(piece);
                 continue;
             }
             let marked = self.blocks.kind(self.blocks_of(piece)).any_marked;
             ground.for_each_committed_run(piece, |run| {
+                let change = self.change_by_closing(ground, run);
                 // SAFETY: the run is held and committed.
                 unsafe { self.decommit_run(ground, run, marked)? };
+                // (In a block that is still open, markers did it.)
+                if !self.blocks.kind(self.blocks_of(run)).all_open {
+                    self.mappings.changed(change);
+                }
                 done(run);
                 Ok(())
             })?;
@@ -192,7 +206,8 @@ impl Guard {
             pages_per_block,
             pages,
             primed: AtomicBool::new(false),
-            joining: Joining::default(),
+            joining: Joining::new(),
+            mappings: mappings::Share::default(),
         }
     }
 
@@ -298,10 +313,16 @@ impl Guard {
         if self.joining.is_paused() || !ground.states.try_lock(pages) {
             return false;
         }
+        // Another thread may have opened some since the caller looked.
+        if (first..end).any(|block| self.blocks.is_open(block)) {
+            ground.states.unlock(pages);
+            return self.blocks.kind((first, end)).all_open;
+        }
         let opened = !os::data_is_limited() && {
+            let was_marked = self.blocks.kind((first, end)).any_marked;
             self.blocks.set_marked((first, end));
             // SAFETY: all of the pages are held by this thread.
-            unsafe { self.open_held(ground, pages) }
+            unsafe { self.open_held(ground, pages, was_marked) }
         };
         if opened {
             self.blocks.set_open((first, end));
@@ -312,9 +333,11 @@ impl Guard {
         opened
     }
 
+    /// `was_marked` says whether some of the blocks may have had markers before.
+    ///
     /// # Safety
     /// The caller holds the pages: whole blocks, none of them open, whose marked bits are set.
-    unsafe fn open_held(&self, ground: Ground, pages: PageRange) -> bool {
+    unsafe fn open_held(&self, ground: Ground, pages: PageRange, was_marked: bool) -> bool {
         let change = self.change_by_opening(ground, pages);
         // The run that was changed last, and whether it has its markers.
         let mut last = (pages.first(), false);
@@ -332,7 +355,7 @@ impl Guard {
             }
         });
         if result.is_ok() {
-            mappings::changed(change);
+            self.mappings.changed(change);
             return true;
         }
         // Back to access rights, for the reserved pages that were changed. A run in which markers were
@@ -344,14 +367,18 @@ impl Guard {
             }
             // SAFETY: as above.
             unsafe {
-                if run.first() == failed && !has_markers {
-                    os::guard_remove(ground.address(run), run.len())
-                } else {
+                if run.first() < failed || has_markers {
                     ground.map_over(run)
+                } else if was_marked {
+                    // Markers of before may be all that makes these pages inaccessible. All of them stay.
+                    Ok(())
+                } else {
+                    os::guard_remove(ground.address(run), run.len())
                 }
             }
         });
-        if undone.is_ok() {
+        // (What had markers before may have some behind the run that was refused, too.)
+        if undone.is_ok() && !was_marked {
             self.blocks.clear(self.blocks_of(pages));
         }
         false
@@ -376,6 +403,32 @@ impl Guard {
         });
         let behind = self.is_accessible(ground, pages.end());
         change - isize::from(behind != before) + isize::from(!behind)
+    }
+
+    /// The same for held pages that become inaccessible, by their access rights: whole blocks, or pages of one.
+    fn change_by_closing(&self, ground: Ground, pages: PageRange) -> isize {
+        let before = self.is_accessible(ground, pages.first().wrapping_sub(1));
+        let behind = self.is_accessible(ground, pages.end());
+        let (mut edges, mut last) = (0, before);
+        let mut see = |is_accessible| {
+            edges += isize::from(is_accessible != last);
+            last = is_accessible;
+        };
+        let (first, end) = self.blocks_of(pages);
+        for block in first..end {
+            if self.blocks.is_open(block) {
+                see(true);
+                continue;
+            }
+            let whole = self.pages_of(ground, block, block + 1);
+            let part = pages.with(whole.first().max(pages.first()), whole.end().min(pages.end()));
+            let _ = ground.states.for_each_run(part, |_, is_committed| {
+                see(is_committed);
+                Ok(())
+            });
+        }
+        see(behind);
+        isize::from(before) + isize::from(behind) - edges
     }
 
     /// Whether the access rights of a page allow access, whatever its marker says. An unlocked read.
@@ -417,5 +470,127 @@ mod tests {
         assert_eq!(whole(2048, 2148), (2048, 2148));
         let unit = guard.decommit_unit(size.pages(511, 513));
         assert_eq!((unit.first(), unit.end()), (0, 1024));
+    }
+
+    /// Mappings that a part of the addresses has, by the system's own list.
+    #[cfg(target_os = "linux")]
+    fn listed_mappings(start: usize, end: usize) -> isize {
+        let list = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let overlaps = |line: &&str| {
+            let (first, rest) = line.split_once('-').unwrap();
+            let (behind, _) = rest.split_once(' ').unwrap();
+            let number = |text| usize::from_str_radix(text, 16).unwrap();
+            number(first) < end && start < number(behind)
+        };
+        list.lines().filter(overlaps).count() as isize
+    }
+
+    /// Where the system does not tell how many mappings there are, the engine's own account must not drift.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn mappings_that_a_decommit_gives_back_are_counted_down() {
+        use crate::{Engine, Reservation};
+        if !os::guards_work() || os::data_is_limited() {
+            return eprintln!("NOT TESTED HERE: the guard engine");
+        }
+        let page = os::page_size();
+        let (per_block, blocks) = (page / 8, 12);
+        let builder = Reservation::builder(blocks * per_block * page).engine(Engine::Guard);
+        let memory = builder.guard_pages(1).build().unwrap();
+        let super::super::ChosenEngine::Guard(guard) = &memory.engine else { unreachable!() };
+        let (start, pages) = (memory.as_ptr().addr(), blocks * per_block);
+        let (mut state, mut opened) = (1_u32, 0);
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % below
+        };
+        for round in 0..3000 {
+            let first = if round % 2 == 0 { random(pages) } else { random(3 * per_block) };
+            let count = [1, 1, 1, 7, per_block, 3 * per_block][random(6)];
+            let bytes = first * page..(first + count).min(pages) * page;
+            match random(3) {
+                0 => memory.decommit(bytes.clone()).unwrap(),
+                _ if count > 7 => memory.decommit(bytes.clone()).unwrap(),
+                _ => memory.commit(bytes.clone()).unwrap(),
+            }
+            let listed = listed_mappings(start - page, start + memory.len() + page);
+            assert_eq!(guard.mappings.get() + 1, listed, "round {round}: {bytes:?}");
+            opened += (0..blocks).filter(|&block| guard.blocks.is_open(block)).count();
+        }
+        assert!(opened > 100, "blocks were open {opened} times");
+        memory.decommit(..).unwrap();
+        assert_eq!(guard.mappings.get(), 0);
+    }
+
+    /// A reservation of some blocks, of which the first is open and has one committed page, the sixth.
+    #[cfg(pagewise_refusals)]
+    fn with_an_open_block() -> Option<crate::Reservation> {
+        if !os::guards_work() || os::data_is_limited() {
+            eprintln!("NOT TESTED HERE: the guard engine");
+            return None;
+        }
+        let page = os::page_size();
+        let builder = crate::Reservation::builder(page / 8 * page * 12);
+        let memory = builder.engine(crate::Engine::Guard).build().unwrap();
+        memory.commit(5 * page..6 * page).unwrap();
+        assert!(guard(&memory).open(memory.ground(), 0, 1));
+        assert_eq!(accessible(&memory), [5]);
+        Some(memory)
+    }
+
+    #[cfg(pagewise_refusals)]
+    fn guard(memory: &crate::Reservation) -> &Guard {
+        let super::super::ChosenEngine::Guard(guard) = &memory.engine else { unreachable!() };
+        guard
+    }
+
+    /// The pages of the first block that can be read.
+    #[cfg(pagewise_refusals)]
+    fn accessible(memory: &crate::Reservation) -> Vec<usize> {
+        let pages = (0..os::page_size() / 8).map(|page| memory.page().pages(page, page + 1));
+        // SAFETY: reading changes nothing.
+        let can_be_read = |page: &PageRange| unsafe {
+            os::populate_for_reading(memory.address(*page), page.len()).is_ok()
+        };
+        pages.filter(can_be_read).map(|page| page.first()).collect()
+    }
+
+    #[cfg(pagewise_refusals)]
+    #[test]
+    fn a_block_that_another_thread_opened_meanwhile_is_left_as_it_is() {
+        use os::refusals::{Call, Refusal};
+        let Some(memory) = with_an_open_block() else { return };
+        let page = os::page_size();
+        // Whoever finds the block closed, and comes when another thread has opened it, is refused half-way.
+        let second_run =
+            memory.as_ptr().wrapping_add(6 * page)..memory.as_ptr().wrapping_add(7 * page);
+        for undone in [true, false] {
+            let marking = Refusal::of(Call::GuardInstall).touching(second_run.clone()).begin();
+            let undoing = (!undone)
+                .then(|| Refusal::of(Call::GuardRemove).touching(second_run.clone()).begin());
+            guard(&memory).open(memory.ground(), 0, 1);
+            drop((marking, undoing));
+            assert_eq!(accessible(&memory), [5]);
+            memory.commit(2 * page..3 * page).unwrap();
+            assert_eq!(accessible(&memory), [2, 5]);
+            memory.decommit(2 * page..3 * page).unwrap();
+        }
+    }
+
+    #[cfg(pagewise_refusals)]
+    #[test]
+    fn a_block_that_could_not_be_opened_again_keeps_its_markers() {
+        use os::refusals::{Call, Refusal};
+        let Some(memory) = with_an_open_block() else { return };
+        let page = os::page_size();
+        memory.commit(2 * page..3 * page).unwrap();
+        let marking = Refusal::of(Call::GuardInstall).begin();
+        // Decommitted by its access rights: so the block is not open any more.
+        memory.decommit(2 * page..3 * page).unwrap();
+        assert!(!guard(&memory).open(memory.ground(), 0, 1));
+        drop(marking);
+        assert_eq!(accessible(&memory), [5]);
+        memory.commit(..8 * page).unwrap();
+        assert_eq!(accessible(&memory), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 }
