@@ -19,7 +19,7 @@
 use std::fmt;
 use std::ops::{Range, RangeBounds};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crate::error::Error;
 use crate::os::{self, Attributes, Cause, HugePages, OsError};
@@ -85,6 +85,9 @@ pub struct Reservation {
     engine: ChosenEngine,
     attributes: Attributes,
     was_protected: AtomicBool,
+    /// How many operations are taking the access to committed pages away, which say so before their first
+    /// system call. While it is zero, a held page that is committed has the access that it had before.
+    decommits: AtomicUsize,
     /// The process that this state was last seen in.
     forks: Forks,
     /// The mapping is gone, and not to be released again.
