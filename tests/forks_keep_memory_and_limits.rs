@@ -6,7 +6,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use common::{in_a_process, page_by_page, peek, poke};
-use pagewise::{Budget, CommitStep, DemandRegion, Engine, page_size};
+use pagewise::{Access, Budget, CommitStep, DemandRegion, Engine, Reservation, page_size};
 
 /// Forks; the child runs `body`, which does nothing but async-signal-safe things, and says whether all
 /// was well.
@@ -231,6 +231,58 @@ fn a_childs_count_is_what_its_pages_say() {
         });
     })
     .well();
+}
+
+/// Threads of the parent hold the pages nearly all of the time, and take no access away. (System calls say
+/// what a page allows: they fail where a touch would fault.)
+#[test]
+fn a_childs_access_rights_are_its_parents() {
+    const PAGES: usize = 1024;
+    let page = page_size();
+    let memory = Reservation::new(PAGES * page).unwrap();
+    memory.commit(..).unwrap();
+    memory.protect(.., Access::Read).unwrap();
+    let mut pipe = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+    let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !stop.load(Relaxed) {
+                memory.prefault(..).unwrap();
+                memory.discard(..).unwrap();
+                rounds.fetch_add(1, Relaxed);
+            }
+        });
+        let mut changed = 0;
+        for _ in 0..20 {
+            let seen = rounds.load(Relaxed);
+            while rounds.load(Relaxed) == seen {
+                std::thread::yield_now();
+            }
+            // SAFETY: the child calls the system, and leaves.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // Whatever a thread of the parent held is free.
+                let committed = memory.committed() == PAGES * page;
+                let same = [0, PAGES / 2, PAGES - 1].iter().all(|&index| {
+                    let at = memory.as_ptr().wrapping_add(index * page).cast();
+                    // SAFETY: one byte of a committed page; the kernel looks whether it may.
+                    unsafe { libc::write(pipe[1], at, 1) == 1 && libc::read(pipe[0], at, 1) == -1 }
+                });
+                // SAFETY: leaves without running anything else.
+                unsafe { libc::_exit(i32::from(!(committed && same))) };
+            }
+            let mut status = 0;
+            // SAFETY: our own child.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            changed += i32::from(status != 0);
+        }
+        stop.store(true, Relaxed);
+        assert_eq!(changed, 0, "children with other rights");
+    });
+    // SAFETY: both are this test's own.
+    pipe.iter().for_each(|&file| _ = unsafe { libc::close(file) });
 }
 
 /// Children by `posix_spawn` and `exec` run to their end: they inherit no state of pagewise.

@@ -84,3 +84,28 @@ pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     // SAFETY: the caller's promise.
     let _ = unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) };
 }
+
+// By number, past the C library's functions of these names: those are cancellation points, where a pending
+// `pthread_cancel` would end the thread in its memory access. The numbers are those of FreeBSD's
+// `sys/syscall.h`, which never change.
+
+/// `nanosleep`, which is no cancellation point here.
+pub(crate) fn sleep(time: &libc::timespec) {
+    const NANOSLEEP: i32 = 240;
+    // SAFETY: a complete time; nobody asks how much of it was left.
+    unsafe { libc::syscall(NANOSLEEP, &raw const *time, std::ptr::null_mut::<libc::timespec>()) };
+}
+
+/// `poll` for one descriptor, which is no cancellation point here.
+pub(crate) fn poll(descriptor: &mut libc::pollfd, milliseconds: i32) -> i32 {
+    const POLL: i32 = 209;
+    // SAFETY: one record.
+    unsafe { libc::syscall(POLL, &raw mut *descriptor, 1usize, milliseconds) as i32 }
+}
+
+/// `write`, once, which is no cancellation point here.
+pub(crate) fn write(file: i32, bytes: &[u8]) {
+    const WRITE: i32 = 4;
+    // SAFETY: the buffer is valid for its length.
+    unsafe { libc::syscall(WRITE, file, bytes.as_ptr(), bytes.len()) };
+}

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
@@ -199,7 +199,7 @@ fn userfault() -> Result<i32, OsError> {
                 .map_or_else(Ok, |_| Ok(file))
         });
         if first != Ok(file) {
-            libc::close(file);
+            close(file);
         }
         first
     }
@@ -242,7 +242,7 @@ pub(crate) fn forget_parent() {
     let file = USERFAULT.swap(-1, Ordering::AcqRel);
     if file >= 0 {
         // SAFETY: the child's copy, which nobody uses any more.
-        unsafe { libc::close(file) };
+        unsafe { close(file) };
     }
 }
 
@@ -389,18 +389,19 @@ fn read_file(path: &CStr, buffer: &[AtomicU8], mut each: impl FnMut(u8)) -> bool
     // SAFETY: the path ends with a zero. Atomics may be written through a shared reference, and a caller
     // lets nobody else use them.
     unsafe {
-        let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let file = open(path, libc::O_RDONLY);
         if file < 0 {
             return false;
         }
         let len = loop {
-            let len = libc::read(file, buffer.as_ptr().cast_mut().cast(), buffer.len());
+            let to = buffer.as_ptr().cast_mut();
+            let len = libc::syscall(libc::SYS_read, file, to, buffer.len());
             if len <= 0 {
                 break len;
             }
             buffer.iter().take(len as usize).for_each(|byte| each(byte.load(Ordering::Relaxed)));
         };
-        libc::close(file);
+        close(file);
         len == 0
     }
 }
@@ -412,14 +413,61 @@ fn read_file(path: &CStr, buffer: &[AtomicU8], mut each: impl FnMut(u8)) -> bool
 /// # Safety
 /// See the contract of [`os`](super); the caller gives up what the first byte holds.
 pub(crate) unsafe fn write_inaccessible_zero(at: NonNull<u8>) {
-    // SAFETY: the path ends with a zero; one byte is written, at the caller's address.
-    unsafe {
-        let file = libc::open(c"/proc/self/mem".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        if file >= 0 {
-            libc::pwrite(file, [0u8].as_ptr().cast(), 1, at.as_ptr().addr() as libc::off_t);
-            libc::close(file);
+    let file = open(c"/proc/self/mem", libc::O_WRONLY);
+    if file >= 0 {
+        // SAFETY: one byte is written, at the caller's address; the file is this function's own.
+        unsafe {
+            libc::syscall(libc::SYS_pwrite64, file, [0u8].as_ptr(), 1usize, at.as_ptr().addr());
+            close(file);
         }
     }
+}
+
+// By number, past the C library's functions of these names: those are cancellation points, where a pending
+// `pthread_cancel` would end the thread in its memory access, or while it holds pages.
+// [`pthreads(7)`](https://man7.org/linux/man-pages/man7/pthreads.7.html)
+
+/// `openat` from the working directory, with `O_CLOEXEC`, which is no cancellation point here.
+fn open(path: &CStr, flags: i32) -> i32 {
+    let flags = flags | libc::O_CLOEXEC;
+    // SAFETY: the path ends with a zero.
+    unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) as i32 }
+}
+
+/// `close`, which is no cancellation point here.
+///
+/// # Safety
+/// The file is the caller's, and nobody uses it any more.
+unsafe fn close(file: i32) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(libc::SYS_close, file) };
+}
+
+/// `nanosleep`, which is no cancellation point here.
+pub(crate) fn sleep(time: &libc::timespec) {
+    let rest = ptr::null_mut::<libc::timespec>();
+    // SAFETY: a complete time; nobody asks how much of it was left.
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const *time, rest) };
+}
+
+/// `ppoll` for one descriptor, which is no cancellation point here. (Some processors have no `poll`.)
+pub(crate) fn poll(descriptor: &mut libc::pollfd, milliseconds: i32) -> i32 {
+    let mut time = libc::timespec {
+        tv_sec: (milliseconds / 1000).into(),
+        tv_nsec: (milliseconds % 1000 * 1_000_000).into(),
+    };
+    let signals = ptr::null::<libc::sigset_t>();
+    // SAFETY: one record, a complete time, and the thread's own set of signals.
+    unsafe {
+        let record = &raw mut *descriptor;
+        libc::syscall(libc::SYS_ppoll, record, 1usize, &raw mut time, signals, 0usize) as i32
+    }
+}
+
+/// `write`, once, which is no cancellation point here.
+pub(crate) fn write(file: i32, bytes: &[u8]) {
+    // SAFETY: the buffer is valid for its length.
+    unsafe { libc::syscall(libc::SYS_write, file, bytes.as_ptr(), bytes.len()) };
 }
 
 /// Whether `RLIMIT_DATA` limits how much memory of the process may be writable. Async-signal-safe.

@@ -79,3 +79,23 @@ pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     // SAFETY: the caller's promise.
     let _ = unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) };
 }
+
+// The C library's functions are cancellation points. There is no supported way past them here.
+
+/// `nanosleep`.
+pub(crate) fn sleep(time: &libc::timespec) {
+    // SAFETY: a complete time; nobody asks how much of it was left.
+    unsafe { libc::nanosleep(time, std::ptr::null_mut()) };
+}
+
+/// `poll` for one descriptor.
+pub(crate) fn poll(descriptor: &mut libc::pollfd, milliseconds: i32) -> i32 {
+    // SAFETY: one record.
+    unsafe { libc::poll(descriptor, 1, milliseconds) }
+}
+
+/// `write`, once.
+pub(crate) fn write(file: i32, bytes: &[u8]) {
+    // SAFETY: the buffer is valid for its length.
+    unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) };
+}

@@ -221,11 +221,11 @@ pub(crate) fn yield_now() {
     rustix::thread::sched_yield();
 }
 
-/// `nanosleep` for 50 µs: so that a thread of lower priority can run, too. Async-signal-safe.
+/// Sleeps for 50 µs: so that a thread of lower priority can run, too. An early end is as good.
+/// Async-signal-safe; a cancellation point on no system but macOS.
 pub(crate) fn sleep_a_little() {
-    let time = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
-    // SAFETY: the time is complete. Waking early does no harm.
-    unsafe { libc::nanosleep(&time, ptr::null_mut()) };
+    // Waking early does no harm.
+    super::sleep(&libc::timespec { tv_sec: 0, tv_nsec: 50_000 });
 }
 
 /// Number of forks from the first process that called [`watch_forks`] to this one.
@@ -279,12 +279,9 @@ unsafe extern "C" fn forked() {
 pub(crate) fn write_stderr(text: &[u8]) {
     const PATIENCE_MS: i32 = 200;
     let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one record, and a buffer that is valid for its length.
-    unsafe {
-        let is_ready = libc::poll(&mut stderr, 1, PATIENCE_MS) != 0;
-        if is_ready && stderr.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
-            libc::write(2, text.as_ptr().cast(), text.len());
-        }
+    let is_ready = super::poll(&mut stderr, PATIENCE_MS) != 0;
+    if is_ready && stderr.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
+        super::write(2, text);
     }
 }
 

@@ -211,15 +211,46 @@ impl Ledger {
         debug_assert!(bytes_of(before) >= bytes, "a ledger cannot give back more than was taken");
     }
 
-    /// Replaces one account's share of this ledger by what the account has committed, and drops tentative
-    /// takes. Only for a process with a single thread.
+    /// Replaces one account's share of this ledger by what the account has committed. Other threads may take from
+    /// this ledger for other accounts at the same time.
     fn correct(&self, recorded: Recorded, committed: usize) {
-        let taken = bytes_of(self.taken.load(Ordering::Relaxed));
-        let taken = taken.saturating_sub(recorded.taken).saturating_add(committed);
-        self.taken.store(taken as u64, Ordering::Relaxed);
-        let used = self.used().saturating_sub(recorded.used).saturating_add(committed);
-        self.used.store(used, Ordering::Relaxed);
-        self.peak.fetch_max(used, Ordering::Relaxed);
+        let mut taken = self.taken.load(Ordering::Relaxed);
+        loop {
+            let bytes = bytes_of(taken).saturating_sub(recorded.taken).saturating_add(committed);
+            let corrected = taken - bytes_of(taken) as u64 + bytes as u64;
+            match self.taken.compare_exchange_weak(
+                taken,
+                corrected,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => break,
+                Err(now) => taken = now,
+            }
+        }
+        let mut used = self.used.load(Ordering::Relaxed);
+        loop {
+            let corrected = used.saturating_sub(recorded.used).saturating_add(committed);
+            match self.used.compare_exchange_weak(
+                used,
+                corrected,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    self.peak.fetch_max(corrected, Ordering::Relaxed);
+                    break;
+                }
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    /// Sets what is committed, and ends tentative takes. Only while no other thread uses the ledger.
+    fn reset(&self, committed: usize) {
+        self.taken.store(committed as u64, Ordering::Relaxed);
+        self.used.store(committed, Ordering::Relaxed);
+        self.peak.fetch_max(committed, Ordering::Relaxed);
     }
 }
 
@@ -307,8 +338,8 @@ impl Account {
         }
     }
 
-    /// Sets what is committed, where a fork left the count in the middle of a change. Only for a
-    /// process with a single thread.
+    /// Sets what is committed, where a fork left the count in the middle of a change. Only for one thread,
+    /// while no other uses this account; others may use the accounts of other reservations of the budget.
     ///
     /// The child may keep pages that a thread of the parent was giving back, whose bytes another account has
     /// taken since. Then the limit is exceeded by these pages, and grants nothing until as many bytes came
@@ -320,7 +351,7 @@ impl Account {
             let taken = self.from_shared.swap(committed, Ordering::Relaxed);
             shared.correct(Recorded { taken, used }, committed);
         }
-        self.own.correct(Recorded { taken: usize::MAX, used }, committed);
+        self.own.reset(committed);
     }
 }
 
@@ -492,6 +523,32 @@ mod loom_models {
             assert_eq!(account.take_exactly(1), Ok(()));
             assert!(greedy.join().unwrap().is_err());
             assert_eq!(bytes_of(account.own.taken.load(Ordering::Relaxed)), 2);
+        });
+    }
+
+    /// In the child of a fork, one thread comes to a reservation for the first time, which repairs its
+    /// account, while another thread works on a reservation of the same budget.
+    #[test]
+    fn loom_a_recount_against_a_commit_of_another_account() {
+        loom::model(|| {
+            let budget = Budget::new(100);
+            let repaired = Account::new(100, Some(budget.clone()));
+            repaired.take_exactly(20).unwrap();
+            repaired.committed(20);
+            // A thread of the parent was about to give these back.
+            repaired.take_exactly(3).unwrap();
+            let other = Account::new(100, Some(budget.clone()));
+            let recounting = loom::thread::spawn(move || repaired.recount(20));
+            let working = loom::thread::spawn(move || {
+                other.take_exactly(7).unwrap();
+                other.committed(7);
+                other.take_exactly(1).unwrap();
+                other.return_untouched(1);
+                other.decommitted(2);
+            });
+            recounting.join().unwrap();
+            working.join().unwrap();
+            assert_eq!((budget.used(), budget.0.taken.load(Ordering::Relaxed)), (25, 25));
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::budget::{Account, Budget};
 use super::engines::{Engine, Ground};
@@ -271,6 +271,7 @@ impl ReservationBuilder {
             engine,
             attributes,
             was_protected: AtomicBool::new(false),
+            decommits: AtomicUsize::new(0),
             forks: Forks::new(os::forks()),
             is_released: false,
         })

@@ -1,6 +1,7 @@
 //! Explicit commit and decommit: hold the pages, take from the account, call the system, publish.
 
 use std::ops::RangeBounds;
+use std::sync::atomic::Ordering;
 
 use super::Reservation;
 use crate::error::{Error, Refusal, RefusalReason};
@@ -177,8 +178,10 @@ impl Reservation {
             self.states.mark_reserved(pages);
             self.account.decommitted(bytes);
         };
+        self.decommits.fetch_add(1, Ordering::AcqRel);
         // SAFETY: the part's decommit unit is held; the caller gives up the contents.
         let result = unsafe { self.engine.decommit(self.ground(), part, &mut done) };
+        self.decommits.fetch_sub(1, Ordering::AcqRel);
         self.states.unlock(held);
         result.map_err(|error| self.operation_error("decommit", part, error))
     }

@@ -1,6 +1,8 @@
 //! Repairs a reservation in the child of a fork: threads of the parent that were changing pages do not exist
 //! there, and each of those pages is made committed or reserved.
 
+use std::sync::atomic::Ordering;
+
 use super::Reservation;
 use crate::os;
 use crate::page::PageRange;
@@ -10,9 +12,14 @@ impl Reservation {
     /// account anew. Called by one thread while no other uses the reservation. Async-signal-safe.
     pub(super) fn end_abandoned_changes(&self) {
         self.engine.fork(self.ground());
+        let access_is_in_doubt = self.decommits.swap(0, Ordering::AcqRel) > 0;
         self.states.for_each_abandoned_run(self.page, |run, was_committed| {
             if was_committed {
-                // Stays committed: the operation may have been one that keeps it (such as `protect`).
+                // Stays committed: the operation may have been one that keeps it (such as `protect`). It keeps its
+                // access, too, unless a decommit may have taken that away already.
+                if !access_is_in_doubt {
+                    return self.states.unlock(run);
+                }
                 return self.end_abandoned_change(run, true);
             }
             // A page that was being committed is kept if it holds data: it was accessible before it counted as
@@ -125,6 +132,7 @@ mod tests {
             unsafe { byte(&memory, 1).write(1) };
             memory.states.lock(memory.page().pages(0, 3)).unwrap();
             // A decommit had given up one of them, down to its charge.
+            memory.decommits.fetch_add(1, Ordering::AcqRel);
             let given_up = memory.page().pages(2, 3);
             // SAFETY: the page is held, and nobody wants what it holds.
             unsafe { memory.engine.decommit(memory.ground(), given_up, &mut |_| ()).unwrap() };
@@ -135,6 +143,26 @@ mod tests {
             assert_eq!(unsafe { (byte(&memory, 1).read(), byte(&memory, 2).read()) }, (1, 0));
             memory.decommit(..).unwrap();
             assert_eq!(memory.committed(), 0);
+        }
+    }
+
+    #[test]
+    fn a_child_leaves_access_rights_alone_unless_a_decommit_was_under_way() {
+        for memory in engines() {
+            let pages = memory.page().pages(0, 4);
+            memory.commit(..pages.len()).unwrap();
+            memory.protect(..pages.len(), os::Access::None).unwrap();
+            let is_readable = || {
+                // SAFETY: populating changes no contents.
+                unsafe { os::populate_for_reading(memory.address(pages), pages.len()).is_ok() }
+            };
+            for decommits in [0, 1] {
+                memory.states.lock(pages).unwrap();
+                memory.decommits.store(decommits, Ordering::Relaxed);
+                memory.end_abandoned_changes();
+                assert!(memory.states.all_committed(pages));
+                assert_eq!(is_readable(), cfg!(target_os = "linux") && decommits > 0);
+            }
         }
     }
 

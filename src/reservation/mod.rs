@@ -19,7 +19,7 @@
 use std::fmt;
 use std::ops::{Range, RangeBounds};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crate::error::Error;
 use crate::os::{self, Attributes, Cause, HugePages, OsError};
@@ -85,6 +85,9 @@ pub struct Reservation {
     engine: ChosenEngine,
     attributes: Attributes,
     was_protected: AtomicBool,
+    /// How many operations are taking access away from committed pages. Each is counted before its first system
+    /// call: while this is zero, a held page that is committed has the access that it had before.
+    decommits: AtomicUsize,
     /// Repairs the reservation on its first use in the child of a fork.
     forks: Forks,
     /// Keeps `drop` from releasing the mapping a second time.
