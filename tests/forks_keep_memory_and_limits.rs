@@ -311,14 +311,21 @@ fn spawned_programs_are_unaffected() {
 /// as allocators do. It registered before pagewise, so that its prepare handler runs after pagewise's would.
 #[test]
 fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
-    static LOCK: AtomicBool = AtomicBool::new(false);
+    // A fair lock: whoever forks gets its turn among threads that take it again and again.
+    static TICKETS: AtomicUsize = AtomicUsize::new(0);
+    static SERVED: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn lock() {
-        while LOCK.swap(true, std::sync::atomic::Ordering::Acquire) {
+        let ticket = TICKETS.fetch_add(1, Relaxed);
+        while SERVED.load(std::sync::atomic::Ordering::Acquire) != ticket {
             std::thread::yield_now();
         }
     }
     extern "C" fn unlock() {
-        LOCK.store(false, std::sync::atomic::Ordering::Release);
+        SERVED.fetch_add(1, std::sync::atomic::Ordering::Release);
+    }
+    /// The threads that wait with a ticket do not exist in the child.
+    extern "C" fn unlock_in_child() {
+        SERVED.store(TICKETS.load(Relaxed), std::sync::atomic::Ordering::Release);
     }
     fn one_region() -> bool {
         lock();
@@ -334,7 +341,7 @@ fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
         // SAFETY: plain calls; the functions are as `pthread_atfork` wants them.
         unsafe {
             libc::alarm(120);
-            assert_eq!(libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)), 0);
+            assert_eq!(libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock_in_child)), 0);
         }
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
