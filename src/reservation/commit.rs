@@ -90,7 +90,8 @@ impl Reservation {
             Ok(())
         });
         let _ = self.states.for_each_run(rest, |run, is_committed| {
-            if !is_committed && on_refusal == OnRefusal::RollBack && run.first() <= failed.first() {
+            // (What is kept may end earlier than the first attempt came.)
+            if !is_committed && run.first() < failed.end() {
                 // Where even this is refused, the pages are accessible but count as reserved: no
                 // data is lost, and the next commit finds them as it expects.
                 // SAFETY: the run is held, was reserved, and nobody was told that it is committed.
