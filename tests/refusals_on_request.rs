@@ -330,6 +330,64 @@ fn a_region_keeps_what_the_system_granted_before_it_refused() {
     }
 }
 
+/// The first attempt stops before page 6, all later ones before page 2.
+fn refusing_earlier_the_second_time(
+    region: &DemandRegion,
+    engine: Engine,
+) -> [pagewise::refusals::Refusing; 2] {
+    let refusal = Refusal::of(commit_of(engine)).half_done();
+    [
+        refusal.touching(region.pages(6..7)).times(1).begin(),
+        refusal.touching(region.pages(2..3)).begin(),
+    ]
+}
+
+#[test]
+fn what_a_refused_batch_gives_up_is_inaccessible_however_far_it_had_come() {
+    for engine in common::engines() {
+        for wanted in [1, 2, 4, 7] {
+            let (mut region, budget) = region_in_steps(engine, 8);
+            let refusing = refusing_earlier_the_second_time(&region, engine);
+            let result = region.write(wanted * page_size(), &[7]);
+            assert!(refusing.iter().all(|refusing| refusing.refused() > 0), "{engine:?}");
+            drop(refusing);
+            assert_eq!(result.is_ok(), wanted != 2, "{engine:?}: {result:?}");
+            let mut kept = vec![0, 1];
+            kept.extend((wanted > 2).then_some(wanted));
+            region.assert_committed(&kept);
+            assert_left(&region, &budget, 8 - kept.len(), 8..16);
+        }
+    }
+}
+
+#[test]
+fn what_a_refused_commit_of_a_region_gives_up_is_inaccessible_however_far_it_had_come() {
+    for engine in common::engines() {
+        let (region, budget) = region_in_steps(engine, 8);
+        let refusing = refusing_earlier_the_second_time(&region, engine);
+        assert!(region.commit(..8 * page_size()).is_err());
+        assert!(refusing.iter().all(|refusing| refusing.refused() > 0), "{engine:?}");
+        drop(refusing);
+        region.assert_committed(&[0, 1]);
+        assert_left(&region, &budget, 6, 8..16);
+    }
+}
+
+#[test]
+fn a_region_commits_in_pieces_what_the_system_refuses_as_a_whole() {
+    let page = page_size();
+    for engine in common::engines() {
+        let (region, budget) = region_in_steps(engine, 16);
+        region.commit(5 * page..6 * page).unwrap();
+        let refusing = Refusal::of(commit_of(engine)).longer_than(2 * page).begin();
+        region.commit(..).unwrap();
+        assert!(refusing.refused() > 0, "{engine:?}");
+        drop(refusing);
+        region.assert_committed(&Vec::from_iter(0..16));
+        assert_eq!(budget.used(), 16 * page);
+    }
+}
+
 #[test]
 fn what_a_region_kept_of_a_refused_commit_counts_against_its_limit() {
     let page = page_size();

@@ -58,14 +58,21 @@ impl Reservation {
             self.states.unlock(range);
             return Err(Error::of_commit(self.refusal(range.offset(), reason), missing));
         }
-        let mut done = range.first();
+        let (mut done, mut kept_end) = (range.first(), range.first());
         let result = self.states.for_each_run(range, |run, is_committed| {
             done = run.first();
             if is_committed {
                 return Ok(());
             }
             // SAFETY: the run is held and reserved.
-            unsafe { self.engine.commit(self.ground(), run) }
+            unsafe { self.engine.commit(self.ground(), run) }.or_else(|error| {
+                if on_refusal == OnRefusal::RollBack {
+                    return Err(error);
+                }
+                // In pieces, the system may grant all of it.
+                kept_end = self.commit_prefix(run);
+                if kept_end == run.end() { Ok(()) } else { Err(error) }
+            })
         });
         match result {
             Ok(()) => {
@@ -77,26 +84,21 @@ impl Reservation {
             Err(error) => {
                 let failed =
                     range.with(done, self.states.run(range.with(done, range.end())).0.end());
-                Err(self.undo_commit(range, failed, missing, error, on_refusal))
+                Err(self.undo_commit(range, kept_end, failed, missing, error))
             }
         }
     }
 
-    /// After a refusal at `failed`: everything that was reserved goes back, or what comes before the
-    /// refused page stays.
+    /// After a refusal at `failed`: what comes before `kept_end` stays, and what was reserved behind goes back.
     fn undo_commit(
         &self,
         range: PageRange,
+        kept_end: usize,
         failed: PageRange,
         taken: usize,
         error: OsError,
-        on_refusal: OnRefusal,
     ) -> Error {
         let refusal = self.refusal(failed.offset(), refused_by_system(error));
-        let kept_end = match on_refusal {
-            OnRefusal::RollBack => range.first(),
-            OnRefusal::KeepPrefix => self.commit_prefix(failed),
-        };
         let (kept, rest) = (range.with(range.first(), kept_end), range.with(kept_end, range.end()));
         let mut kept_bytes = 0;
         let _ = self.states.for_each_run(kept, |run, is_committed| {
@@ -104,7 +106,8 @@ impl Reservation {
             Ok(())
         });
         let _ = self.states.for_each_run(rest, |run, is_committed| {
-            if !is_committed && on_refusal == OnRefusal::RollBack && run.first() <= failed.first() {
+            // What is kept may end before the page that the first attempt reached.
+            if !is_committed && run.first() < failed.end() {
                 // Where the system refuses this, too, the pages stay accessible but count as reserved. That
                 // loses no data, and the next commit makes accessible pages accessible.
                 // SAFETY: the run is held, was reserved, and nobody was told that it is committed.

@@ -110,8 +110,16 @@ impl Reservation {
         }
     }
 
-    /// Unlocks pages that were claimed and did not become accessible, and returns their bytes to the account.
+    /// Unlocks pages that were claimed and are not committed after all, and returns their bytes to the account.
     fn give_up_claim(&self, pages: PageRange) {
+        if pages.is_empty() {
+            return;
+        }
+        // The first attempt may have come farther than the later ones. Where the system refuses this, too, the
+        // pages are accessible but count as reserved: no data is lost, and the next commit finds them as it
+        // expects.
+        // SAFETY: the pages are held, and nobody was told that they are committed.
+        let _ = unsafe { self.engine.settle(self.ground(), pages, false) };
         self.account.return_untouched(pages.len());
         self.states.unlock(pages);
     }

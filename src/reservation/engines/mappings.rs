@@ -35,7 +35,7 @@ impl Share {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, target_os = "linux", not(any(loom, miri, pagewise_model))))]
     pub(super) fn get(&self) -> isize {
         self.0.load(Ordering::Relaxed)
     }

@@ -529,7 +529,7 @@ impl Table {
 
     /// The word for reading; `None` where nothing was ever written.
     fn word(&self, index: usize) -> Option<&AtomicU64> {
-        #[cfg(test)]
+        #[cfg(all(test, not(any(loom, miri, pagewise_model))))]
         looked_at::count();
         match self {
             Self::Small(words) => words.get(index),
@@ -740,7 +740,7 @@ impl Drop for LargeTable {
 }
 
 /// How many words of page states this thread has looked at: tests count that instead of taking time.
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, miri, pagewise_model))))]
 pub(crate) mod looked_at {
     use std::cell::Cell;
 
