@@ -151,6 +151,65 @@ fn a_child_has_a_userfault_region_of_its_own() {
     .well();
 }
 
+/// Daemons close all descriptors that they do not know, and the next file gets the number of one of them.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_of_a_userfault_region_closes_no_file_of_the_program() {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    if !common::engines().contains(&Engine::UserFault) {
+        return not_here("the userfault engine");
+    }
+    /// The descriptor that is a userfaultfd, if the process has one.
+    fn userfault() -> Option<i32> {
+        (3..100).find(|file| {
+            let link = std::fs::read_link(format!("/proc/self/fd/{file}"));
+            link.is_ok_and(|link| link.as_os_str() == "anon_inode:[userfaultfd]")
+        })
+    }
+    fn is_open(file: i32) -> bool {
+        // SAFETY: asks for flags.
+        unsafe { libc::fcntl(file, libc::F_GETFD) != -1 }
+    }
+    let name = "a_child_of_a_userfault_region_closes_no_file_of_the_program";
+    in_a_process(name, || {
+        let region = DemandRegion::builder(1 << 24).engine(Engine::UserFault).build().unwrap();
+        let Some(ours) = userfault() else { return not_here("userfaultfd's link in /proc") };
+        // The library's own is closed in a child.
+        well(child_of_a_fork(|| !is_open(ours)));
+        let open: [fn() -> i32; 4] = [
+            || {
+                // SAFETY: a new descriptor.
+                unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) }
+            },
+            || {
+                // SAFETY: as above.
+                unsafe { libc::eventfd(0, 0) }
+            },
+            || {
+                // SAFETY: as above.
+                unsafe { libc::epoll_create1(0) }
+            },
+            || {
+                const USER_MODE_ONLY: i32 = 1;
+                // SAFETY: as above.
+                unsafe { libc::syscall(libc::SYS_userfaultfd, USER_MODE_ONLY) as i32 }
+            },
+        ];
+        for open in open {
+            // SAFETY: the library's descriptor is lost to it, as documented; it is asked for nothing more.
+            unsafe { libc::close(ours) };
+            let file = open();
+            assert_eq!(file, ours, "the lowest number that is free");
+            // SAFETY: the file was opened just now.
+            let file = unsafe { OwnedFd::from_raw_fd(file) };
+            well(child_of_a_fork(|| is_open(file.as_raw_fd())));
+            std::mem::forget(file);
+        }
+        std::mem::forget(region);
+    })
+    .well();
+}
+
 #[test]
 fn a_child_of_a_long_userfault_region_keeps_pages_and_limit_far_from_them_too() {
     if !common::engines().contains(&Engine::UserFault) {

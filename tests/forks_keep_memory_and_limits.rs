@@ -171,9 +171,7 @@ fn fork_under_fire(engine: Engine) {
                         }
                     }
                 }
-                // What other threads had taken from the budget but not noted may stay taken.
-                let under_way = 2 * THREADS * 8 * page_size();
-                budget.used() >= pages && budget.used() <= pages + under_way
+                budget.used() == pages
             });
         }
         STOP.store(true, Relaxed);

@@ -2,9 +2,10 @@
 
 use std::ffi::CStr;
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
@@ -156,6 +157,61 @@ fn try_guards() -> bool {
 /// a fork: an inherited descriptor still acts on the parent's memory.
 static USERFAULT: AtomicI32 = AtomicI32::new(-1);
 
+/// Device and inode of that file: the program may have closed it, and opened another one of that number.
+static USERFAULT_IDENTITY: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+fn remember(identity: Option<[u64; 2]>) {
+    for (place, number) in USERFAULT_IDENTITY.iter().zip(identity.unwrap_or_default()) {
+        place.store(number, Ordering::Relaxed);
+    }
+}
+
+/// Device and inode of an open file.
+fn identity(file: i32) -> Option<[u64; 2]> {
+    let mut about = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: room for the answer, which is there where the call succeeds.
+    let about = unsafe {
+        if libc::fstat(file, about.as_mut_ptr()) != 0 {
+            return None;
+        }
+        about.assume_init()
+    };
+    Some([about.st_dev, about.st_ino])
+}
+
+/// Whether a descriptor is still the file that [`userfault`] opened. Async-signal-safe.
+///
+/// Since Linux 5.12 each userfaultfd has an inode of its own. In Linux 5.11 it shares one with many other
+/// kinds of files, so that its name in `/proc` counts, too. In doubt, no.
+fn is_our_userfault(file: i32) -> bool {
+    let ours = USERFAULT_IDENTITY.each_ref().map(|number| number.load(Ordering::Relaxed));
+    identity(file) == Some(ours) && is_named(file, b"anon_inode:[userfaultfd]")
+}
+
+/// Whether the link `/proc/self/fd/FILE` leads to such a name. Async-signal-safe.
+fn is_named(file: i32, name: &[u8]) -> bool {
+    const FOLDER: &[u8] = b"/proc/self/fd/";
+    // (Zeros behind what is written end the path.)
+    let (mut path, mut digits, mut rest) = ([0u8; 32], [0u8; 12], file);
+    let mut count = 0;
+    for digit in &mut digits {
+        *digit = b'0' + (rest % 10) as u8;
+        (rest, count) = (rest / 10, count + 1);
+        if rest == 0 {
+            break;
+        }
+    }
+    let text = FOLDER.iter().chain(digits.iter().take(count).rev());
+    path.iter_mut().zip(text).for_each(|(place, byte)| *place = *byte);
+    let mut found = [0u8; 64];
+    // SAFETY: the path ends with a zero, and the buffer has room for its length.
+    let len = unsafe {
+        let (to, room) = (found.as_mut_ptr(), found.len());
+        libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, path.as_ptr(), to, room)
+    };
+    usize::try_from(len).is_ok_and(|len| found.get(..len) == Some(name))
+}
+
 /// Makes pages of a range that are missing raise SIGBUS instead of becoming zeros, and the range
 /// accessible: `userfaultfd` with `UFFD_FEATURE_SIGBUS`, for faults of user code only, which needs no
 /// privilege (Linux 5.11). [`userfaultfd(2)`](https://man7.org/linux/man-pages/man2/userfaultfd.2.html)
@@ -198,7 +254,9 @@ fn userfault() -> Result<i32, OsError> {
                 .compare_exchange(-1, file, Ordering::AcqRel, Ordering::Acquire)
                 .map_or_else(Ok, |_| Ok(file))
         });
-        if first != Ok(file) {
+        if first == Ok(file) {
+            remember(identity(file));
+        } else {
             close(file);
         }
         first
@@ -240,7 +298,7 @@ pub(crate) unsafe fn userfault_commit(start: NonNull<u8>, len: usize) -> Result<
 pub(crate) fn forget_parent() {
     COUNTING.store(false, Ordering::Relaxed);
     let file = USERFAULT.swap(-1, Ordering::AcqRel);
-    if file >= 0 {
+    if file >= 0 && is_our_userfault(file) {
         // SAFETY: the child's copy, which nobody uses any more.
         unsafe { close(file) };
     }

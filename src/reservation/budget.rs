@@ -1,15 +1,22 @@
 //! Commit limits: one number that any number of reservations take from, exactly.
 
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::shares::{Share, Shares};
 use crate::error::RefusalReason;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, relax};
+use crate::os;
+use crate::sync::{AtomicU64, AtomicUsize, Forks, Ordering, relax};
 
 /// A commit limit, in bytes, that any number of reservations share.
 ///
 /// Cheap to clone: every clone is the same budget. Taking from it is one compare-and-swap, so it is
 /// never exceeded, however many threads and page faults race for the last page.
+///
+/// The child of a fork has a budget of its own, from which its copies of the reservations have taken what they
+/// have committed. What threads of the parent had taken for a commit that was under way may be counted there,
+/// too, until the child first uses the reservation; from then on the numbers are exact.
 ///
 /// ```
 /// use pagewise::{Budget, Error, Reservation, page_size};
@@ -26,7 +33,15 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering, relax};
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Budget(Arc<Ledger>);
+pub struct Budget(Arc<Shared>);
+
+/// What the clones of a budget have in common.
+struct Shared {
+    ledger: Ledger,
+    shares: Shares,
+    /// The process that this state was last seen in.
+    forks: Forks,
+}
 
 impl Budget {
     /// Makes a budget of `bytes` bytes. Memory is taken from it in whole pages.
@@ -40,7 +55,11 @@ impl Budget {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Ledger::new(bytes)))
+        Self(Arc::new(Shared {
+            ledger: Ledger::new(bytes),
+            shares: Shares::new(),
+            forks: Forks::new(os::forks()),
+        }))
     }
 
     /// Returns the bytes that may be committed in all, as they were given: not rounded.
@@ -51,7 +70,7 @@ impl Budget {
     /// assert_eq!(same.limit(), 100_000);
     /// ```
     pub fn limit(&self) -> usize {
-        self.0.limit
+        self.0.ledger.limit
     }
 
     /// Returns the bytes that are committed now by all who share the budget: whole pages.
@@ -65,7 +84,8 @@ impl Budget {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn used(&self) -> usize {
-        self.0.used()
+        self.end_what_the_parent_did();
+        self.0.ledger.used()
     }
 
     /// Returns the most bytes that were ever committed at once, by all together.
@@ -80,7 +100,18 @@ impl Budget {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn peak(&self) -> usize {
-        self.0.peak()
+        self.0.ledger.peak()
+    }
+
+    /// Where this process is a child that was forked since the last call: makes the ledger the sum of the
+    /// shares. Called before any account of the budget is used in the child. Async-signal-safe.
+    fn end_what_the_parent_did(&self) {
+        self.0.forks.catch_up(os::forks(), || self.add_up());
+    }
+
+    fn add_up(&self) {
+        let (taken, used) = self.0.shares.sum();
+        self.0.ledger.set(taken, used);
     }
 }
 
@@ -211,53 +242,104 @@ impl Ledger {
         debug_assert!(bytes_of(before) >= bytes, "a ledger cannot give back more than was taken");
     }
 
-    /// Replaces one account's share of this ledger by what the account has committed. Other threads may take from
-    /// this ledger for other accounts at the same time.
-    fn correct(&self, recorded: Recorded, committed: usize) {
-        let mut taken = self.taken.load(Ordering::Relaxed);
-        loop {
-            let bytes = bytes_of(taken).saturating_sub(recorded.taken).saturating_add(committed);
-            let corrected = taken - bytes_of(taken) as u64 + bytes as u64;
-            match self.taken.compare_exchange_weak(
-                taken,
-                corrected,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => break,
-                Err(now) => taken = now,
-            }
-        }
-        let mut used = self.used.load(Ordering::Relaxed);
-        loop {
-            let corrected = used.saturating_sub(recorded.used).saturating_add(committed);
-            match self.used.compare_exchange_weak(
-                used,
-                corrected,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => {
-                    self.peak.fetch_max(corrected, Ordering::Relaxed);
-                    break;
-                }
-                Err(now) => used = now,
-            }
-        }
+    /// Corrects the part of one account, from what it is in this ledger to what is true of it. Other threads
+    /// may take from the ledger for other accounts at the same time.
+    fn correct(&self, part: Part, committed: usize) {
+        // (Adding what wraps around is subtracting. No tentative take is in a ledger that accounts share.)
+        let taken = (committed as u64).wrapping_sub(part.taken as u64);
+        self.taken.fetch_add(taken, Ordering::Relaxed);
+        let more = committed.wrapping_sub(part.used);
+        let used = self.used.fetch_add(more, Ordering::Relaxed).wrapping_add(more);
+        self.peak.fetch_max(used, Ordering::Relaxed);
     }
 
-    /// Sets what is committed, and ends tentative takes. Only while no other thread uses the ledger.
-    fn reset(&self, committed: usize) {
-        self.taken.store(committed as u64, Ordering::Relaxed);
-        self.used.store(committed, Ordering::Relaxed);
-        self.peak.fetch_max(committed, Ordering::Relaxed);
+    /// Sets both numbers, and ends tentative takes. Only while no other thread uses the ledger.
+    fn set(&self, taken: usize, used: usize) {
+        self.taken.store(taken as u64, Ordering::Relaxed);
+        self.used.store(used, Ordering::Relaxed);
+        self.peak.fetch_max(used, Ordering::Relaxed);
     }
 }
 
-/// One account's share of a ledger.
-struct Recorded {
+/// What a ledger has of one account.
+struct Part {
     taken: usize,
     used: usize,
+}
+
+/// An account's place in a budget.
+///
+/// Invariant: `share` is one of the budget's, and this value's alone.
+#[derive(Debug)]
+struct Place {
+    budget: Budget,
+    share: NonNull<Share>,
+}
+
+// SAFETY: a share is made of atomics, and lives as long as the budget.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
+
+impl Place {
+    fn new(budget: Budget) -> Self {
+        budget.end_what_the_parent_did();
+        let share = budget.0.shares.enter();
+        Self { budget, share }
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.budget.0.ledger
+    }
+
+    fn share(&self) -> &Share {
+        // SAFETY: the budget lives as long as this value, and its shares with it.
+        unsafe { self.share.as_ref() }
+    }
+
+    // The share is behind the ledger when something is taken, and ahead of it when something comes back.
+
+    fn take(&self, least: usize, want: usize, unit: usize) -> Result<usize, Full> {
+        let bytes = self.ledger().take(least, want, unit, 0)?;
+        self.share().taken.fetch_add(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    fn commit(&self, bytes: usize) {
+        self.ledger().commit(bytes);
+        self.share().used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn decommit(&self, bytes: usize) {
+        self.share().used.fetch_sub(bytes, Ordering::Relaxed);
+        self.share().taken.fetch_sub(bytes, Ordering::Relaxed);
+        self.ledger().decommit(bytes);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.share().taken.fetch_sub(bytes, Ordering::Relaxed);
+        self.ledger().give_back(bytes);
+    }
+
+    /// Sets what is committed, in the share and in the budget, whatever stood there.
+    fn recount(&self, committed: usize) {
+        self.budget.end_what_the_parent_did();
+        let share = self.share();
+        let part = Part {
+            taken: share.taken.swap(committed, Ordering::Relaxed),
+            used: share.used.swap(committed, Ordering::Relaxed),
+        };
+        self.ledger().correct(part, committed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Nothing is left, as a rule: a reservation gives back what it has when it is released.
+        self.recount(0);
+        // SAFETY: the share is the budget's, and nobody uses it any more.
+        unsafe { self.budget.0.shares.leave(self.share) };
+    }
 }
 
 /// What one reservation has committed, held against its own limit and the budget that it shares.
@@ -265,15 +347,12 @@ struct Recorded {
 #[derive(Debug)]
 pub(crate) struct Account {
     own: Ledger,
-    shared: Option<Budget>,
-    /// This reservation's share of what is taken from `shared`. During a change it may be too low, never too
-    /// high: the child of a fork subtracts it from `shared`, and must not subtract other accounts' bytes.
-    from_shared: AtomicUsize,
+    shared: Option<Place>,
 }
 
 impl Account {
     pub(crate) fn new(limit: usize, shared: Option<Budget>) -> Self {
-        Self { own: Ledger::new(limit), shared, from_shared: AtomicUsize::new(0) }
+        Self { own: Ledger::new(limit), shared: shared.map(Place::new) }
     }
 
     pub(crate) fn own(&self) -> &Ledger {
@@ -296,11 +375,10 @@ impl Account {
                 .take(least, want, unit, tentative)
                 .map_err(|Full { used, limit }| RefusalReason::Limit { used, limit })
         };
-        let Some(Budget(shared)) = &self.shared else { return take_own(0) };
+        let Some(shared) = &self.shared else { return take_own(0) };
         let own = take_own(TENTATIVE)?;
-        match shared.take(least, own, unit, 0) {
+        match shared.take(least, own, unit) {
             Ok(kept) => {
-                self.from_shared.fetch_add(kept, Ordering::Relaxed);
                 self.own.settle(own - kept);
                 Ok(kept)
             }
@@ -313,8 +391,7 @@ impl Account {
 
     /// Bytes that were taken are committed now.
     pub(crate) fn committed(&self, bytes: usize) {
-        // The own ledger last: in the child of a fork, `recount` subtracts its `used` from the shared one.
-        if let Some(Budget(shared)) = &self.shared {
+        if let Some(shared) = &self.shared {
             shared.commit(bytes);
         }
         self.own.commit(bytes);
@@ -323,8 +400,7 @@ impl Account {
     /// Bytes that were taken come back: they were not committed after all.
     pub(crate) fn return_untouched(&self, bytes: usize) {
         self.own.give_back(bytes);
-        if let Some(Budget(shared)) = &self.shared {
-            self.from_shared.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(shared) = &self.shared {
             shared.give_back(bytes);
         }
     }
@@ -332,26 +408,22 @@ impl Account {
     /// Bytes that were committed come back.
     pub(crate) fn decommitted(&self, bytes: usize) {
         self.own.decommit(bytes);
-        if let Some(Budget(shared)) = &self.shared {
-            self.from_shared.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(shared) = &self.shared {
             shared.decommit(bytes);
         }
     }
 
     /// Sets what is committed, where a fork left the count in the middle of a change. Only for one thread,
     /// while no other uses this account; others may use the accounts of other reservations of the budget.
+    /// Async-signal-safe.
     ///
     /// The child may keep pages that a thread of the parent was giving back, whose bytes another account has
-    /// taken since. Then the limit is exceeded by these pages, and grants nothing until as many bytes came
-    /// back. Bytes that a thread had taken from a shared budget, but not yet noted in `from_shared`, stay taken
-    /// in the child.
+    /// taken since. Then the limit is exceeded by these pages, and grants nothing until as many bytes came back.
     pub(crate) fn recount(&self, committed: usize) {
-        let used = self.own.used();
-        if let Some(Budget(shared)) = &self.shared {
-            let taken = self.from_shared.swap(committed, Ordering::Relaxed);
-            shared.correct(Recorded { taken, used }, committed);
+        if let Some(shared) = &self.shared {
+            shared.recount(committed);
         }
-        self.own.reset(committed);
+        self.own.set(committed, committed);
     }
 }
 
@@ -397,14 +469,14 @@ mod tests {
         account.return_untouched(4096);
         account.committed(4096);
         assert_eq!(numbers(account.own()), (4096, 4096, 4096));
-        assert_eq!(numbers(&budget.0), (4096, 4096, 4096));
+        assert_eq!(numbers(&budget.0.ledger), (4096, 4096, 4096));
         account.decommitted(4096);
         assert_eq!(account.take_exactly(8193), Err(RefusalReason::Budget { used: 0, limit: 8192 }));
         commit(&account, 6000);
         account.decommitted(1000);
         commit(&account, 500);
         assert_eq!(numbers(account.own()), (5500, 5500, 6000));
-        assert_eq!(numbers(&budget.0), (5500, 5500, 6000));
+        assert_eq!(numbers(&budget.0.ledger), (5500, 5500, 6000));
     }
 
     #[test]
@@ -412,7 +484,7 @@ mod tests {
         let budget = Budget::new(10_000);
         let account = Account::new(20_000, Some(budget.clone()));
         account.take_exactly(4_000).unwrap();
-        assert_eq!((numbers(account.own()), numbers(&budget.0)), ((4_000, 0, 0), (4_000, 0, 0)));
+        assert_eq!((numbers(account.own()), numbers(&budget.0.ledger)), ((4_000, 0, 0), (4_000, 0, 0)));
         // A take that is granted in part: what is over comes back to both.
         assert_eq!(account.take_up_to(20_000, 1_000), Ok(6_000));
         assert_eq!(numbers(account.own()), (10_000, 0, 0));
@@ -425,7 +497,7 @@ mod tests {
         account.return_untouched(6_000);
         account.decommitted(3_000);
         assert_eq!(numbers(account.own()), (1_000, 1_000, 4_000));
-        assert_eq!(numbers(&budget.0), (1_000, 1_000, 4_000));
+        assert_eq!(numbers(&budget.0.ledger), (1_000, 1_000, 4_000));
         assert_eq!((budget.used(), budget.peak(), budget.limit()), (1_000, 4_000, 10_000));
     }
 
@@ -464,7 +536,7 @@ mod tests {
         for account in &accounts {
             assert_eq!(numbers(account.own()), (0, 0, 20));
         }
-        assert_eq!(numbers(&budget.0), (0, 0, 40));
+        assert_eq!(numbers(&budget.0.ledger), (0, 0, 40));
     }
 
     #[test]
@@ -476,13 +548,14 @@ mod tests {
         commit(&account, 20_000);
         // Another thread was between its own limit and the shared one.
         account.own.take(1, 8_000, 1, TENTATIVE).unwrap();
+        shared.add_up();
         account.recount(20_000);
         assert_eq!(numbers(account.own()), (20_000, 20_000, 20_000));
-        assert_eq!(numbers(&shared.0), (60_000, 60_000, 60_000));
+        assert_eq!(numbers(&shared.0.ledger), (60_000, 60_000, 60_000));
         // Another thread had taken what the child does not keep, and not said so.
         account.take_exactly(8_000).unwrap();
         account.recount(20_000);
-        assert_eq!(numbers(&shared.0), (60_000, 60_000, 60_000));
+        assert_eq!(numbers(&shared.0.ledger), (60_000, 60_000, 60_000));
         // Another thread had given back what the child keeps.
         account.decommitted(15_000);
         account.recount(20_000);
@@ -496,18 +569,85 @@ mod tests {
     }
 
     #[test]
+    fn a_childs_budget_is_exact_wherever_a_thread_of_the_parent_stood() {
+        fn place(account: &Account) -> &Place {
+            account.shared.as_ref().unwrap()
+        }
+        let stops: [fn(&Account); 8] = [
+            // Before and after the share is noted of what was taken from the budget.
+            |account| {
+                account.own.take(1, 8_000, 1, TENTATIVE).unwrap();
+                place(account).ledger().take(1, 8_000, 1, 0).unwrap();
+            },
+            |account| {
+                account.own.take(1, 8_000, 1, TENTATIVE).unwrap();
+                place(account).take(1, 8_000, 1).unwrap();
+            },
+            // While pages become committed.
+            |account| {
+                account.take_exactly(8_000).unwrap();
+                place(account).ledger().commit(8_000);
+            },
+            |account| {
+                account.take_exactly(8_000).unwrap();
+                place(account).commit(8_000);
+            },
+            // While committed pages come back.
+            |account| account.own.decommit(8_000),
+            |account| {
+                account.own.decommit(8_000);
+                place(account).share().used.fetch_sub(8_000, Ordering::Relaxed);
+            },
+            |account| {
+                account.own.decommit(8_000);
+                place(account).share().used.fetch_sub(8_000, Ordering::Relaxed);
+                place(account).share().taken.fetch_sub(8_000, Ordering::Relaxed);
+            },
+            // While pages come back that were not committed after all.
+            |account| {
+                account.take_exactly(8_000).unwrap();
+                account.own.give_back(8_000);
+                place(account).share().taken.fetch_sub(8_000, Ordering::Relaxed);
+            },
+        ];
+        for stop in stops {
+            for kept in [12_000, 20_000, 28_000] {
+                let shared = Budget::new(100_000);
+                let [account, other, unused] =
+                    [(); 3].map(|()| Account::new(50_000, Some(shared.clone())));
+                commit(&other, 40_000);
+                commit(&account, 20_000);
+                commit(&unused, 10_000);
+                stop(&account);
+                shared.add_up();
+                assert!(bytes_of(shared.0.ledger.taken.load(Ordering::Relaxed)) <= 100_000);
+                account.recount(kept);
+                other.recount(40_000);
+                let (taken, used, _) = numbers(&shared.0.ledger);
+                assert_eq!((taken, used), (50_000 + kept, 50_000 + kept));
+                for (account, committed) in [(account, kept), (other, 40_000), (unused, 10_000)] {
+                    account.decommitted(committed);
+                }
+                assert_eq!(numbers(&shared.0.ledger).1, 0);
+                let last = Account::new(100_000, Some(shared.clone()));
+                assert_eq!(last.take_exactly(100_000), Ok(()), "all of it can be had");
+                last.return_untouched(100_000);
+            }
+        }
+    }
+
+    #[test]
     fn what_the_shared_budget_refuses_is_not_kept_by_the_own_limit() {
         let shared = Budget::new(4096);
         let account = Account::new(usize::MAX, Some(shared.clone()));
         assert_eq!(account.take_exactly(8192), Err(RefusalReason::Budget { used: 0, limit: 4096 }));
-        assert_eq!((numbers(account.own()), numbers(&shared.0)), ((0, 0, 0), (0, 0, 0)));
+        assert_eq!((numbers(account.own()), numbers(&shared.0.ledger)), ((0, 0, 0), (0, 0, 0)));
     }
 }
 
 #[cfg(all(test, loom))]
 mod loom_models {
     use super::*;
-    use loom::sync::Arc;
 
     /// One thread wants more than the shared budget has, another one a page that both limits have.
     #[test]
@@ -526,29 +666,38 @@ mod loom_models {
         });
     }
 
-    /// In the child of a fork, one thread comes to a reservation for the first time, which repairs its
-    /// account, while another thread works on a reservation of the same budget.
+    /// In the child of a fork, two threads come to two reservations of one budget for the first time, which
+    /// repairs the budget and their accounts; one of them goes on working meanwhile.
     #[test]
     fn loom_a_recount_against_a_commit_of_another_account() {
-        loom::model(|| {
-            let budget = Budget::new(100);
-            let repaired = Account::new(100, Some(budget.clone()));
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let mut budget = Budget::new(100);
+            // As if this process had been forked since.
+            Arc::get_mut(&mut budget.0).unwrap().forks = Forks::new(os::forks() + 1);
+            let accounts = [(); 2].map(|()| {
+                let share = budget.0.shares.enter();
+                let place = Place { budget: budget.clone(), share };
+                Arc::new(Account { own: Ledger::new(100), shared: Some(place) })
+            });
+            let [repaired, other] = accounts.clone();
             repaired.take_exactly(20).unwrap();
             repaired.committed(20);
-            // A thread of the parent was about to give these back.
+            // Threads of the parent stood between a take and the note of it, and before a commit.
+            budget.0.ledger.take(5, 5, 1, 0).unwrap();
             repaired.take_exactly(3).unwrap();
-            let other = Account::new(100, Some(budget.clone()));
             let recounting = loom::thread::spawn(move || repaired.recount(20));
             let working = loom::thread::spawn(move || {
+                other.recount(0);
                 other.take_exactly(7).unwrap();
                 other.committed(7);
-                other.take_exactly(1).unwrap();
-                other.return_untouched(1);
                 other.decommitted(2);
             });
             recounting.join().unwrap();
             working.join().unwrap();
-            assert_eq!((budget.used(), budget.0.taken.load(Ordering::Relaxed)), (25, 25));
+            assert_eq!(budget.used(), 25);
+            assert_eq!(budget.0.ledger.taken.load(Ordering::Relaxed), 25);
         });
     }
 }
