@@ -484,7 +484,10 @@ mod tests {
         let budget = Budget::new(10_000);
         let account = Account::new(20_000, Some(budget.clone()));
         account.take_exactly(4_000).unwrap();
-        assert_eq!((numbers(account.own()), numbers(&budget.0.ledger)), ((4_000, 0, 0), (4_000, 0, 0)));
+        assert_eq!(
+            (numbers(account.own()), numbers(&budget.0.ledger)),
+            ((4_000, 0, 0), (4_000, 0, 0))
+        );
         // A take that is granted in part: what is over comes back to both.
         assert_eq!(account.take_up_to(20_000, 1_000), Ok(6_000));
         assert_eq!(numbers(account.own()), (10_000, 0, 0));

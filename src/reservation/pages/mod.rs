@@ -847,7 +847,7 @@ mod tests {
     fn a_claim_takes_exactly_what_is_free_around_the_page_over_every_border() {
         const PAGES: usize = 128;
         let mut cases = 0;
-        for (page, before, behind) in triples(AT_BORDERS) {
+        for (page, before, behind) in triples(AT_BORDERS).step_by(if cfg!(miri) { 29 } else { 1 }) {
             for (first, end) in [(0, PAGES), (before, behind + 1), (1, PAGES - 1), (before, PAGES)]
             {
                 if !(first..end).contains(&page) {
@@ -880,7 +880,7 @@ mod tests {
                 }
             }
         }
-        assert!(cases > 100, "{cases} cases");
+        assert!(cases > if cfg!(miri) { 10 } else { 100 }, "{cases} cases");
     }
 
     /// A number, one that is not larger, and one that is not smaller.
