@@ -193,7 +193,7 @@ impl DemandRegion {
         range: Range<usize>,
         mut each: impl FnMut(Range<usize>, bool) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (size, states) = (self.core.reservation.page(), self.core.reservation.states());
+        let (size, states) = (self.reservation().page(), self.reservation().states());
         let last = size.page_of(range.end.saturating_sub(1)) + 1;
         let (mut at, mut round) = (range.start, 0);
         while at < range.end {

@@ -10,7 +10,7 @@ use super::events::FaultEvent;
 use super::serving::Core;
 use crate::error::Error;
 use crate::fault;
-use crate::reservation::PageMap;
+use crate::reservation::{PageMap, Reservation};
 
 /// A range of zero bytes, as long as you like, that commits the pages you touch: in any order, from
 /// any thread, up to a limit.
@@ -106,8 +106,7 @@ impl DemandRegion {
     }
 
     /// The reservation that holds the region's memory.
-    #[cfg(any(test, feature = "zerocopy"))] // for arrays
-    pub(crate) fn reservation(&self) -> &crate::reservation::Reservation {
+    pub(crate) fn reservation(&self) -> &Reservation {
         &self.core.reservation
     }
 
