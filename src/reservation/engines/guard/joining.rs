@@ -80,7 +80,7 @@ impl Joining {
     }
 
     /// Called when the system refused to open a block: no attempt for the next [`PAUSE`] commits.
-    pub(super) fn rest(&self) {
+    pub(super) fn pause(&self) {
         self.pause.store(PAUSE, Ordering::Relaxed);
     }
 

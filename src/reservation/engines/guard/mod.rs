@@ -327,7 +327,7 @@ impl Guard {
         if opened {
             self.blocks.set_open((first, end));
         } else {
-            self.joining.rest();
+            self.joining.pause();
         }
         ground.states.unlock(pages);
         opened
