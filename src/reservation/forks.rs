@@ -161,7 +161,10 @@ mod tests {
                 memory.decommits.store(decommits, Ordering::Relaxed);
                 memory.end_abandoned_changes();
                 assert!(memory.states.all_committed(pages));
-                assert_eq!(is_readable(), cfg!(target_os = "linux") && decommits > 0);
+                // (Guard markers are tried by their effect: where they work, this advice is known, too.)
+                if os::guards_work() {
+                    assert_eq!(is_readable(), decommits > 0);
+                }
             }
         }
     }

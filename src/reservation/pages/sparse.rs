@@ -3,18 +3,24 @@
 use super::table::WORD_BYTES;
 use super::*;
 use crate::os;
-use crate::{Engine, Reservation};
+use crate::{Engine, Error, Reservation};
 
 const USED: usize = 256;
 
 /// Sixteen terabytes, with committed pages 4 GiB apart. (Of another page size than 4 KiB, as many pages.)
-fn reservation(engine: Engine) -> Reservation {
+fn reservation(engine: Engine) -> Option<Reservation> {
     let page = os::page_size();
-    let memory = Reservation::builder(page << 32).engine(engine).build().unwrap();
+    let memory = match Reservation::builder(page << 32).engine(engine).build() {
+        Err(Error::AddressSpaceExhausted { .. }) => {
+            crate::not_here::not_here("sixteen terabytes of addresses");
+            return None;
+        }
+        other => other.unwrap(),
+    };
     for nth in 0..USED {
         memory.commit(nth * (page << 20)..nth * (page << 20) + 1).unwrap();
     }
-    memory
+    Some(memory)
 }
 
 fn engines() -> impl Iterator<Item = Engine> {
@@ -34,11 +40,11 @@ fn resident(memory: &Reservation) -> usize {
 #[test]
 fn operations_on_all_of_a_sparse_reservation_visit_what_was_written_and_no_more() {
     if os::commits_strictly() {
-        return eprintln!("NOT TESTED HERE: a table that is committed as a whole");
+        return crate::not_here::not_here("a table that is committed as a whole");
     }
     let page = os::page_size();
     for engine in engines() {
-        let memory = reservation(engine);
+        let Some(memory) = reservation(engine) else { return };
         let check = |what, words: usize| {
             // Each used page has a page of the table, in memory, some of them with a neighbour.
             let most = USED * (page / WORD_BYTES);

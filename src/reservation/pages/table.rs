@@ -91,6 +91,8 @@ pub(super) const PARTS_PER_WORD: usize = u64::BITS as usize;
 #[derive(Debug)]
 pub(super) struct LargeTable {
     words: usize,
+    /// Of the reservation: a multiple of what is committed at once.
+    bytes: usize,
     /// A part is a page of the table: the least of which the system makes memory. (It has the states of 32
     /// blocks of the guard engine, which takes pages of whole blocks.)
     part_words: NonZeroUsize,
@@ -111,10 +113,13 @@ impl LargeTable {
         let non_zero = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
         let part_words = non_zero(page / WORD_BYTES);
         let parts = words.div_ceil(part_words.get());
+        let parts_per_commit = non_zero(at_once / page);
+        let committed_words = parts_per_commit.get() * part_words.get();
         Self {
             words,
+            bytes: words.next_multiple_of(committed_words) * WORD_BYTES,
             part_words,
-            parts_per_commit: non_zero(at_once / page),
+            parts_per_commit,
             base: AtomicPtr::new(ptr::null_mut()),
             is_whole: AtomicU32::new(0),
             written: zeroed(parts.div_ceil(PARTS_PER_WORD)),
@@ -122,8 +127,7 @@ impl LargeTable {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let at_once = self.parts_per_commit.get() * self.part_words.get();
-        self.words.next_multiple_of(at_once) * WORD_BYTES
+        self.bytes
     }
 
     fn written(&self, group: usize) -> u64 {
