@@ -94,38 +94,52 @@ fn depth(body: impl FnOnce()) -> usize {
     stack.len() - stack.iter().position(|&byte| byte != PAINT).expect("something ran there")
 }
 
+/// (In a process of its own: no other thread changes what the handler finds while its depth is measured.)
 #[test]
 fn less_than_a_kibibyte_of_stack() {
-    // Batches take the longest way: claims over several words, prefault, events.
-    let batch = || {
-        pagewise::DemandRegion::builder(1 << 30)
-            .step(pagewise::CommitStep::fixed(1 << 20))
-            .events(8)
-            .build()
-            .unwrap()
-    };
-    set_three(libc::SIGUSR1, nothing, libc::SA_ONSTACK, &[]);
-    let kernel = depth(|| send(libc::SIGUSR1));
-    assert!(EMPTY_HANDLER_CALLS.load(Relaxed) > 0);
-    let mut measured = Vec::new();
-    for (what, region) in [("one page", page_by_page(4)), ("a batch", batch())] {
-        let served = depth(|| poke(region.as_ptr().wrapping_add(region.len() / 2), 1));
-        measured.push((what, served.saturating_sub(kernel)));
-    }
-    let huge = pagewise::DemandRegion::new(1 << 40).unwrap();
-    let served = depth(|| poke(huge.as_ptr().wrapping_add(huge.len() / 2), 1));
-    measured.push(("a page table that is itself lazy", served.saturating_sub(kernel)));
-    let mut none = pagewise::DemandRegion::builder(1 << 20).limit(0).build().unwrap();
-    let refused = depth(|| assert!(none.fill(.., 1).is_err()));
-    measured.push(("refused in a guarded copy", refused.saturating_sub(kernel)));
-    eprintln!("the kernel's frame: {kernel} bytes; beyond it: {measured:?}");
-    if common::emulated() {
-        return common::not_here("the depth of the stack (the emulator builds frames of its own)");
-    }
-    for (what, bytes) in measured {
-        assert!(bytes < spare(), "{what}: {bytes} bytes");
-    }
+    let ended = in_a_process("less_than_a_kibibyte_of_stack", || {
+        // Batches take the longest way: claims over several words, prefault, events.
+        let batch = || {
+            pagewise::DemandRegion::builder(1 << 30)
+                .step(pagewise::CommitStep::fixed(1 << 20))
+                .events(8)
+                .build()
+                .unwrap()
+        };
+        set_three(libc::SIGUSR1, nothing, libc::SA_ONSTACK, &[]);
+        let kernel = depth(|| send(libc::SIGUSR1));
+        assert!(EMPTY_HANDLER_CALLS.load(Relaxed) > 0);
+        let mut measured = Vec::new();
+        for (what, region) in [("one page", page_by_page(4)), ("a batch", batch())] {
+            let served = depth(|| poke(region.as_ptr().wrapping_add(region.len() / 2), 1));
+            measured.push((what, served.saturating_sub(kernel)));
+        }
+        let huge = pagewise::DemandRegion::new(1 << 40).unwrap();
+        let served = depth(|| poke(huge.as_ptr().wrapping_add(huge.len() / 2), 1));
+        measured.push(("a page table that is itself lazy", served.saturating_sub(kernel)));
+        let mut none = pagewise::DemandRegion::builder(1 << 20).limit(0).build().unwrap();
+        let refused = depth(|| assert!(none.fill(.., 1).is_err()));
+        measured.push(("refused in a guarded copy", refused.saturating_sub(kernel)));
+        eprintln!("{MEASURED}{kernel} bytes; beyond it: {measured:?}");
+        if common::emulated() {
+            return common::not_here(
+                "the depth of the stack (the emulator builds frames of its own)",
+            );
+        }
+        for (what, bytes) in measured {
+            assert!(bytes < spare(), "{what}: {bytes} bytes");
+        }
+    });
+    ended.well();
+    ended
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with(MEASURED))
+        .for_each(|line| eprintln!("{line}"));
 }
+
+/// How the line begins that says the depth.
+const MEASURED: &str = "the kernel's frame: ";
 
 extern "C" fn plain_thread(region: *mut c_void) -> *mut c_void {
     // SAFETY: the test waits for this thread.

@@ -218,24 +218,28 @@ fn explicit_commits_and_faults_on_neighbouring_pages() {
     }
 }
 
+/// (In a process of its own: each takes mappings, of which a process may have tens of thousands only.)
 #[test]
 fn ten_thousand_regions_live_at_once() {
-    let count = if common::emulated() { 1000 } else { 10_000 };
-    let mut regions: Vec<_> = (0..count).map(|index| page_by_page(1 + index % 3)).collect();
-    for (index, region) in regions.iter_mut().enumerate().rev() {
-        poke(region.as_ptr(), index as u8);
-        let last = region.len() - 1;
-        region.write(last, &[!(index as u8)]).unwrap();
-    }
-    for (index, region) in regions.iter().enumerate() {
-        assert_eq!(peek(region.as_ptr()), index as u8);
-        assert_eq!(peek(region.as_ptr().wrapping_add(region.len() - 1)), !(index as u8));
-        assert_eq!(region.stats().faults, if index % 3 == 0 { 1 } else { 2 });
-    }
-    // Every other region is dropped; the others are used further.
-    let mut rest: Vec<_> = regions.into_iter().step_by(2).collect();
-    for region in &mut rest {
-        region.decommit(..).unwrap();
-        poke(region.as_ptr(), 1);
-    }
+    common::in_a_process("ten_thousand_regions_live_at_once", || {
+        let count = if common::emulated() { 1000 } else { 10_000 };
+        let mut regions: Vec<_> = (0..count).map(|index| page_by_page(1 + index % 3)).collect();
+        for (index, region) in regions.iter_mut().enumerate().rev() {
+            poke(region.as_ptr(), index as u8);
+            let last = region.len() - 1;
+            region.write(last, &[!(index as u8)]).unwrap();
+        }
+        for (index, region) in regions.iter().enumerate() {
+            assert_eq!(peek(region.as_ptr()), index as u8);
+            assert_eq!(peek(region.as_ptr().wrapping_add(region.len() - 1)), !(index as u8));
+            assert_eq!(region.stats().faults, if index % 3 == 0 { 1 } else { 2 });
+        }
+        // Every other region is dropped; the others are used further.
+        let mut rest: Vec<_> = regions.into_iter().step_by(2).collect();
+        for region in &mut rest {
+            region.decommit(..).unwrap();
+            poke(region.as_ptr(), 1);
+        }
+    })
+    .well();
 }

@@ -131,39 +131,34 @@ fn a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working()
     if common::sanitized() {
         return common::not_here("what the system refuses (the sanitizer needs memory)");
     }
-    if !common::is_child("a_commit_that_the_system_refuses") {
-        let child = common::run_child(
-            "a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working",
-            "a_commit_that_the_system_refuses",
+    let name = "a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working";
+    common::in_a_process(name, || {
+        let memory = Reservation::new(1 << 30).unwrap();
+        memory.commit(..1 << 20).unwrap();
+        let mut region = DemandRegion::new(1 << 30).unwrap();
+        region.fill(..1 << 20, 7).unwrap();
+        if !limit_data_to(256 << 20) {
+            return common::not_here("RLIMIT_DATA is not enforced here (qemu user mode?)");
+        }
+        let refused = memory.commit(..).unwrap_err();
+        assert!(
+            matches!(refused, Error::CommitRefused { offset, .. } if offset == 1 << 20),
+            "{refused:?}"
         );
-        assert!(child.status.success(), "{child:?}");
-        return;
-    }
-    let memory = Reservation::new(1 << 30).unwrap();
-    memory.commit(..1 << 20).unwrap();
-    let mut region = DemandRegion::new(1 << 30).unwrap();
-    region.fill(..1 << 20, 7).unwrap();
-    if !limit_data_to(256 << 20) {
-        common::not_here("RLIMIT_DATA is not enforced here (qemu user mode?)");
-        return;
-    }
-    let refused = memory.commit(..).unwrap_err();
-    assert!(
-        matches!(refused, Error::CommitRefused { offset, .. } if offset == 1 << 20),
-        "{refused:?}"
-    );
-    assert!(std::error::Error::source(&refused).is_some());
-    assert_eq!(memory.committed(), 1 << 20, "all or nothing");
+        assert!(std::error::Error::source(&refused).is_some());
+        assert_eq!(memory.committed(), 1 << 20, "all or nothing");
 
-    let error = region.fill(.., 8).unwrap_err();
-    assert!(matches!(error.refusal.reason, RefusalReason::System(_)), "{error}");
-    assert_eq!(error.copied, error.refusal.offset);
-    assert!(error.copied >= 1 << 20 && error.copied.is_multiple_of(page_size()));
-    assert_eq!(region.committed(), error.copied, "a refused batch was used to its last page");
-    assert!(region.as_slice()[..error.copied].iter().all(|&byte| byte == 8));
-    region.decommit(1 << 20..).unwrap();
-    region.fill(..8 << 20, 9).unwrap();
-    assert!(region.as_slice()[..8 << 20].iter().all(|&byte| byte == 9));
+        let error = region.fill(.., 8).unwrap_err();
+        assert!(matches!(error.refusal.reason, RefusalReason::System(_)), "{error}");
+        assert_eq!(error.copied, error.refusal.offset);
+        assert!(error.copied >= 1 << 20 && error.copied.is_multiple_of(page_size()));
+        assert_eq!(region.committed(), error.copied, "a refused batch was used to its last page");
+        assert!(region.as_slice()[..error.copied].iter().all(|&byte| byte == 8));
+        region.decommit(1 << 20..).unwrap();
+        region.fill(..8 << 20, 9).unwrap();
+        assert!(region.as_slice()[..8 << 20].iter().all(|&byte| byte == 9));
+    })
+    .well();
 }
 
 /// Whether the kernel holds this process to it.
@@ -186,35 +181,35 @@ fn running_out_of_mappings_is_told_apart_from_running_out_of_memory() {
         );
     }
     let name = "running_out_of_mappings_is_told_apart_from_running_out_of_memory";
-    if !common::is_child("mappings") {
-        let child = common::run_child(name, "mappings");
-        assert!(child.status.success(), "{child:?}");
-        return;
-    }
-    let most: usize = match fs::read_to_string("/proc/sys/vm/max_map_count") {
-        Ok(text) if text.trim().parse::<usize>().is_ok_and(|most| most <= 1 << 18) => {
-            text.trim().parse().unwrap()
-        }
-        other => return common::not_here(&format!("vm.max_map_count is {other:?}")),
-    };
-    let page = page_size();
-    let memory = Reservation::new(4 * most * page).unwrap();
-    let every_other = |index: usize| 2 * index * page..(2 * index + 1) * page;
-    let refused =
-        (0..most).find_map(|index| memory.commit(every_other(index)).err().map(|e| (index, e)));
-    let Some((index, error)) = refused else {
-        return common::not_here("this kernel allows more mappings than it says (qemu user mode?)");
-    };
-    assert!(matches!(error, Error::MappingsExhausted { .. }), "{error:?}");
-    assert!(error.to_string().contains("vm.max_map_count"), "{error}");
-    assert_eq!(memory.committed(), index * page);
-    // SAFETY: committed.
-    unsafe { memory.as_ptr().write(1) };
-    // What is refused changes nothing, and there is a way on: neighbours that close the gaps.
-    memory.commit(..1000 * page).unwrap();
-    memory.commit(every_other(index)).unwrap();
-    memory.decommit(..).unwrap();
-    assert_eq!(memory.committed(), 0);
+    common::in_a_process(name, || {
+        let most: usize = match fs::read_to_string("/proc/sys/vm/max_map_count") {
+            Ok(text) if text.trim().parse::<usize>().is_ok_and(|most| most <= 1 << 18) => {
+                text.trim().parse().unwrap()
+            }
+            other => return common::not_here(&format!("vm.max_map_count is {other:?}")),
+        };
+        let page = page_size();
+        let memory = Reservation::new(4 * most * page).unwrap();
+        let every_other = |index: usize| 2 * index * page..(2 * index + 1) * page;
+        let refused =
+            (0..most).find_map(|index| memory.commit(every_other(index)).err().map(|e| (index, e)));
+        let Some((index, error)) = refused else {
+            return common::not_here(
+                "this kernel allows more mappings than it says (qemu user mode?)",
+            );
+        };
+        assert!(matches!(error, Error::MappingsExhausted { .. }), "{error:?}");
+        assert!(error.to_string().contains("vm.max_map_count"), "{error}");
+        assert_eq!(memory.committed(), index * page);
+        // SAFETY: committed.
+        unsafe { memory.as_ptr().write(1) };
+        // What is refused changes nothing, and there is a way on: neighbours that close the gaps.
+        memory.commit(..1000 * page).unwrap();
+        memory.commit(every_other(index)).unwrap();
+        memory.decommit(..).unwrap();
+        assert_eq!(memory.committed(), 0);
+    })
+    .well();
 }
 
 #[test]

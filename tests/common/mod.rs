@@ -1,7 +1,8 @@
 //! Helpers for tests. A test that needs a process of its own starts this test program again, with one test.
 #![allow(dead_code)] // every test file uses some of it
 
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::panic::Location;
+use std::process::{Command, ExitStatus, Stdio};
 
 mod not_here;
 
@@ -15,14 +16,9 @@ pub fn is_child(role: &str) -> bool {
     std::env::var(ROLE).is_ok_and(|actual| actual == role)
 }
 
-/// Runs the test `name` of this program in a process of its own, which sees [`is_child`] for `role`.
-pub fn run_child(name: &str, role: &str) -> Output {
-    let output = child(name, role).output().expect("the child process starts");
-    repeat_what_a_child_said(&output.stderr);
-    output
-}
-
-/// The command behind [`run_child`], for tests that add to it.
+/// The command that starts this test program again with one test, `name`, and `role` for [`is_child`]. The
+/// caller is in the file of that test.
+#[track_caller]
 pub fn child(name: &str, role: &str) -> Command {
     let program = std::env::current_exe().expect("a test program knows itself");
     let mut command = match emulator() {
@@ -39,8 +35,17 @@ pub fn child(name: &str, role: &str) -> Command {
         // The search runs in their parents.
         command.env("ASAN_OPTIONS", options + ":detect_leaks=0");
     }
-    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ROLE, role);
+    let name = module_of(Location::caller().file()) + name;
+    command.args(["--exact", &name, "--nocapture", "--test-threads=1"]).env(ROLE, role);
     command
+}
+
+/// What the test runner puts before the names of a file's tests. A file of `tests/` is a program, and its
+/// tests have no prefix; a file of a folder in `tests/` is a module of the folder's program.
+fn module_of(file: &str) -> String {
+    let mut parts = file.rsplit(['/', '\\']);
+    let name = parts.next().and_then(|last| last.strip_suffix(".rs")).expect("a source file");
+    if parts.next() == Some("tests") { String::new() } else { format!("{name}::") }
 }
 
 /// The command that runs foreign programs, in a test of another processor.
@@ -105,7 +110,8 @@ impl Ended {
     }
 }
 
-/// Runs `body` in a process of its own: this very test, started again. `test` is its name.
+/// Runs `body` in a process of its own: this very test, started again. `test` is its name, with the modules
+/// that its file has inside.
 #[track_caller]
 pub fn in_a_process(test: &str, body: impl FnOnce()) -> Ended {
     if std::env::var(ROLE).is_ok() {
@@ -132,11 +138,22 @@ fn run(body: impl FnOnce()) -> ! {
     std::process::exit(DONE)
 }
 
+#[track_caller]
 fn start(test: &str, case: &str) -> Ended {
     let output = child(test, case).stdin(Stdio::null()).output().expect("the test starts itself");
     repeat_what_a_child_said(&output.stderr);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ended { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    let stdout = text(output.stdout);
+    assert!(!stdout.contains("running 0 tests"), "the child found no test named {test}");
+    Ended { status: output.status, stdout, stderr: text(output.stderr) }
+}
+
+/// A name that is not a test's would make the child run nothing, and succeed.
+#[test]
+#[cfg(not(miri))]
+#[should_panic(expected = "the child found no test named a_test_that_does_not_exist")]
+fn a_child_that_runs_no_test_fails_its_parent() {
+    in_a_process("a_test_that_does_not_exist", || {});
 }
 
 /// Whether an emulator runs this test: then it delivers the signals, not the kernel.

@@ -14,13 +14,27 @@ const MARK: &str = "NOT TESTED HERE: ";
 /// that compare it with what is expected.
 #[track_caller]
 pub fn not_here(what: &str) {
-    let file = Location::caller().file().replace('\\', "/");
+    let file = plain(Location::caller().file());
     announce(&format!("{file}: {what}"));
     if let Some(list) = std::env::var_os("PAGEWISE_SKIPS") {
         let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
         // One call: tests and their children append at the same time.
         list.write_all(format!("{file}: {what}\n").as_bytes()).unwrap();
     }
+}
+
+/// A path with slashes, and without the folders that it enters and leaves again: in `tests/limits/main.rs`, a
+/// module from `../common/mod.rs` is `tests/limits/../common/mod.rs` to the compiler.
+fn plain(file: &str) -> String {
+    let mut parts = Vec::new();
+    for part in file.split(['/', '\\']) {
+        if part == ".." && parts.last().is_some_and(|&last| last != "..") {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    parts.join("/")
 }
 
 /// Repeats what a child process of a test could not show: its stderr is captured.
