@@ -1,11 +1,9 @@
 //! The child of a fork has the same regions, contents and limits, and counts its own faults and commits.
 #![cfg(all(unix, not(pagewise_model)))]
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use common::{in_a_process, page_by_page, peek, poke};
+use crate::common::{self, in_a_process, page_by_page, peek, poke};
 use pagewise::{Access, Budget, CommitStep, DemandRegion, Engine, Reservation, page_size};
 
 /// Forks; the child runs `body`, which does nothing but async-signal-safe things, and says whether all

@@ -2,11 +2,9 @@
 //! lock stays taken.
 #![cfg(all(unix, not(pagewise_model)))]
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{in_a_process, not_here};
+use crate::common::{self, in_a_process, not_here};
 use pagewise::{ConcurrentVec, DemandRegion, Engine, Reservation, page_size};
 
 /// Forks, and ends the child with what `work` says: it must not take part in anything else of the test.
