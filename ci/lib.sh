@@ -49,6 +49,18 @@ tested() {
     if ((surprising > 0)); then die "$surprising of these are not in $expected"; fi
 }
 
+# modules PROGRAM NAME...: sets `selected` to the arguments of `cargo test` for these files of tests/PROGRAM. Fails
+# where one is not there: as a filter, its name would select no test, and nothing would be said.
+modules() {
+    local program=$1 name
+    shift
+    selected=(--test "$program" --)
+    for name; do
+        [[ -e tests/$program/$name.rs ]] || die "there is no tests/$program/$name.rs"
+        selected+=("$name::")
+    done
+}
+
 # is_expected LINE FILE...: whether a file has the line, or one that ends with an asterisk in place of
 # the rest.
 is_expected() {

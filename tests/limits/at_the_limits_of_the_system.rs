@@ -2,11 +2,9 @@
 //! on Linux.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{emulated, in_a_process, not_here, poke, sanitized};
+use crate::common::{self, emulated, in_a_process, not_here, poke, sanitized};
 use pagewise::{CommitStep, DemandRegion, Engine, Error, HugePages, Reservation, page_size};
 
 /// Ends a process that hangs.

@@ -4,9 +4,8 @@
 
 use std::fs;
 
+use crate::common;
 use pagewise::{Arena, Budget, PageVec, page_size};
-
-mod common;
 
 /// More than the pages whose states are decommitted in one go, so that giving back takes several
 /// system calls.

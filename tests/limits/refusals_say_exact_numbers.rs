@@ -2,9 +2,7 @@
 //! No two numbers of a situation are the same, so that none can stand for another.
 #![cfg(not(pagewise_model))]
 
-mod common;
-
-use common::each_in_a_process;
+use crate::common::{self, each_in_a_process};
 use pagewise::{
     Access, AccessError, Arena, Budget, CommitStep, DemandRegion, Error, PageVec, RefusalReason,
     Reservation, page_size,
@@ -246,7 +244,7 @@ fn the_line_about_a_refused_plain_access_has_its_numbers() {
 #[cfg(target_os = "linux")]
 mod the_system {
     use super::*;
-    use common::{in_a_process, not_here};
+    use crate::common::{in_a_process, not_here};
 
     /// The code of the operating system that is an error's source.
     fn code(error: &(dyn std::error::Error + 'static)) -> i32 {

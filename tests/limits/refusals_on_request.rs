@@ -5,13 +5,12 @@
 
 use std::ops::Range;
 
+use crate::common;
 use pagewise::refusals::{Call, Refusal};
 use pagewise::{
     Access, AccessError, Arena, Budget, CommitStep, DemandRegion, Engine, Error, PageMap, PageVec,
     RefusalReason, Reservation, page_size,
 };
-
-mod common;
 
 /// What the tests ask of memory, whoever manages it.
 trait Memory {
