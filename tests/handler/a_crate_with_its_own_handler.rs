@@ -2,12 +2,10 @@
 //! before or after pagewise, both get their own faults.
 #![cfg(all(unix, not(pagewise_model)))]
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use common::signals::{send, use_a_roomy_stack};
-use common::{in_a_process, page_by_page, peek, poke};
+use crate::common::signals::{send, use_a_roomy_stack};
+use crate::common::{self, in_a_process, page_by_page, peek, poke};
 use pagewise::{CommitStep, DemandRegion, fault, page_size};
 
 static SEEN: AtomicUsize = AtomicUsize::new(0);

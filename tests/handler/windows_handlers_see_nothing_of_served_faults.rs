@@ -2,11 +2,9 @@
 //! (the Go runtime has one), work as without it; those behind it do not see faults that pagewise served.
 #![cfg(all(windows, not(pagewise_model)))]
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use common::{in_a_process, page_by_page, peek, poke};
+use crate::common::{self, in_a_process, page_by_page, peek, poke};
 use windows_sys::Win32::Foundation::EXCEPTION_ACCESS_VIOLATION;
 use windows_sys::Win32::System::Diagnostics::Debug::{
     AddVectoredContinueHandler, AddVectoredExceptionHandler, EXCEPTION_CONTINUE_EXECUTION,

@@ -2,9 +2,7 @@
 //! vector loads and stores.
 #![cfg(not(pagewise_model))]
 
-mod common;
-
-use common::{page_by_page, peek, poke};
+use crate::common::{self, page_by_page, peek, poke};
 use pagewise::page_size;
 
 /// Runs `access` at every offset around the edge between two fresh pages, with neither, one or the

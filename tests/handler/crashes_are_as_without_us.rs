@@ -2,9 +2,7 @@
 //! with the reason.
 #![cfg(not(pagewise_model))]
 
-mod common;
-
-use common::{each_in_a_process, page_by_page, peek, poke};
+use crate::common::{self, each_in_a_process, page_by_page, peek, poke};
 use pagewise::{DemandRegion, page_size};
 
 fn touch_null() {

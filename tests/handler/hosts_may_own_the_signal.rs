@@ -1,16 +1,14 @@
 //! A host can keep its own handlers and call `try_handle` from them, or put pagewise's back by `reinstall`.
 #![cfg(all(unix, not(pagewise_model)))]
 
-mod common;
-
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use common::signals::*;
-use common::{each_in_a_process, in_a_process, page_by_page, peek, poke};
+use crate::common::signals::*;
+use crate::common::{each_in_a_process, in_a_process, page_by_page, peek, poke};
 use pagewise::fault;
 
 static ASKED: AtomicUsize = AtomicUsize::new(0);

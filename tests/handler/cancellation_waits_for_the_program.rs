@@ -2,12 +2,11 @@
 //! and neither in the fault handler nor while an operation holds pages.
 #![cfg(all(any(target_os = "linux", target_os = "freebsd"), not(pagewise_model)))]
 
-mod common;
-
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::common;
 use pagewise::{DemandRegion, Reservation, page_size};
 
 unsafe extern "C" {

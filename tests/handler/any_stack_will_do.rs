@@ -2,14 +2,12 @@
 //! than 1 KiB of the stack beyond the kernel's signal frame.
 #![cfg(all(unix, not(pagewise_model)))]
 
-mod common;
-
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
-use common::signals::*;
-use common::{each_in_a_process, in_a_process, page_by_page, peek, poke};
+use crate::common::signals::*;
+use crate::common::{self, each_in_a_process, in_a_process, page_by_page, peek, poke};
 
 static FREE: AtomicUsize = AtomicUsize::new(0);
 

@@ -2,8 +2,7 @@
 //! to the instruction, and nothing of ours is on the stack.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
-mod common;
-
+use crate::common;
 use std::process::Command;
 
 #[inline(never)]

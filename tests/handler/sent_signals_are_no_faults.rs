@@ -2,13 +2,11 @@
 //! Rust's own handler answered such a signal by installing SIG_DFL.
 #![cfg(all(unix, not(pagewise_model)))]
 
-mod common;
-
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
 
-use common::signals::*;
-use common::{in_a_process, page_by_page, poke};
+use crate::common::signals::*;
+use crate::common::{self, in_a_process, page_by_page, poke};
 
 static SEEN: AtomicUsize = AtomicUsize::new(0);
 static CODE: AtomicI32 = AtomicI32::new(0);

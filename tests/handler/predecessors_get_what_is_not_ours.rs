@@ -2,13 +2,11 @@
 //! signature, mask and flags that it would have without pagewise.
 #![cfg(all(unix, not(pagewise_model)))]
 
-mod common;
-
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
-use common::signals::*;
-use common::{each_in_a_process, in_a_process, page_by_page, peek, poke};
+use crate::common::signals::*;
+use crate::common::{each_in_a_process, in_a_process, page_by_page, peek, poke};
 
 static SEEN: AtomicUsize = AtomicUsize::new(0);
 static ADDRESS: AtomicUsize = AtomicUsize::new(0);

@@ -1,13 +1,11 @@
 //! Tests of libsigsegv, V8, HotSpot and the kernel for their fault handling, applied to pagewise.
 #![cfg(all(unix, not(pagewise_model)))]
 
-mod common;
-
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
-use common::signals::*;
-use common::{in_a_process, page_by_page, peek, poke};
+use crate::common::signals::*;
+use crate::common::{self, in_a_process, page_by_page, peek, poke};
 use pagewise::{CommitStep, DemandRegion, FaultOutcome, page_size};
 
 /// libsigsegv's `sigsegv1`: the handler sees the exact address once; a second write is silent.

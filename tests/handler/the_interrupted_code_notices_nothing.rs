@@ -1,9 +1,7 @@
 //! errno (or the last error) and every register are the same after a fault as before.
 #![cfg(not(pagewise_model))]
 
-mod common;
-
-use common::{page_by_page, poke};
+use crate::common::{self, page_by_page, poke};
 
 #[test]
 fn the_error_code_is_preserved() {
