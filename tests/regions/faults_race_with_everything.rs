@@ -2,12 +2,10 @@
 //! limit holds in every order.
 #![cfg(not(pagewise_model))]
 
-mod common;
-
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use common::{page_by_page, peek, poke};
+use crate::common::{self, page_by_page, peek, poke};
 use pagewise::{Budget, CommitStep, DemandRegion, page_size};
 
 /// An address that several threads may use.

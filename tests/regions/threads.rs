@@ -3,8 +3,7 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-mod common;
-
+use crate::common;
 use pagewise::{Budget, CommitStep, DemandRegion, RefusalReason, page_size};
 
 const THREADS: usize = 8;

@@ -1,9 +1,7 @@
 //! `peek`, `write_to`, `committed_ranges` and `zero` commit no page of a sparse region; `read_from` commits
 //! little more than it reads.
 
-mod common;
-
-use common::engines;
+use crate::common::engines;
 use pagewise::{DemandRegion, Reservation, page_size};
 
 fn region(engine: pagewise::Engine, limit: usize) -> DemandRegion {

@@ -5,9 +5,8 @@
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::common;
 use pagewise::{DemandRegion, Error, PageVec, RefusalReason, Reservation, page_size};
-
-mod common;
 
 /// `/proc` shows the whole process, so the tests run one at a time.
 fn alone() -> MutexGuard<'static, ()> {

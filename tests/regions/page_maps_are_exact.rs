@@ -2,9 +2,7 @@
 //! Read from Linux' page tables.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
-mod common;
-
-use common::{not_here, peek, poke};
+use crate::common::{self, not_here, peek, poke};
 use pagewise::{DemandRegion, PageMap, PageState, Reservation, page_size};
 
 const RESERVED: PageState =

@@ -2,11 +2,9 @@
 //! Asked of the system page by page, and of processes that die of it.
 #![cfg(all(unix, not(pagewise_model)))]
 
-mod common;
-
 use std::io::Write;
 
-use common::{each_in_a_process, in_a_process, peek, poke, rights};
+use crate::common::{self, each_in_a_process, in_a_process, peek, poke, rights};
 use pagewise::{
     Access, Arena, CommitStep, ConcurrentVec, DemandRegion, PageVec, Reservation, page_size,
 };

@@ -2,8 +2,7 @@
 //! written, those from it onwards are unchanged.
 #![cfg(not(pagewise_model))]
 
-mod common;
-
+use crate::common;
 use pagewise::{AccessError, CommitStep, DemandRegion, RefusalReason, page_size};
 
 /// Pages that a region may commit, and that lie before the first refused one.

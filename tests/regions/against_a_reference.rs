@@ -3,8 +3,7 @@
 
 use std::ops::Range;
 
-mod common;
-
+use crate::common;
 use pagewise::{Access, Budget, CommitStep, DemandRegion, Error, Reservation, page_size};
 use proptest::prelude::*;
 

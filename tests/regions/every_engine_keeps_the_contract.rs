@@ -2,9 +2,8 @@
 //! close, and patterns that make many mappings.
 #![cfg(not(any(miri, pagewise_model)))]
 
+use crate::common;
 use pagewise::{CommitStep, DemandRegion, Engine, Error, HugePages, page_size};
-
-mod common;
 
 fn region(engine: Engine, len: usize) -> DemandRegion {
     DemandRegion::builder(len).engine(engine).step(CommitStep::page()).build().unwrap()

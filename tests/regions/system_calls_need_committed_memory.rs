@@ -2,16 +2,15 @@
 //! `commit`; `read_from` and `write_to` need no preparation.
 #![cfg(not(pagewise_model))]
 
-mod common;
-
 use std::io::{Read, Write};
 
-use common::{page_by_page, poke};
+use crate::common::page_by_page;
 use pagewise::{DemandRegion, page_size};
 
 #[cfg(unix)]
 mod unix {
     use super::*;
+    use crate::common::{self, poke};
     use std::os::fd::AsRawFd;
 
     fn zeros() -> std::fs::File {

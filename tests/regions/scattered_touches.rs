@@ -1,9 +1,7 @@
 //! What scattered touches cost beyond the pages themselves: page tables and mappings.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
-mod common;
-
-use common::{address_space_is_dear, in_a_process, not_here, poke, sanitized};
+use crate::common::{self, address_space_is_dear, in_a_process, not_here, poke, sanitized};
 use pagewise::{CommitStep, DemandRegion, Engine};
 
 /// A number from `/proc/self/status`.

@@ -2,9 +2,7 @@
 //! counts or shows. Each test has a process of its own, where nobody else maps or locks.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
-mod common;
-
-use common::{Counted, counted, in_a_process, not_here, peek, poke};
+use crate::common::{self, Counted, counted, in_a_process, not_here, peek, poke};
 use pagewise::{Arena, CommitStep, ConcurrentVec, DemandRegion, PageVec, Reservation, page_size};
 
 /// Emulators answer from the emulating process, or not at all.

@@ -1,7 +1,6 @@
 //! What a reservation promises: states, contents, accounting.
 
-mod common;
-
+use crate::common;
 use pagewise::{Access, Budget, Error, HugePages, Reservation, page_size, reserve_granularity};
 
 fn bytes(memory: &Reservation, range: std::ops::Range<usize>) -> &[u8] {

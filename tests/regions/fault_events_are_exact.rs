@@ -2,9 +2,7 @@
 //! bytes that were committed for it.
 #![cfg(not(any(miri, pagewise_model)))]
 
-mod common;
-
-use common::{peek, poke};
+use crate::common::{self, peek, poke};
 use pagewise::{CommitStep, DemandRegion, Engine, FaultEvent, FaultOutcome, page_size};
 
 /// What is expected of an event.
