@@ -265,8 +265,9 @@ pub struct Counted {
     pub mapped: usize,
 }
 
-/// Adds up the mappings that lie inside a range. (Guard pages, or other rights, keep them from merging with
-/// their neighbours.) `None` where the kernel or an emulator does not tell.
+/// Adds up what lies inside a range. Of a mapping that reaches beyond it, all resident, swapped and locked bytes
+/// count. (Guard pages, or other rights, keep mappings from merging with their neighbours.) `None` where the kernel
+/// or an emulator does not tell.
 #[cfg(target_os = "linux")]
 pub fn counted(start: *const u8, len: usize) -> Option<Counted> {
     let smaps = std::fs::read_to_string("/proc/self/smaps").ok()?;
@@ -279,7 +280,8 @@ pub fn counted(start: *const u8, len: usize) -> Option<Counted> {
             Some((usize::from_str_radix(from, 16).ok()?, usize::from_str_radix(to, 16).ok()?))
         });
         if let Some((first, end)) = edges {
-            size = (from <= first && end <= to).then_some(end - first);
+            let inside = end.min(to).saturating_sub(first.max(from));
+            size = (inside > 0).then_some(inside);
             sum.mapped += size.unwrap_or(0);
         }
         let Some(size) = size else { continue };

@@ -1,5 +1,8 @@
-//! What the containers promise: one program, since none of these tests changes anything of the whole process.
-//! (A few of theirs stand in files of their own: they replace the panic hook or the allocator, or end.)
+//! What the containers promise. (A few of their tests are programs of their own: they replace the panic hook or the
+//! allocator, or run under Miri in another way.)
+
+#[path = "../common/mod.rs"]
+mod common;
 
 mod arena_allocations;
 mod concurrent_pushes_are_seen_in_order;

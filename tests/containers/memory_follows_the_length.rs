@@ -152,3 +152,76 @@ fn appending_takes_the_elements_and_the_other_gives_its_memory_back() {
     vec.append(&mut other);
     assert_eq!(vec.len(), 10 + (8 << 20));
 }
+
+/// As Linux counts it.
+#[cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
+mod the_system {
+    use super::*;
+    use crate::common;
+
+    /// Bytes of a range of addresses that are charged, and that are resident.
+    fn counted(start: *const u8, len: usize) -> Option<(usize, usize)> {
+        common::counted(start, len).map(|seen| (seen.charged, seen.resident))
+    }
+
+    fn not_told() {
+        common::not_here(
+            "this kernel or emulator does not tell the state of memory in /proc/self/smaps",
+        );
+    }
+
+    /// (In a process of its own: no other test takes the addresses that are released.)
+    #[test]
+    fn residency_and_charge_follow_the_length_down_and_are_zero_after_drop() {
+        let name =
+            "the_system::residency_and_charge_follow_the_length_down_and_are_zero_after_drop";
+        common::in_a_process(name, || {
+            const MAX: usize = 256 << 20;
+            let mut vec = PageVec::<u8>::builder(MAX).guard_pages(1).build().unwrap();
+            let start = vec.as_ptr();
+            let seen = || counted(start, MAX).expect("the kernel tells");
+            vec.resize(64 << 20, 7);
+            let (charged, resident) = seen();
+            assert!(resident >= 64 << 20);
+            assert_eq!(charged, vec.committed());
+            vec.truncate(1 << 20);
+            let (charged, resident) = seen();
+            assert!((1 << 20..=3 << 19).contains(&resident), "{resident}");
+            assert_eq!(charged, vec.committed());
+            vec.clear();
+            vec.shrink_to_fit();
+            assert_eq!(seen(), (0, 0));
+            vec.push(1);
+            assert_eq!(vec.as_ptr(), start);
+            drop(vec);
+            assert_eq!(seen(), (0, 0));
+        })
+        .well();
+    }
+
+    #[test]
+    fn appending_moves_memory_from_one_array_to_the_other() {
+        if common::emulated() {
+            return not_told();
+        }
+        let (max, many, step) = (64 << 20, 16 << 20, 64 << 10);
+        let new = || PageVec::<u8>::builder(max).guard_pages(1).build().unwrap();
+        let (mut vec, mut other) = (new(), new());
+        vec.extend_from_slice(&[1; 1000]);
+        other.resize(many, 2);
+        let seen = |vec: &PageVec<u8>| counted(vec.as_ptr(), max);
+        let Some((charged, resident)) = seen(&other) else { return not_told() };
+        assert!(charged == other.committed() && resident >= many);
+        vec.append(&mut other);
+        for (vec, least) in [(&vec, many + 1000), (&other, 0)] {
+            let (charged, resident) = seen(vec).unwrap();
+            let most = least + least / 8 + 2 * step + page_size();
+            assert_eq!(charged, vec.committed());
+            assert!((least..=most).contains(&charged), "{charged} bytes for {least}");
+            assert!((least..=most).contains(&resident), "{resident} bytes resident for {least}");
+        }
+        other.shrink_to_fit();
+        assert_eq!((seen(&other), other.committed()), (Some((0, 0)), 0));
+        assert_eq!((vec.len(), vec[999], vec[1000], vec[many + 999]), (many + 1000, 1, 2, 2));
+    }
+}

@@ -1,11 +1,13 @@
-//! What pagewise does under locked memory, resource limits, an empty pool of huge pages, and thread priorities
-//! on Linux.
+//! What pagewise does under locked memory, resource limits, an empty pool of huge pages, without mappings, and
+//! under thread priorities on Linux.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::{self, emulated, in_a_process, not_here, poke, sanitized};
-use pagewise::{CommitStep, DemandRegion, Engine, Error, HugePages, Reservation, page_size};
+use pagewise::{
+    CommitStep, DemandRegion, Engine, Error, HugePages, RefusalReason, Reservation, page_size,
+};
 
 /// Ends a process that hangs.
 fn alarm(seconds: u32) {
@@ -160,7 +162,7 @@ fn the_last_bytes_that_the_process_may_have_are_granted() {
         assert_eq!(region.committed(), 128 * page);
         // Then the system refuses, and what was written is there.
         let refused = region.fill(1 << 33..(1 << 33) + (4 << 20), 7).unwrap_err();
-        assert!(matches!(refused.refusal.reason, pagewise::RefusalReason::System(_)), "{refused}");
+        assert!(matches!(refused.refusal.reason, RefusalReason::System(_)), "{refused}");
         assert!(refused.copied >= 512 << 10, "{refused}");
         assert_eq!(region.committed(), 128 * page + refused.copied);
         let mut byte = [0];
@@ -366,6 +368,88 @@ fn a_thread_of_high_priority_lets_the_holder_of_a_page_run() {
                 stop.store(true, Ordering::Relaxed);
             });
         });
+    })
+    .well();
+}
+
+#[test]
+fn a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working() {
+    if sanitized() {
+        return not_here("what the system refuses (the sanitizer needs memory)");
+    }
+    let name = "a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working";
+    in_a_process(name, || {
+        let memory = Reservation::new(1 << 30).unwrap();
+        memory.commit(..1 << 20).unwrap();
+        let mut region = DemandRegion::new(1 << 30).unwrap();
+        region.fill(..1 << 20, 7).unwrap();
+        if !limit_data_to(256 << 20) {
+            return not_here("RLIMIT_DATA is not enforced here (qemu user mode?)");
+        }
+        let refused = memory.commit(..).unwrap_err();
+        assert!(
+            matches!(refused, Error::CommitRefused { offset, .. } if offset == 1 << 20),
+            "{refused:?}"
+        );
+        assert!(std::error::Error::source(&refused).is_some());
+        assert_eq!(memory.committed(), 1 << 20, "all or nothing");
+
+        let error = region.fill(.., 8).unwrap_err();
+        assert!(matches!(error.refusal.reason, RefusalReason::System(_)), "{error}");
+        assert_eq!(error.copied, error.refusal.offset);
+        assert!(error.copied >= 1 << 20 && error.copied.is_multiple_of(page_size()));
+        assert_eq!(region.committed(), error.copied, "a refused batch was used to its last page");
+        assert!(region.as_slice()[..error.copied].iter().all(|&byte| byte == 8));
+        region.decommit(1 << 20..).unwrap();
+        region.fill(..8 << 20, 9).unwrap();
+        assert!(region.as_slice()[..8 << 20].iter().all(|&byte| byte == 9));
+    })
+    .well();
+}
+
+/// Whether the kernel holds this process to it.
+fn limit_data_to(bytes: u64) -> bool {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: a plain call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) }, 0);
+    let probe = Reservation::new(2 * bytes as usize).unwrap();
+    probe.commit(..).is_err()
+}
+
+#[test]
+fn running_out_of_mappings_is_told_apart_from_running_out_of_memory() {
+    if sanitized() {
+        return not_here("what the system refuses (the sanitizer needs memory)");
+    }
+    if emulated() {
+        return not_here("the mappings that run out are the emulator's, not this process's");
+    }
+    let name = "running_out_of_mappings_is_told_apart_from_running_out_of_memory";
+    in_a_process(name, || {
+        let most: usize = match std::fs::read_to_string("/proc/sys/vm/max_map_count") {
+            Ok(text) if text.trim().parse::<usize>().is_ok_and(|most| most <= 1 << 18) => {
+                text.trim().parse().unwrap()
+            }
+            other => return not_here(&format!("vm.max_map_count is {other:?}")),
+        };
+        let page = page_size();
+        let memory = Reservation::new(4 * most * page).unwrap();
+        let every_other = |index: usize| 2 * index * page..(2 * index + 1) * page;
+        let refused =
+            (0..most).find_map(|index| memory.commit(every_other(index)).err().map(|e| (index, e)));
+        let Some((index, error)) = refused else {
+            return not_here("this kernel allows more mappings than it says (qemu user mode?)");
+        };
+        assert!(matches!(error, Error::MappingsExhausted { .. }), "{error:?}");
+        assert!(error.to_string().contains("vm.max_map_count"), "{error}");
+        assert_eq!(memory.committed(), index * page);
+        // SAFETY: committed.
+        unsafe { memory.as_ptr().write(1) };
+        // What is refused changes nothing, and there is a way on: neighbours that close the gaps.
+        memory.commit(..1000 * page).unwrap();
+        memory.commit(every_other(index)).unwrap();
+        memory.decommit(..).unwrap();
+        assert_eq!(memory.committed(), 0);
     })
     .well();
 }
