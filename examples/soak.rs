@@ -6,6 +6,7 @@
 //! cargo run --release --example soak -- --seconds 600 [--threads 4]
 //! ```
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -106,50 +107,17 @@ fn main() {
     println!("every counter is explained");
 }
 
+/// Makes a region, uses it in random ways, and releases it.
 fn one_region(random: &mut Rng, budget: &Budget) -> Totals {
-    let page = page_size();
-    let magnitude = random.usize(..14);
-    let pages = 1 + random.usize(..1 << magnitude);
-    let limit = 1 + random.usize(..pages + pages / 4 + 1);
-    let step = match random.usize(..4) {
-        0 => CommitStep::page(),
-        1 => CommitStep::fixed(page << random.usize(..6)),
-        _ => CommitStep::adaptive(),
-    };
-    let mut region = DemandRegion::builder(pages * page)
-        .limit(limit * page)
-        .budget(budget.clone())
-        .step(step)
-        .events(4 * pages + 1024)
-        .build()
-        .expect("a region");
+    let mut region = any_region(random, budget);
     let mut totals = Totals { regions: 1, ..Totals::default() };
-    let mut written = vec![false; pages];
+    let mut written = vec![false; region.len() / page_size()];
     for _ in 0..1 + random.usize(..12) {
         match random.usize(..8) {
             0..=2 => scatter(&mut region, random, &mut written, &mut totals),
             3 => together(&region, random, &mut totals),
-            4 => {
-                let first = random.usize(..pages);
-                let range = first..pages.min(first + 1 + random.usize(..64));
-                let before = region.committed();
-                region.decommit(range.start * page..range.end * page).expect("decommit");
-                totals.decommitted += ((before - region.committed()) / page) as u64;
-                written[range].fill(false);
-            }
-            5 => {
-                let first = random.usize(..pages);
-                let range = first * page..pages.min(first + 1 + random.usize(..64)) * page;
-                let before = region.committed();
-                match region.commit(range) {
-                    Ok(()) => {}
-                    Err(Error::LimitReached { .. } | Error::BudgetReached { .. }) => {
-                        totals.commits_refused += 1
-                    }
-                    Err(other) => panic!("{other}"),
-                }
-                totals.by_commit += ((region.committed() - before) / page) as u64;
-            }
+            4 => decommit(&mut region, random, &mut written, &mut totals),
+            5 => commit(&region, random, &mut totals),
             6 => check(&region, &written, &mut totals),
             _ if random.usize(..16) == 0 => fork(&region, &written, &mut totals),
             _ => {}
@@ -164,10 +132,64 @@ fn one_region(random: &mut Rng, budget: &Budget) -> Totals {
     totals.faults = stats.faults;
     totals.raced = stats.raced;
     totals.refused = stats.refused;
-    totals.released = (stats.committed / page) as u64;
+    totals.released = (stats.committed / page_size()) as u64;
 
     region.release().expect("release");
     totals
+}
+
+/// A region of one to some thousand pages, with room for all of its events.
+fn any_region(random: &mut Rng, budget: &Budget) -> DemandRegion {
+    let page = page_size();
+    let magnitude = random.usize(..14);
+    let pages = 1 + random.usize(..1 << magnitude);
+    let limit = 1 + random.usize(..pages + pages / 4 + 1);
+    let step = match random.usize(..4) {
+        0 => CommitStep::page(),
+        1 => CommitStep::fixed(page << random.usize(..6)),
+        _ => CommitStep::adaptive(),
+    };
+    DemandRegion::builder(pages * page)
+        .limit(limit * page)
+        .budget(budget.clone())
+        .step(step)
+        .events(4 * pages + 1024)
+        .build()
+        .expect("a region")
+}
+
+/// Up to 64 neighbouring pages of a region that has so many.
+fn some_pages(random: &mut Rng, pages: usize) -> Range<usize> {
+    let first = random.usize(..pages);
+    first..pages.min(first + 1 + random.usize(..64))
+}
+
+fn decommit(
+    region: &mut DemandRegion,
+    random: &mut Rng,
+    written: &mut [bool],
+    totals: &mut Totals,
+) {
+    let (page, range) = (page_size(), some_pages(random, written.len()));
+    let before = region.committed();
+    region.decommit(range.start * page..range.end * page).expect("decommit");
+    totals.decommitted += ((before - region.committed()) / page) as u64;
+    written[range].fill(false);
+}
+
+/// Commits explicitly, as far as the limits allow it.
+fn commit(region: &DemandRegion, random: &mut Rng, totals: &mut Totals) {
+    let page = page_size();
+    let range = some_pages(random, region.len() / page);
+    let before = region.committed();
+    match region.commit(range.start * page..range.end * page) {
+        Ok(()) => {}
+        Err(Error::LimitReached { .. } | Error::BudgetReached { .. }) => {
+            totals.commits_refused += 1
+        }
+        Err(other) => panic!("{other}"),
+    }
+    totals.by_commit += ((region.committed() - before) / page) as u64;
 }
 
 /// What a word of a page holds, if anything was written to the page.
