@@ -1,5 +1,7 @@
 //! The same operations, in random order, on a `Vec` and on a `PageVec`: contents, returned values,
 //! panics, the order of clones and drops, and what is leaked must be the same.
+//!
+//! A program of its own, since it replaces the panic hook, and since Miri must not look for leaks in it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;

@@ -1,4 +1,5 @@
 //! A container that panics names the line that called it, not a line of its own.
+//! A program of its own, since it replaces the panic hook.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,5 @@
 //! `par_extend` writes where the elements stay: what is allocated on the way does not grow with them.
+//! A program of its own, since the allocator that counts is the whole program's.
 #![cfg(feature = "rayon")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -3,6 +3,8 @@
 //!
 //! A handler around ours stores that thread's number in an atomic while ours runs. Not in thread-local state,
 //! which a signal handler must not use either.
+//!
+//! A program of its own, since a program has one allocator.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 mod common;

@@ -5,6 +5,8 @@
 //! The walk follows calls and jumps from the handler. Calls through pointers are two: from the registry
 //! to the region that owns the address, which is a root of its own, and to the handlers before ours,
 //! which are somebody else's.
+//!
+//! A program of its own, since its machine code is what it looks at.
 #![cfg(not(pagewise_model))]
 
 mod common;

@@ -1,4 +1,5 @@
-//! Faults are served on the main thread. This test has no harness, which would run it on another thread.
+//! Faults are served on the main thread. A program of its own, without the test harness, which would run the test
+//! on another thread.
 
 mod common;
 
