@@ -102,7 +102,9 @@ impl Table {
     /// The slots where an entry of this class and block may be, in the order of probing.
     fn probe(&self, class: u32, block: usize) -> impl Iterator<Item = &AtomicPtr<Registered>> {
         let mask = self.slots.len().wrapping_sub(1);
-        let mixed = (block as u64 ^ u64::from(class) << 58).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The class in the lowest bits, which reach every bit of the product.
+        let key = (block as u64).rotate_left(6) ^ u64::from(class);
+        let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 32) as usize;
         // The mask keeps the index in bounds. `get` leaves out the panic, which the handler must not contain.
         (0..self.slots.len()).filter_map(move |step| self.slots.get((first + step) & mask))
@@ -386,115 +388,7 @@ fn test_entry(start: usize, end: usize) -> Registered {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    fn found(registry: &Registry, address: usize) -> Option<usize> {
-        registry.with(address, |entry| entry.start)
-    }
-
-    #[test]
-    fn every_address_of_ten_thousand_ranges_is_found_and_no_other() {
-        let registry = Registry::new();
-        let ranges: Vec<_> = (1..=10_000usize)
-            .map(|i| test_entry(i * 0x10_0000, i * 0x10_0000 + (i % 255 + 1) * 0x1000))
-            .collect();
-        for entry in &ranges {
-            // SAFETY: the entries are removed before they go.
-            unsafe { registry.add(entry) };
-        }
-        for entry in &ranges {
-            assert_eq!(found(&registry, entry.start), Some(entry.start));
-            assert_eq!(found(&registry, entry.end - 1), Some(entry.start));
-            assert_eq!(found(&registry, entry.end), None);
-            assert_eq!(found(&registry, entry.start - 1), None);
-        }
-        for entry in ranges.iter().step_by(2) {
-            registry.remove(entry);
-        }
-        for (index, entry) in ranges.iter().enumerate() {
-            let expected = (index % 2 == 1).then_some(entry.start);
-            assert_eq!(found(&registry, entry.start), expected);
-        }
-        for entry in ranges.iter().skip(1).step_by(2) {
-            registry.remove(entry);
-        }
-        assert_eq!(registry.classes.load(Ordering::Relaxed), 0);
-    }
-
-    /// Whatever another thread was in the middle of when the process forked, the child's registry works.
-    #[cfg(unix)]
-    #[test]
-    fn a_forked_child_ends_what_others_were_doing() {
-        let registry = Registry::new();
-        // Two blocks each: they lie across a multiple of their lengths.
-        let ranges: Vec<_> =
-            (1..=20usize).map(|i| test_entry((i << 20) - 0x800, (i << 20) + 0x800)).collect();
-        for entry in &ranges {
-            // SAFETY: the entries are removed before they go, or the registry is.
-            unsafe { registry.add(entry) };
-        }
-        let (torn, whole) = ranges.split_first().unwrap();
-        // SAFETY: nobody else uses the registry.
-        let table = unsafe { &*registry.table.load(Ordering::Relaxed) };
-        let (slot, _) =
-            table.entries().find(|(slot, e)| table.is_first(slot, e) && ptr::eq(*e, torn)).unwrap();
-        // Half-way through `remove`, with a reader under way.
-        slot.store(REMOVED, Ordering::Relaxed);
-        table.live.set(77);
-        assert!(registry.writing.try_lock());
-        registry.readers[1].store(3, Ordering::Relaxed);
-        registry.after_fork_in_child();
-        assert!((whole.len()..=ranges.len()).contains(&table.live.get()));
-        for entry in whole {
-            assert_eq!(found(&registry, entry.start), Some(entry.start));
-            registry.remove(entry);
-            assert_eq!(found(&registry, entry.start), None);
-        }
-    }
-
-    #[test]
-    fn adding_and_removing_forever_does_not_fill_the_table() {
-        let registry = Registry::new();
-        for i in 1..100_000usize {
-            let entry = test_entry(i << 16, (i << 16) + 0x1_0000);
-            // SAFETY: removed in the next line.
-            unsafe { registry.add(&entry) };
-            registry.remove(&entry);
-        }
-        // SAFETY: nobody else uses the registry.
-        let table = unsafe { &*registry.table.load(Ordering::Relaxed) };
-        assert!(table.slots.len() <= 64 && table.live.get() == 0);
-    }
-
-    #[test]
-    fn readers_and_writers_do_not_disturb_each_other() {
-        use std::sync::atomic::AtomicBool;
-        let (registry, stop) = (Registry::new(), AtomicBool::new(false));
-        let fixed = test_entry(0x7000_0000, 0x7001_0000);
-        // SAFETY: removed at the end.
-        unsafe { registry.add(&fixed) };
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
-                        assert_eq!(found(&registry, 0x7000_8000), Some(0x7000_0000));
-                    }
-                });
-            }
-            for i in 0..2_000usize {
-                let moving: Vec<_> = (0..i % 40)
-                    .map(|j| Box::new(test_entry((j + 1) << 20, ((j + 1) << 20) + 0x1000)))
-                    .collect();
-                // SAFETY: removed in the next line, and only then freed.
-                moving.iter().for_each(|entry| unsafe { registry.add(entry) });
-                moving.iter().for_each(|entry| registry.remove(entry));
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        registry.remove(&fixed);
-    }
-}
+mod tests;
 
 #[cfg(all(test, loom))]
 mod models;
