@@ -103,7 +103,7 @@ impl Table {
     fn probe(&self, class: u32, block: usize) -> impl Iterator<Item = &AtomicPtr<Registered>> {
         let mask = self.slots.len().wrapping_sub(1);
         // The class in the lowest bits, which reach every bit of the product.
-        let key = (block as u64).rotate_left(6) ^ u64::from(class);
+        let key = (block as u64).rotate_left(6).wrapping_add(u64::from(class));
         let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 32) as usize;
         // The mask keeps the index in bounds. `get` leaves out the panic, which the handler must not contain.
