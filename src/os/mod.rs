@@ -52,7 +52,7 @@ compile_error!(
 
 pub(crate) use system::*;
 
-/// The calls of the system, past the layer of [`refusals`].
+/// The calls of the system, past the layer of `refusals.rs`.
 mod system {
     pub(crate) use super::imp::*;
     #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]

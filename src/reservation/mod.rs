@@ -40,7 +40,6 @@ mod models;
 mod page_map;
 mod pages;
 mod serving;
-mod shares;
 
 pub use budget::Budget;
 pub use builder::ReservationBuilder;
