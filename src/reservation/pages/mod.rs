@@ -28,6 +28,8 @@ use table::{PARTS_PER_WORD, Table};
 
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, not(loom)))]
+mod reference;
 #[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
 mod sparse;
 mod table;
