@@ -1,5 +1,7 @@
 //! Where the words of the page states are: on the heap, or in a reservation of the table's own.
 
+#[cfg(not(loom))]
+use std::alloc::{self, Layout};
 use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 
@@ -270,10 +272,19 @@ pub(crate) mod looked_at {
 
 #[cfg(not(loom))]
 pub(crate) fn zeroed(words: usize) -> Box<[AtomicU64]> {
-    // `vec![0; n]` asks for zeroed memory, so that untouched pages of a long table take no memory.
-    let plain = vec![0u64; words].into_boxed_slice();
-    // SAFETY: an atomic has the size, alignment and values of what it holds.
-    unsafe { Box::from_raw(Box::into_raw(plain) as *mut [AtomicU64]) }
+    if words == 0 {
+        return Box::default();
+    }
+    let layout = Layout::array::<AtomicU64>(words).expect("no more words than bytes of addresses");
+    // Zeroed by the allocator, so that untouched pages of a long table take no memory. (From a `Vec` of plain
+    // numbers it could not be had everywhere: on 32-bit x86, atomics have a larger alignment.)
+    // SAFETY: the layout is not empty.
+    let start = unsafe { alloc::alloc_zeroed(layout) };
+    if start.is_null() {
+        alloc::handle_alloc_error(layout);
+    }
+    // SAFETY: allocated for just such a slice, and zero is a value of an atomic.
+    unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(start.cast::<AtomicU64>(), words)) }
 }
 
 #[cfg(loom)]
