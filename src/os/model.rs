@@ -236,7 +236,7 @@ pub(crate) fn yield_now() {
 }
 
 pub(crate) fn sleep_a_little() {
-    std::thread::yield_now();
+    std::thread::sleep(std::time::Duration::from_micros(50));
 }
 
 pub(crate) fn write_stderr(text: &[u8]) {
