@@ -73,6 +73,12 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
+/// The address of this thread's errno.
+pub(crate) fn errno() -> *mut i32 {
+    // SAFETY: has no preconditions.
+    unsafe { libc::__error() }
+}
+
 /// Does nothing: this file keeps no state of the process that a child would have to drop.
 pub(crate) fn forget_parent() {}
 

@@ -304,6 +304,12 @@ pub(crate) fn forget_parent() {
     }
 }
 
+/// The address of this thread's errno.
+pub(crate) fn errno() -> *mut i32 {
+    // SAFETY: has no preconditions.
+    unsafe { libc::__errno_location() }
+}
+
 fn check(result: i32) -> Result<(), OsError> {
     if result >= 0 { Ok(()) } else { Err(unix::last_error()) }
 }

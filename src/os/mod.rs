@@ -260,7 +260,7 @@ pub(crate) fn expect_access(_start: *const u8, _len: usize, _access: Access) {}
 ///
 /// # Safety
 /// The range is committed and writable.
-#[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd", all(test, unix)))]
+#[cfg(all(unix, any(test, not(target_os = "linux"))))]
 #[cfg_attr(any(miri, pagewise_model), allow(dead_code))]
 unsafe fn touch_each_page(start: std::ptr::NonNull<u8>, len: usize) {
     use std::sync::atomic::{AtomicU8, Ordering};

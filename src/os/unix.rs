@@ -1,6 +1,6 @@
 //! What all Unix systems share. The differences are in `linux.rs`, `macos.rs` and `freebsd.rs`.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
@@ -159,28 +159,17 @@ pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsErr
     }
 }
 
-/// Where the thread's errno is.
-fn errno() -> *mut c_int {
-    // SAFETY: has no preconditions.
-    unsafe {
-        #[cfg(target_os = "linux")]
-        return libc::__errno_location();
-        #[cfg(not(target_os = "linux"))]
-        return libc::__error();
-    }
-}
-
 /// errno, read without a `std::io::Error`, whose destructor may free memory: the fault handler calls this.
 pub(super) fn last_error() -> OsError {
     // SAFETY: errno's place is the thread's own.
-    OsError(unsafe { *errno() })
+    OsError(unsafe { *super::errno() })
 }
 
 /// Runs `work` and restores errno: the code that the fault handler interrupted may be about to read it.
 pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: errno's place is the thread's own.
     unsafe {
-        let place = errno();
+        let place = super::errno();
         let saved = *place;
         let result = work();
         *place = saved;

@@ -201,6 +201,6 @@ pub(super) fn refused_by_system(error: OsError) -> RefusalReason {
     match os::diagnose(error) {
         Cause::Mappings { mappings, max } => RefusalReason::Mappings { mappings, max, error },
         Cause::Locked => RefusalReason::Locked(error),
-        _ => RefusalReason::System(error),
+        Cause::OutOfMemory | Cause::Unsupported | Cause::Other => RefusalReason::System(error),
     }
 }

@@ -371,10 +371,13 @@ impl Reservation {
                 Error::MappingsExhausted { operation, mappings, max, source }
             }
             Cause::Locked => Error::Locked { operation, len: range.len(), source },
-            Cause::OutOfMemory if matches!(operation, "lock") => {
+            // Linux returns `ENOMEM` from `mlock` beyond `RLIMIT_MEMLOCK`, too.
+            Cause::OutOfMemory if operation == "lock" => {
                 Error::Locked { operation, len: range.len(), source }
             }
-            _ => Error::System { operation, source },
+            Cause::OutOfMemory | Cause::Unsupported | Cause::Other => {
+                Error::System { operation, source }
+            }
         }
     }
 }

@@ -23,13 +23,6 @@ impl Ground<'_> {
     }
 
     /// # Safety
-    /// The pages are held by the caller, or those that are not are committed.
-    pub(super) unsafe fn make_accessible(&self, pages: PageRange) -> Result<(), OsError> {
-        // SAFETY: the pages lie inside the reservation; the caller's promise.
-        unsafe { os::commit(self.address(pages), pages.len()) }
-    }
-
-    /// # Safety
     /// The caller holds the pages, and their contents are its to give up.
     pub(super) unsafe fn map_over(&self, pages: PageRange) -> Result<(), OsError> {
         // SAFETY: the pages lie inside the reservation; the caller's promise.
@@ -94,7 +87,7 @@ impl Ground<'_> {
             if os::guards_work() {
                 os::populate_for_reading(self.address(pages), pages.len()).is_ok()
             } else {
-                self.make_accessible(pages).is_ok()
+                os::commit(self.address(pages), pages.len()).is_ok()
             }
         }
     }

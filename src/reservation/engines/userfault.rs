@@ -24,7 +24,7 @@ impl Mechanism for UserFault {
             HugePages::Explicit => {
                 Err(Error::Unsupported { what: "explicit huge pages by the userfault engine" })
             }
-            _ => Ok(()),
+            HugePages::System | HugePages::Transparent => Ok(()),
         }
     }
 
@@ -55,7 +55,7 @@ impl Mechanism for UserFault {
                 return os::userfault_commit(ground.address(run), run.len());
             }
             // In a forked child, `fork` took the access away by access rights or by a marker: undo both.
-            ground.make_accessible(run)?;
+            os::commit(ground.address(run), run.len())?;
             if os::guards_work() {
                 os::guard_remove(ground.address(run), run.len())?;
             }

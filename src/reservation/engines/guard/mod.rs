@@ -82,10 +82,10 @@ impl Mechanism for Guard {
             self.prime(ground, run);
             let change = self.change_by(ground, run);
             // Access rights before markers: where `mprotect` fails half-way, the pages behind still have theirs.
-            if let Err(error) = ground.make_accessible(run) {
+            if let Err(error) = os::commit(ground.address(run), run.len()) {
                 // Perhaps the process has too many mappings: join pages to free some, and try once more.
                 self.join_some(ground, Urgency::Refused);
-                ground.make_accessible(run).map_err(|_| error)?;
+                os::commit(ground.address(run), run.len()).map_err(|_| error)?;
             }
             self.mappings.changed(change);
             if kind.any_marked
@@ -170,7 +170,7 @@ impl Mechanism for Guard {
     ) -> Result<(), OsError> {
         if accessible {
             // SAFETY: the caller's promise.
-            unsafe { ground.make_accessible(run)? };
+            unsafe { os::commit(ground.address(run), run.len())? };
             if self.blocks.kind(self.blocks_of(run)).any_marked {
                 // SAFETY: the caller's promise.
                 unsafe { os::guard_remove(ground.address(run), run.len())? };
@@ -291,7 +291,10 @@ impl Guard {
         unsafe {
             // Also resets access rights that `protect` changed: in an open block, the next commit only removes
             // the marker.
-            if marked && ground.mark(run).is_ok() && ground.make_accessible(run).is_ok() {
+            if marked
+                && ground.mark(run).is_ok()
+                && os::commit(ground.address(run), run.len()).is_ok()
+            {
                 return Ok(());
             }
             ground.map_over(run)?;
@@ -351,7 +354,7 @@ impl Guard {
                 last = (run.first(), false);
                 os::guard_install(ground.address(run), run.len())?;
                 last = (run.first(), true);
-                ground.make_accessible(run)
+                os::commit(ground.address(run), run.len())
             }
         });
         if result.is_ok() {
