@@ -21,7 +21,7 @@ mod imp;
 mod unix;
 
 #[cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
-#[path = "linux/mod.rs"]
+#[path = "linux.rs"]
 mod imp;
 
 #[cfg(all(any(target_os = "macos", target_os = "ios"), not(any(miri, pagewise_model))))]

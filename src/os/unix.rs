@@ -263,7 +263,7 @@ unsafe extern "C" fn forked() {
 /// `write(2, text)`. Errors and short writes are ignored: there is no other place to report them. Writes nothing to a
 /// pipe without a reader, which would raise SIGPIPE, nor to one that stays full, where the call would wait.
 pub(crate) fn write_stderr(text: &[u8]) {
-    /// How long a full pipe may take to be read: a person hardly notices it, and a busy reader needs less.
+    /// How long to wait for the reader of a full pipe: a reader that lives needs less, and the program is about to end.
     const PATIENCE_MS: i32 = 200;
     let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
     let is_ready = super::poll(&mut stderr, PATIENCE_MS) != 0;

@@ -29,7 +29,7 @@ impl Reservation {
     fn fault(&self, page: usize, wanted: Range<usize>) -> bool {
         let wanted = self.page.pages(wanted.start, wanted.end);
         loop {
-            match self.serve(page * self.page_size(), wanted) {
+            match self.commit_for_fault(page * self.page_size(), wanted) {
                 Ok(Served::Committed(pages)) => {
                     assert!((pages.first()..pages.end()).contains(&page));
                     return true;

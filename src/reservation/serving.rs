@@ -22,12 +22,16 @@ pub(crate) enum Served {
 impl Reservation {
     /// Commits the page of the byte at `offset`, and those of its neighbours within `wanted` that are reserved,
     /// adjacent, and granted by the limits and the system. Holds no page on return. Async-signal-safe.
-    pub(crate) fn serve(&self, offset: usize, wanted: PageRange) -> Result<Served, Refusal> {
-        self.try_serve(self.page.page_of(offset), wanted)
+    pub(crate) fn commit_for_fault(
+        &self,
+        offset: usize,
+        wanted: PageRange,
+    ) -> Result<Served, Refusal> {
+        self.commit_around(self.page.page_of(offset), wanted)
             .map_err(|reason| self.refusal(offset, reason))
     }
 
-    fn try_serve(&self, page: usize, wanted: PageRange) -> Result<Served, RefusalReason> {
+    fn commit_around(&self, page: usize, wanted: PageRange) -> Result<Served, RefusalReason> {
         let claimed = match self.states.claim(page, wanted).map_err(refused_by_system)? {
             Claim::Claimed(claimed) => claimed,
             Claim::Committed => return Ok(Served::Already),
@@ -46,7 +50,7 @@ impl Reservation {
                 self.publish(granted);
                 Ok(Served::Committed(granted))
             }
-            Err(error) => self.serve_less(page, granted, error),
+            Err(error) => self.commit_less(page, granted, error),
         }
     }
 
@@ -79,7 +83,7 @@ impl Reservation {
     /// After the system refused a batch: commits the prefix that it grants, then the faulting page alone.
     #[cold]
     #[inline(never)]
-    fn serve_less(
+    fn commit_less(
         &self,
         page: usize,
         granted: PageRange,

@@ -9,8 +9,11 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::{Attributes, Cause, HugePages, OsError, unix};
 
+#[path = "linux/calls.rs"]
 mod calls;
+#[path = "linux/proc.rs"]
 mod proc;
+#[path = "linux/userfault.rs"]
 mod userfault;
 
 pub(crate) use calls::{errno, poll, sleep, write};
