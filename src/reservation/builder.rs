@@ -64,7 +64,7 @@ impl ReservationBuilder {
         self
     }
 
-    /// Adds what a user of a container's builder may have stated to its description.
+    /// Adds the options that a user of a container's builder may have set to its `Debug` output.
     pub(crate) fn describe(&self, builder: &mut fmt::DebugStruct<'_, '_>) {
         if self.limit != usize::MAX {
             builder.field("limit", &self.limit);
@@ -74,7 +74,7 @@ impl ReservationBuilder {
         }
     }
 
-    /// Another length, for containers that know theirs last.
+    /// Sets another length, for containers that compute theirs in `build`.
     pub(crate) fn len(mut self, len: usize) -> Self {
         self.len = len;
         self.at_least = len;
@@ -168,7 +168,7 @@ impl ReservationBuilder {
         self
     }
 
-    /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+    /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do by default.
     ///
     /// ```
     /// let secrets = pagewise::Reservation::builder(1 << 20).dump(false).build()?;
@@ -257,7 +257,7 @@ impl ReservationBuilder {
         let states = PageStates::new(page.page_of(len));
         let ground = Ground { start, states: &states, size: page, attributes: &attributes };
         let engine = (engine.set_up)(ground).inspect_err(|_| {
-            // SAFETY: nobody else knows the mapping.
+            // SAFETY: the mapping is this function's own.
             let _ = unsafe { os::release(mapping, mapping_len) };
         })?;
         Ok(Reservation {
@@ -404,7 +404,7 @@ macro_rules! reservation_options {
             self
         }
 
-        /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+        /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do by default.
         pub fn dump(mut self, dump: bool) -> Self {
             self.$($field).+ = self.$($field).+.dump(dump);
             self

@@ -8,7 +8,7 @@ use crate::error::{Refusal, RefusalReason};
 use crate::os::{self, OsError};
 use crate::page::PageRange;
 
-/// What the fault handler did about a page.
+/// What became of a page fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Served {
     /// These pages were committed, the wanted one among them.
@@ -80,7 +80,8 @@ impl Reservation {
         granted
     }
 
-    /// After the system refused a batch: commits the prefix that it grants, then the faulting page alone.
+    /// After the system refused a batch: commits the prefix that it grants, and the faulting page alone if that lies
+    /// behind the prefix.
     #[cold]
     #[inline(never)]
     fn commit_less(
@@ -119,10 +120,9 @@ impl Reservation {
         if pages.is_empty() {
             return;
         }
-        // The first attempt may have come farther than the later ones. Where the system refuses this, too, the
-        // pages are accessible but count as reserved: no data is lost, and the next commit finds them as it
-        // expects.
-        // SAFETY: the pages are held, and nobody was told that they are committed.
+        // The first attempt may have made more pages accessible than the later ones. Where the system refuses this, too,
+        // the pages are accessible but count as reserved: no data is lost, and the next commit of them succeeds.
+        // SAFETY: the pages are held and were never marked as committed.
         let _ = unsafe { self.engine.settle(self.ground(), pages, false) };
         self.account.return_untouched(pages.len());
         self.states.unlock(pages);

@@ -80,7 +80,7 @@ impl Ground<'_> {
     /// Whether held, reserved pages can be read. Where guard markers do not work, makes them accessible first.
     ///
     /// # Safety
-    /// The caller holds the pages, or nobody in this process does.
+    /// The caller holds the pages, or no thread of this process does.
     pub(super) unsafe fn can_be_read(&self, pages: PageRange) -> bool {
         // SAFETY: the pages lie inside the reservation, and neither call changes contents.
         unsafe {
@@ -112,7 +112,7 @@ impl Ground<'_> {
     ) {
         let mut look_at = |first: usize, end: usize| {
             for page in (first..end).map(|page| run.with(page, page + 1)) {
-                // SAFETY: nobody holds the page, and it is read only where that is possible.
+                // SAFETY: no thread holds the page, and it is read only where that is possible.
                 if unsafe { self.can_be_read(page) && !self.reads_zero(page) } {
                     each(page);
                 }

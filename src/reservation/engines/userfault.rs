@@ -150,8 +150,9 @@ impl UserFault {
     }
 }
 
-/// From how many pages on a gap counts as long: so many that there are at most `vm.max_map_count` / 8 long
-/// gaps.
+/// The number of pages from which on a gap counts as long: so large that at most `vm.max_map_count` / 8 gaps are long.
+/// Each of them takes two mappings, which leaves three quarters to the program. Zero where there are no guard markers for
+/// short gaps.
 fn long_gap(ground: Ground) -> usize {
     if !os::guards_work() {
         return 0;
@@ -173,7 +174,7 @@ fn long_gap(ground: Ground) -> usize {
     0
 }
 
-/// Calls `each` for every run of reserved pages that nobody holds.
+/// Calls `each` for every run of reserved pages that no thread held.
 fn for_each_gap(ground: Ground, mut each: impl FnMut(PageRange)) {
     let all = ground.size.pages(0, ground.states.pages());
     let mut reached = 0;
