@@ -1,6 +1,6 @@
-//! Calls that the system refuses, wholly or half-way: a layer above the system (`src/os/refusals.rs`) does so on
-//! request. With `--cfg pagewise_model` above the simulated system; with `--cfg pagewise_refusals` above the real
-//! one, where the access rights of every page are tried, too. `ci/model` runs both.
+//! Calls that the system refuses, wholly or half-way. A layer between the library and the system (`src/os/refusals.rs`)
+//! refuses them on request: with `--cfg pagewise_model` above the simulated system; with `--cfg pagewise_refusals` above
+//! the real one, where the access rights of every page are tried, too. `ci/model` runs both.
 #![cfg(any(pagewise_model, pagewise_refusals))]
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use pagewise::{
     RefusalReason, Reservation, page_size,
 };
 
-/// What the tests ask of memory, whoever manages it.
+/// What the tests need of a reservation and of a region.
 trait Memory {
     fn start(&self) -> *mut u8;
     fn bytes(&self) -> usize;
@@ -30,8 +30,8 @@ trait Memory {
         self.pages(page..page + 1).start
     }
 
-    /// Exactly these pages are committed: by the count, by the page map, and by trying each page. None is
-    /// held.
+    /// Asserts that exactly these pages are committed, by the count, by the page map and by trying each page, and that
+    /// none is held.
     #[track_caller]
     fn assert_committed(&self, expected: &[usize]) {
         assert!(!self.holds_pages(), "a page is still held");
@@ -94,7 +94,7 @@ fn is_accessible(byte: *mut u8) -> bool {
     pagewise::refusals::is_accessible(byte)
 }
 
-/// Whether a byte can be read and written: by the kernel, which says so where a program would fault.
+/// Whether a byte can be read and written: the kernel returns an error where a program's own access would fault.
 #[cfg(not(pagewise_model))]
 fn is_accessible(byte: *mut u8) -> bool {
     let mut pipe = [0; 2];
@@ -134,7 +134,7 @@ fn region_in_steps(engine: Engine, budget_pages: usize) -> (DemandRegion, Budget
     (region, budget)
 }
 
-/// So many pages, and no more, can be had from a region in which they are not committed.
+/// Asserts that exactly so many further pages can be committed.
 #[track_caller]
 fn assert_left(region: &DemandRegion, budget: &Budget, pages: usize, free: Range<usize>) {
     let page = page_size();
@@ -261,7 +261,7 @@ fn a_commit_that_fails_half_way_is_rolled_back() {
         assert!((offset..offset + len).contains(&(refused * page)), "{offset} {len}");
         memory.assert_committed(&[2, 5, 9]);
         assert_eq!((budget.used(), budget.peak(), memory.peak()), (3 * page, 3 * page, 3 * page));
-        // All of the rest can be had, and what was written to it meanwhile is gone.
+        // The rest can be committed, and what was written to it before the refusal is gone.
         memory.commit(..).unwrap();
         memory.assert_committed(&Vec::from_iter(0..16));
         for index in 0..16 {
@@ -299,7 +299,7 @@ fn a_region_keeps_what_the_system_granted_before_it_refused() {
             let (region, budget) = region_in_steps(engine, 16);
             region.commit(4 * page..5 * page).unwrap();
             common::poke(region.byte(4), 4);
-            // (Written by another thread, which may happen upon a page as soon as it is accessible.)
+            // As another thread may write to a page as soon as it is accessible.
             let refusing = Refusal::of(commit_of(engine))
                 .touching(region.pages(refused..refused + 1))
                 .half_done_and_written(7)
@@ -313,7 +313,7 @@ fn a_region_keeps_what_the_system_granted_before_it_refused() {
             }
             region.assert_committed(&kept);
             assert_eq!((budget.used(), budget.peak()), (kept.len() * page, kept.len() * page));
-            // (What the call before the refused one committed was not written to.)
+            // Pages that a granted call committed before the refused one were not written to.
             let written = if refused < 4 { 0..refused } else { 5..refused };
             for index in kept {
                 let byte = match index {
@@ -411,11 +411,11 @@ fn a_decommit_that_is_refused_leaves_committed_what_was_not_given_back() {
             pages.for_each(|page| common::poke(region.byte(page), index as u8 + 1));
         }
         let refusing = Refusal::of(decommit_of(engine)).touching(region.pages(6..7)).begin();
-        // (The last page stays, so that this is not all that the guard engine has in a block.)
+        // The last page stays committed, so that the guard engine does not decommit a whole block.
         let error = region.decommit(..12 * page).unwrap_err();
         assert!(matches!(error, Error::System { operation: "decommit", .. }), "{error:?}");
         drop(refusing);
-        // What lies behind the refused pages was given back before, and nothing that lies before them.
+        // A decommit works from the end: pages behind the refused ones were given back, those before them were not.
         let kept = [0, 1, 2, 5, 6, 7, 12];
         region.assert_committed(&kept);
         assert_eq!(budget.used(), kept.len() * page);
@@ -448,7 +448,7 @@ fn a_decommit_that_is_refused_half_way_leaves_usable_what_counts_as_committed() 
     }
 }
 
-/// More pages than have their states on the heap.
+/// More pages than fit into a table of page states on the heap.
 fn large_len() -> usize {
     ((256 << 10) + 64) * page_size()
 }
@@ -488,7 +488,7 @@ fn a_fault_whose_page_states_have_no_memory_is_refused_by_the_system() {
     }
 }
 
-/// An operation on committed pages that the system refuses is an error, and the pages are as before.
+/// Where the system refuses an operation on committed pages, it returns an error, and the pages are as before.
 #[test]
 fn operations_on_committed_pages_that_are_refused_leave_them_usable() {
     type Operation = fn(&Reservation) -> Result<(), Error>;
@@ -599,7 +599,7 @@ fn an_array_and_an_arena_whose_memory_is_not_taken_back_go_on_with_it() {
     assert_eq!((arena.committed(), budget.used()), (0, page));
 }
 
-/// What only the guard engine does, on a system that has guard markers.
+/// The guard engine, on systems that have guard markers.
 #[cfg(pagewise_refusals)]
 mod in_open_blocks {
     use super::*;
@@ -626,7 +626,7 @@ mod in_open_blocks {
             .unwrap()
     }
 
-    /// Every other page of the first block, as many as open it.
+    /// Commits every other page of the first block, as many as make it dense.
     fn make_dense(region: &DemandRegion) -> Vec<usize> {
         let pages: Vec<_> = (0..dense()).map(|index| 4 + 2 * index).collect();
         for &page in &pages {
@@ -636,7 +636,7 @@ mod in_open_blocks {
         pages
     }
 
-    /// A block that could not be opened is as it was, and everything in it goes on.
+    /// A block that could not be opened is as it was, and its pages can be committed and decommitted.
     #[test]
     fn a_block_that_is_refused_half_way_stays_closed() {
         if !guards_work() {
@@ -649,7 +649,7 @@ mod in_open_blocks {
         {
             for undo_refused in [false, true] {
                 let mut region = region(1);
-                // (A commit of one page is what makes the block dense, not what opens it.)
+                // The refused call is the opening of the block, not the commit that made the block dense.
                 let refusing = Refusal::of(call)
                     .longer_than(if call == Call::Commit { page_size() } else { 0 })
                     .touching(region.pages(refused..refused + 1))
@@ -659,7 +659,7 @@ mod in_open_blocks {
                 let mut pages = make_dense(&region);
                 let was_refused = refusing.refused() > 0;
                 drop((refusing, undo));
-                // (Single reserved pages between committed ones are opened one by one.)
+                // Opening marks each single reserved page between committed ones by a call of its own.
                 assert!(
                     was_refused || (call == Call::Commit && refused < 20),
                     "{call:?} {refused}"
@@ -735,7 +735,7 @@ mod in_open_blocks {
         }
     }
 
-    /// Where neither markers nor mapping over could take several pages back, all of them can be used.
+    /// Where neither markers nor mapping over could take the access to some pages away, all of them can be used.
     #[test]
     fn a_decommit_that_is_refused_half_way_in_an_open_block_leaves_usable_what_is_committed() {
         if !guards_work() {
@@ -757,8 +757,8 @@ mod in_open_blocks {
         assert_eq!(bytes, [0, 0, 7, 7]);
     }
 
-    /// In an open block, a page comes back by losing its marker alone: so it must lie in accessible memory,
-    /// whatever access rights a program gave it.
+    /// In an open block, a commit only removes the marker: so a decommitted page must have its access rights back, whatever
+    /// rights the program had given it.
     #[test]
     fn a_page_whose_access_a_program_took_away_comes_back_after_a_decommit() {
         if !guards_work() {
