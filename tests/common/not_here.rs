@@ -1,5 +1,5 @@
 //! Reporting what a test cannot check on this machine. In a file of its own, since the tests inside `src/` use it, too.
-#![allow(dead_code)] // not everybody who includes it has something to say
+#![allow(dead_code)] // each program that includes it uses a part of it
 
 use std::collections::BTreeSet;
 use std::io::Write;
