@@ -91,7 +91,7 @@ impl DemandRegion {
     /// As [`write`](Self::write).
     ///
     /// # Safety
-    /// Nobody else accesses the same bytes at the same time, and no slice of them is borrowed.
+    /// No other thread accesses the same bytes at the same time, and no slice of them is borrowed.
     ///
     /// ```
     /// let region = pagewise::DemandRegion::new(1 << 20)?;

@@ -1,5 +1,4 @@
-//! The child of a fork can use pagewise whatever threads of the parent were doing at the moment of the fork: no
-//! lock stays taken.
+//! The child of a fork can use pagewise, also where threads of the parent held pages or locks at the moment of the fork.
 #![cfg(all(unix, not(pagewise_model)))]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

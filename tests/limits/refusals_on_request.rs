@@ -118,7 +118,7 @@ fn region_in_steps(engine: Engine, budget_pages: usize) -> (DemandRegion, Budget
     (region, budget)
 }
 
-/// Asserts that exactly so many further pages can be committed.
+/// Asserts that exactly `pages` further pages can be committed.
 #[track_caller]
 fn assert_left(region: &DemandRegion, budget: &Budget, pages: usize, free: Range<usize>) {
     let page = page_size();

@@ -23,7 +23,7 @@ fn cycles(size: Size) -> usize {
     size.pick(100_000, 50_000, 200)
 }
 
-/// Memory that can be had and given back in blocks.
+/// Memory that is committed and given back in blocks.
 trait Pool {
     fn base(&mut self) -> *mut u8;
     fn commit(&mut self, offset: usize) -> Result<(), String>;

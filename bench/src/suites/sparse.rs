@@ -125,7 +125,7 @@ fn touch_first(len: usize, count: usize, size: Size, open: Open) -> Sample {
         let began = Instant::now();
         for index in first..count.min(first + stretch) {
             let page = work::scatter(index as u64, bits) as usize;
-            // SAFETY: whatever was opened can be touched over its length.
+            // SAFETY: an open area can be touched over its length.
             unsafe { store(base, page * pagewise::page_size()) };
         }
         time += began.elapsed();
@@ -216,7 +216,7 @@ impl Scattered {
 fn scatter(len: usize, count: usize, threads: usize, open: Open) -> Result<Scattered, String> {
     let mut area = open(len)?;
     let base = area.base().expose_provenance();
-    // SAFETY: whatever was opened can be touched over its length, from any thread.
+    // SAFETY: an open area can be touched over its length, from any thread.
     let time = work::scattered(pages(len).ilog2(), count, threads, |offset| unsafe {
         store(base, offset)
     });

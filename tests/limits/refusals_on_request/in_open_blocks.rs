@@ -15,7 +15,7 @@ fn guards_work() -> bool {
     common::engines().contains(&Engine::Guard)
 }
 
-/// A region of two blocks, in steps of so many pages.
+/// A region of two blocks, with steps of `step` pages.
 fn region(step: usize) -> DemandRegion {
     DemandRegion::builder(2 * per_block() * page_size())
         .engine(Engine::Guard)
