@@ -2,9 +2,9 @@
 //! formatting or lazy thread-local state. Checked in release builds, since every addition in a debug build can
 //! panic.
 //!
-//! The walk follows calls and jumps from the handler. Two calls go through pointers: one from the registry to the region
-//! that owns the address, from where a second walk starts, and one to the handlers before ours, which are not part of
-//! pagewise.
+//! The walk follows calls and jumps from the handler. Two calls go through pointers: one from the registry to the
+//! region that owns the address, from where a second walk starts, and one to the handlers before ours, which are not
+//! part of pagewise.
 //!
 //! A program of its own, since its machine code is what it looks at.
 #![cfg(not(pagewise_model))]
@@ -58,8 +58,8 @@ const FORBIDDEN: [&str; 10] = [
     "Unwind",
 ];
 
-/// Ends the process where a panic would unwind out of a C function. The compiler calls it in paths that are never taken,
-/// since no panic is reached.
+/// Ends the process where a panic would unwind out of a C function. The compiler calls it in paths that are never
+/// taken, since no panic is reached.
 const END_OF_UNWINDING: &str = "core::panicking::panic_cannot_unwind";
 
 #[derive(Default)]

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use pagewise::{Arena, ConcurrentVec, PageVec, PushError, page_vec};
 
-/// Whether `$type: $trait`: an inherent constant, for types that have the trait, hides the one of a trait that all types
-/// have.
+/// Whether `$type: $trait`: an inherent constant, for types that have the trait, hides the one of a trait that all
+/// types have.
 macro_rules! is {
     ($type:ty: $($trait:tt)+) => {{
         #[allow(dead_code)]

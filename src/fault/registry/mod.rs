@@ -1,9 +1,9 @@
 //! The ranges of addresses whose faults pagewise serves. The fault handler looks them up wait-free, also
 //! while other threads add and remove ranges.
 //!
-//! A hash table of pointers. A range is of *size class* `k` where `2^(k-1) < len <= 2^k`. It lies in at most two aligned
-//! blocks of `2^k` bytes, and is entered under both. So a lookup looks at one place for each size class in use, and
-//! takes as long among ten thousand ranges of equal size as with one.
+//! A hash table of pointers. A range is of *size class* `k` where `2^(k-1) < len <= 2^k`. It lies in at most two
+//! aligned blocks of `2^k` bytes, and is entered under both. So a lookup looks at one place for each size class in
+//! use, and takes as long among ten thousand ranges of equal size as with one.
 //!
 //! A reader increments one of two counters while it uses the table. A thread that removes a range clears its
 //! slots, then waits until each counter was zero once: from then on no reader can be using the range.
@@ -63,8 +63,8 @@ pub(crate) struct Registry {
 
 const REMOVED: *mut Registered = ptr::without_provenance_mut(1);
 
-/// Readers and the writer share it, so there is never a `&mut` to it: fields are atomics, or cells that only the holder of
-/// `writing` uses.
+/// Readers and the writer share it, so there is never a `&mut` to it: fields are atomics, or cells that only the
+/// holder of `writing` uses.
 struct Table {
     /// Never empty; the number is a power of two.
     slots: Box<[AtomicPtr<Registered>]>,
@@ -293,9 +293,9 @@ impl Registry {
         self.drain();
     }
 
-    /// Makes room for one more range: where it could fill more than half of the slots, replaces the table. A new table has
-    /// eight slots for each range, of which one or two are used, so that probes are short and the next replacement is
-    /// far away.
+    /// Makes room for one more range: where it could fill more than half of the slots, replaces the table. A new
+    /// table has eight slots for each range, of which one or two are used, so that probes are short and the next
+    /// replacement is far away.
     fn make_room(&self) {
         let old = self.table.load(Ordering::Relaxed);
         // SAFETY: only the writer, which the caller is, frees tables.
