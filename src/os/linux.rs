@@ -345,7 +345,9 @@ unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> Result<(), OsEr
 fn map_flags(attributes: &Attributes) -> MapFlags {
     let huge = match attributes.huge_pages {
         HugePages::Explicit => MapFlags::HUGETLB,
-        HugePages::System | HugePages::Transparent => MapFlags::empty(),
+        HugePages::System | HugePages::Never | HugePages::Adaptive | HugePages::Transparent => {
+            MapFlags::empty()
+        }
     };
     if attributes.charged { huge } else { huge | MapFlags::NORESERVE }
 }
@@ -359,12 +361,19 @@ unsafe fn apply(start: NonNull<u8>, len: usize, attributes: &Attributes) {
     // Errors are ignored: an older kernel lacks some of these, and memory works without them.
     // SAFETY: none of these changes contents or access.
     unsafe {
-        if attributes.huge_pages == HugePages::Transparent {
-            let _ = advise(start, len, libc::MADV_HUGEPAGE);
-        } else if !attributes.charged {
+        match attributes.huge_pages {
+            HugePages::Transparent => {
+                let _ = advise(start, len, libc::MADV_HUGEPAGE);
+            }
+            HugePages::Never => {
+                let _ = advise(start, len, libc::MADV_NOHUGEPAGE);
+            }
             // The engine makes everything accessible. Where huge pages are `always` on, each touch would take
             // 2 MiB, past the limit.
-            let _ = advise(start, len, libc::MADV_NOHUGEPAGE);
+            HugePages::System | HugePages::Adaptive if !attributes.charged => {
+                let _ = advise(start, len, libc::MADV_NOHUGEPAGE);
+            }
+            HugePages::System | HugePages::Adaptive | HugePages::Explicit => {}
         }
         if !attributes.dump {
             let _ = advise(start, len, libc::MADV_DONTDUMP);
@@ -379,6 +388,23 @@ unsafe fn apply(start: NonNull<u8>, len: usize, attributes: &Attributes) {
             );
         }
     }
+}
+
+/// `MADV_HUGEPAGE`: the kernel may back whole huge pages of the range by huge pages when they are touched or
+/// populated. Errors are ignored: small pages do as well. Async-signal-safe.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn prefer_huge_pages(start: NonNull<u8>, len: usize) {
+    // SAFETY: advice about huge pages changes no contents.
+    let _ = unsafe { advise(start, len, libc::MADV_HUGEPAGE) };
+}
+
+/// Whether the kernel uses transparent huge pages where they are asked for.
+/// [`transhuge`](https://docs.kernel.org/admin-guide/mm/transhuge.html)
+pub(crate) fn has_huge_pages() -> bool {
+    std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")
+        .is_ok_and(|setting| !setting.contains("[never]"))
 }
 
 /// The size of the explicit huge pages that a reservation would get; `None` where the pool is empty.

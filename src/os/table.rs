@@ -51,6 +51,12 @@ struct System {
     protect: unsafe fn(NonNull<u8>, usize, Access) -> Result<(), OsError>,
     /// Committed → Resident, as far as the system does that without an access. *(signal)*
     prefault: unsafe fn(NonNull<u8>, usize),
+    /// Whether the system has huge pages that need no pool, where [`prefer_huge_pages`](Self::prefer_huge_pages)
+    /// asks for them.
+    has_huge_pages: fn() -> bool,
+    /// Has committed pages backed by huge ones, as far as the range covers whole ones, when they become resident.
+    /// *(signal)*
+    prefer_huge_pages: unsafe fn(NonNull<u8>, usize),
     /// Committed → Resident, and kept so.
     lock: UnsafeRange,
     /// Ends `lock`, for pages in either state. *(signal)*
@@ -111,6 +117,8 @@ const COMPLETE: System = System {
     discard: system::discard,
     protect: system::protect,
     prefault: system::prefault,
+    has_huge_pages: system::has_huge_pages,
+    prefer_huge_pages: system::prefer_huge_pages,
     lock: system::lock,
     unlock: system::unlock,
     residency: system::residency,

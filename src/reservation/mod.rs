@@ -77,6 +77,8 @@ pub struct Reservation {
     start: NonNull<u8>,
     len: usize,
     page: PageSize,
+    /// Bytes of the huge pages that long runs get; zero if they get none.
+    huge_pages_of_runs: usize,
     /// Invariants: a page that is committed and not busy is readable and writable, unless `protect` set other
     /// rights. `account` counts the pages that are committed here, and those that an operation holds to
     /// commit or decommit them.
@@ -102,6 +104,9 @@ unsafe impl Sync for Reservation {}
 /// Bytes of a transparent huge page where pages are 4 KiB. Systems with larger pages have larger huge pages,
 /// to which reservations are not aligned.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+/// With [`HugePages::Adaptive`], runs get huge pages from this length on: an eighth of it is a huge page.
+pub(crate) const LONG_RUN: usize = 8 * HUGE_PAGE;
 
 impl Reservation {
     /// Reserves at least `len` bytes, rounded up to whole pages, with no access. None → Reserved.
@@ -229,6 +234,11 @@ impl Reservation {
 
     pub(crate) fn huge_pages(&self) -> HugePages {
         self.attributes.huge_pages
+    }
+
+    /// Bytes of the huge pages that long runs get; zero if they get none. The start is aligned to them.
+    pub(crate) fn huge_pages_of_runs(&self) -> usize {
+        self.huge_pages_of_runs
     }
 
     /// Returns which pages are reserved, committed, resident, huge, swapped: now.
