@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::budget::{Account, Budget};
-use super::engines::{ChosenEngine, Engine, Ground};
+use super::engines::{ChosenEngine, Engine, Ground, Resolved};
 use super::pages::PageStates;
 use super::{HUGE_PAGE, LONG_RUN, Reservation};
 use crate::error::Error;
@@ -64,7 +64,7 @@ impl ReservationBuilder {
         self
     }
 
-    /// Adds what a user of a container's builder may have stated to its description.
+    /// Adds the options that a user of a container's builder may have set to its `Debug` output.
     pub(crate) fn describe(&self, builder: &mut fmt::DebugStruct<'_, '_>) {
         if self.limit != usize::MAX {
             builder.field("limit", &self.limit);
@@ -74,7 +74,7 @@ impl ReservationBuilder {
         }
     }
 
-    /// Another length, for containers that know theirs last.
+    /// Sets another length, for containers that compute theirs in `build`.
     pub(crate) fn len(mut self, len: usize) -> Self {
         self.len = len;
         self.at_least = len;
@@ -168,7 +168,7 @@ impl ReservationBuilder {
         self
     }
 
-    /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+    /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do by default.
     ///
     /// ```
     /// let secrets = pagewise::Reservation::builder(1 << 20).dump(false).build()?;
@@ -237,7 +237,7 @@ impl ReservationBuilder {
         Ok(PageSize::of(size))
     }
 
-    fn reserve(&self, len: usize, page: PageSize, engine: Engine) -> Result<Reservation, Error> {
+    fn reserve(&self, len: usize, page: PageSize, engine: Resolved) -> Result<Reservation, Error> {
         let overflow = Error::Overflow { requested: self.len };
         let guard = self.guard_pages.checked_mul(page.bytes());
         let rounded = page.round_up(len).filter(|&len| len <= isize::MAX as usize);
@@ -247,7 +247,7 @@ impl ReservationBuilder {
         let before = if guard == 0 { Some(0) } else { guard.checked_next_multiple_of(align) };
         let mapping_len = before.and_then(|before| before.checked_add(len)?.checked_add(guard));
         let (Some(before), Some(mapping_len)) = (before, mapping_len) else { return Err(overflow) };
-        let attributes = self.attributes(page, engine.is_charged());
+        let attributes = self.attributes(page, engine.is_charged);
         os::watch_forks()
             .map_err(|error| Error::System { operation: "pthread_atfork", source: error.into() })?;
         let mapping = os::reserve(mapping_len, align.max(os::reserve_granularity()), &attributes)
@@ -256,8 +256,8 @@ impl ReservationBuilder {
         let start = unsafe { mapping.add(before) };
         let states = PageStates::new(page.page_of(len));
         let ground = Ground { start, states: &states, size: page, attributes: &attributes };
-        let engine = engine.set_up(ground).inspect_err(|_| {
-            // SAFETY: nobody else knows the mapping.
+        let engine = (engine.set_up)(ground).inspect_err(|_| {
+            // SAFETY: the mapping is this function's own.
             let _ = unsafe { os::release(mapping, mapping_len) };
         })?;
         Ok(Reservation {
@@ -417,7 +417,7 @@ macro_rules! reservation_options {
             self
         }
 
-        /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+        /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do by default.
         pub fn dump(mut self, dump: bool) -> Self {
             self.$($field).+ = self.$($field).+.dump(dump);
             self

@@ -59,7 +59,8 @@ impl Reservation {
             // SAFETY: the page is held and committed, and the bytes lie inside it; the caller gives up
             // what they hold.
             unsafe {
-                // Whatever became of the access rights: the handler would wait for the page, which is held.
+                // The program may have taken the access away. A fault would wait for ever, since this thread holds
+                // the page.
                 os::protect(address, len, Access::ReadWrite)?;
                 let target = self.start.add(bytes.start).as_ptr();
                 os::expect_access(target, bytes.len(), Access::ReadWrite);

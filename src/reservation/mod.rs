@@ -307,7 +307,7 @@ impl Reservation {
         &self.states
     }
 
-    /// Whether any page is held, which the next operation on it would wait for: for tests of refusals.
+    /// Whether any page is held, so that the next operation on it would wait. For tests of refusals.
     #[cfg(any(pagewise_model, pagewise_refusals))]
     #[doc(hidden)]
     pub fn holds_pages(&self) -> bool {
@@ -320,9 +320,9 @@ impl Reservation {
     /// Gives the addresses back. Any → None. Dropping does the same, and cannot report an error.
     ///
     /// # Errors
-    /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and cutting one
-    /// needs another), or [`System`](Error::System) (for instance about memory that the program sealed, `mseal(2)`). The
-    /// memory was given back all the same, where the system allows that; the addresses stay taken.
+    /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and unmapping the middle of
+    /// one needs another), or [`System`](Error::System) (for instance for memory that the program sealed, `mseal(2)`).
+    /// The memory is given back all the same, where the system allows that; the addresses stay taken.
     ///
     /// ```
     /// let memory = pagewise::Reservation::new(1 << 30)?;
@@ -381,10 +381,13 @@ impl Reservation {
                 Error::MappingsExhausted { operation, mappings, max, source }
             }
             Cause::Locked => Error::Locked { operation, len: range.len(), source },
-            Cause::OutOfMemory if matches!(operation, "lock") => {
+            // Beyond `RLIMIT_MEMLOCK`, `mlock(2)` returns `ENOMEM`, too.
+            Cause::OutOfMemory if operation == "lock" => {
                 Error::Locked { operation, len: range.len(), source }
             }
-            _ => Error::System { operation, source },
+            Cause::OutOfMemory | Cause::Unsupported | Cause::Other => {
+                Error::System { operation, source }
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Refusal, RefusalReason};
 use crate::os::{self, OsError};
 use crate::page::PageRange;
 
-/// What the fault handler did about a page.
+/// What became of a page fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Served {
     /// These pages were committed, the wanted one among them.
@@ -24,12 +24,16 @@ pub(crate) enum Served {
 impl Reservation {
     /// Commits the page of the byte at `offset`, and those of its neighbours within `wanted` that are reserved,
     /// adjacent, and granted by the limits and the system. Holds no page on return. Async-signal-safe.
-    pub(crate) fn serve(&self, offset: usize, wanted: PageRange) -> Result<Served, Refusal> {
-        self.try_serve(self.page.page_of(offset), wanted)
+    pub(crate) fn commit_for_fault(
+        &self,
+        offset: usize,
+        wanted: PageRange,
+    ) -> Result<Served, Refusal> {
+        self.commit_around(self.page.page_of(offset), wanted)
             .map_err(|reason| self.refusal(offset, reason))
     }
 
-    fn try_serve(&self, page: usize, wanted: PageRange) -> Result<Served, RefusalReason> {
+    fn commit_around(&self, page: usize, wanted: PageRange) -> Result<Served, RefusalReason> {
         let claimed = match self.states.claim(page, wanted).map_err(refused_by_system)? {
             Claim::Claimed(claimed) => claimed,
             Claim::Committed => return Ok(Served::Already),
@@ -48,7 +52,7 @@ impl Reservation {
                 self.publish(granted);
                 Ok(Served::Committed(granted))
             }
-            Err(error) => self.serve_less(page, granted, error),
+            Err(error) => self.commit_less(page, granted, error),
         }
     }
 
@@ -78,10 +82,11 @@ impl Reservation {
         granted
     }
 
-    /// After the system refused a batch: commits the prefix that it grants, then the faulting page alone.
+    /// After the system refused a batch: commits the prefix that it grants, and the faulting page alone if that lies
+    /// behind the prefix.
     #[cold]
     #[inline(never)]
-    fn serve_less(
+    fn commit_less(
         &self,
         page: usize,
         granted: PageRange,
@@ -117,10 +122,9 @@ impl Reservation {
         if pages.is_empty() {
             return;
         }
-        // The first attempt may have come farther than the later ones. Where the system refuses this, too, the
-        // pages are accessible but count as reserved: no data is lost, and the next commit finds them as it
-        // expects.
-        // SAFETY: the pages are held, and nobody was told that they are committed.
+        // The first attempt may have made more pages accessible than the later ones. Where the system refuses this, too,
+        // the pages are accessible but count as reserved: no data is lost, and the next commit of them succeeds.
+        // SAFETY: the pages are held and were never marked as committed.
         let _ = unsafe { self.engine.settle(self.ground(), pages, false) };
         self.account.return_untouched(pages.len());
         self.states.unlock(pages);
