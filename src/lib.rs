@@ -62,6 +62,7 @@ mod collections;
 mod demand;
 mod error;
 pub mod fault;
+mod mapped_file;
 mod os;
 mod page;
 mod reservation;
@@ -79,7 +80,8 @@ pub use collections::{DemandArray, DemandArrayBuilder};
 pub use collections::{PageVec, PageVecBuilder, PushError, page_vec};
 pub use demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, FaultOutcome, Stats};
 pub use error::{AccessError, Error, Refusal, RefusalReason};
-pub use os::{Access, HugePages, OsError};
+pub use mapped_file::{FileReader, MappedFile, MappedFileBuilder};
+pub use os::{Access, Expected, FileAccess, HugePages, OsError};
 pub use page::{page_size, reserve_granularity};
 pub use reservation::{
     Budget, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,

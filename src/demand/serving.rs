@@ -35,6 +35,10 @@ pub(super) struct Counters {
 impl Core {
     /// Serves a fault. Async-signal-safe.
     fn serve(&self, fault: Fault) -> Outcome {
+        if cfg!(windows) && fault.is_unavailable {
+            // The page file failed: nothing that a commit changes.
+            return Outcome::NotOurs;
+        }
         let offset = fault.address - self.reservation.as_ptr().addr();
         let size = self.reservation.page();
         let (page, pages) = (size.page_of(offset), size.page_of(self.reservation.len()));
@@ -107,7 +111,9 @@ impl Core {
             if self.reservation.states().is_committed(page) {
                 continue;
             }
-            if let Outcome::Refused(refusal) = self.serve(Fault { address, write: None }) {
+            if let Outcome::Refused(refusal) =
+                self.serve(Fault { address, write: None, is_unavailable: false })
+            {
                 return Err(AccessError { copied: at - offset, refusal });
             }
         }
@@ -149,10 +155,12 @@ mod tests_without_faults {
             // (Two pages in turn: each is counted on its own.)
             for index in 0..2 * repeats::TOO_OFTEN {
                 let address = region.as_ptr().addr() + index % 2 * page + 5;
-                let outcome = region.core.serve(Fault { address, write: Some(true) });
+                let outcome =
+                    region.core.serve(Fault { address, write: Some(true), is_unavailable: false });
                 assert!(matches!(outcome, Outcome::Resolved), "round {round}, fault {index}");
             }
-            let fault = Fault { address: region.as_ptr().addr(), write: Some(true) };
+            let fault =
+                Fault { address: region.as_ptr().addr(), write: Some(true), is_unavailable: false };
             assert!(matches!(region.core.serve(fault), Outcome::NotOurs), "round {round}");
             match round {
                 0 => region.decommit(..page).unwrap(),
@@ -173,7 +181,11 @@ mod tests_without_faults {
         let region = builder.limit(5 * page).step(CommitStep::page()).build().unwrap();
         region.commit(8 * page..11 * page).unwrap();
         let offset = 20 * page + 7;
-        let fault = Fault { address: region.as_ptr().addr() + offset, write: Some(true) };
+        let fault = Fault {
+            address: region.as_ptr().addr() + offset,
+            write: Some(true),
+            is_unavailable: false,
+        };
         let Outcome::Refused(refusal) = region.core.serve(fault) else { panic!("not refused") };
         assert_eq!((refusal.offset, refusal.region), (offset, region.as_ptr().addr()));
         let RefusalReason::Budget { limit, used } = refusal.reason else { panic!("{refusal:?}") };
