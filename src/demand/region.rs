@@ -198,7 +198,7 @@ impl DemandRegion {
     /// As [`Reservation::decommit`].
     ///
     /// # Safety
-    /// Nobody else accesses the pages of the range at the same time, and no slice of them is borrowed.
+    /// No other thread accesses the pages of the range at the same time, and no slice of them is borrowed.
     ///
     /// ```
     /// let pool = std::sync::Arc::new(pagewise::DemandRegion::new(1 << 30)?);

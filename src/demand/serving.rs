@@ -94,7 +94,7 @@ impl Core {
         }
     }
 
-    /// Where there are no page faults (Miri, `os/model.rs`): commits a range as the handler would have.
+    /// Where there are no page faults (Miri, `os/model.rs`), commits a range as the handler would. Elsewhere does nothing.
     pub(super) fn touch_without_faults(
         &self,
         offset: usize,
@@ -137,7 +137,7 @@ pub(super) unsafe fn forked(owner: *const ()) {
     core.events.end_abandoned_changes();
 }
 
-/// Faults that are played: also for builds without page faults.
+/// Calls the handler's function directly, so these tests also run in builds without page faults.
 #[cfg(all(test, not(loom)))]
 mod tests_without_faults {
     use super::super::repeats;
@@ -145,14 +145,14 @@ mod tests_without_faults {
     use crate::error::RefusalReason;
     use crate::{Budget, CommitStep, DemandRegion};
 
-    /// Pages may be committed anew after a decommit, and threads may race for them anew: as often as before.
+    /// After a decommit, threads may race for the same pages again, as often as before.
     #[test]
     fn a_decommit_makes_a_page_good_for_as_many_races_as_before() {
         let page = crate::page_size();
         let mut region = DemandRegion::new(8 * page).unwrap();
         for round in 0..4 {
             region.commit(..2 * page).unwrap();
-            // (Two pages in turn: each is counted on its own.)
+            // Two pages in turn: each has a count of its own.
             for index in 0..2 * repeats::TOO_OFTEN {
                 let address = region.as_ptr().addr() + index % 2 * page + 5;
                 let outcome =
@@ -199,7 +199,7 @@ mod tests {
     use crate::os;
     use crate::{CommitStep, DemandRegion, Engine};
 
-    /// A fork in the middle of an event, played by one thread; the fork itself is a real one.
+    /// One thread makes the first steps of what other threads do with events, then really forks.
     #[test]
     fn a_forked_child_goes_on_with_events_that_others_were_putting_down_or_taking_out() {
         let page = crate::page_size();

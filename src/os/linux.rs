@@ -80,7 +80,7 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
 /// Zeroes a reservation that cannot be released, so that its memory goes back.
 ///
 /// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
+/// The range is what [`reserve`] returned, and it is not used any more.
 pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     // SAFETY: the caller's promise.
     let _ = unsafe { zero(start, len) };

@@ -20,6 +20,9 @@ mod imp;
 #[cfg(all(unix, not(any(miri, pagewise_model))))]
 mod unix;
 
+#[cfg(all(unix, not(target_os = "linux"), not(any(miri, pagewise_model))))]
+mod bsd;
+
 #[cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
 #[path = "linux.rs"]
 mod imp;

@@ -222,7 +222,7 @@ pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsErro
 }
 
 /// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
+/// The range is what [`reserve`] returned, and it is not used any more.
 pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
     let mapping = machine().mappings.remove(&start.as_ptr().addr());
     let mapping = mapping.expect("release of something that is reserved");
