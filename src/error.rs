@@ -79,6 +79,33 @@ pub enum Error {
         limit: usize,
     },
 
+    /// A [`Budget`](crate::Budget) has too little left for bytes that were to be taken from it
+    /// ([`Budget::try_take`](crate::Budget::try_take)).
+    #[error(
+        "{} refused: budget of {} is used up ({} in use): give something back, or give a larger budget",
+        Bytes(*.requested), Bytes(*.limit), Bytes(*.used)
+    )]
+    BudgetRefused {
+        /// Bytes that were asked for.
+        requested: usize,
+        /// Bytes that all who share the budget have taken already.
+        used: usize,
+        /// Bytes that the budget has in all.
+        limit: usize,
+    },
+
+    /// A limit was to be set below what is in use.
+    #[error(
+        "limit of {} refused: {} are in use: decommit something first, or set a limit that is not below it",
+        Bytes(*.limit), Bytes(*.used)
+    )]
+    LimitBelowUse {
+        /// The limit that was to be set, in bytes.
+        limit: usize,
+        /// Bytes that are taken already.
+        used: usize,
+    },
+
     /// The process has as many memory mappings as the system allows (Linux: `vm.max_map_count`).
     #[error(
         "{operation} refused: the process has {mappings} of at most {max} memory mappings: commit \
@@ -224,9 +251,11 @@ impl Error {
             | Self::CommitRefused { .. }
             | Self::MappingsExhausted { .. }
             | Self::Locked { .. } => io::ErrorKind::OutOfMemory,
-            Self::LimitReached { .. } | Self::BudgetReached { .. } | Self::Full { .. } => {
-                io::ErrorKind::QuotaExceeded
-            }
+            Self::LimitReached { .. }
+            | Self::BudgetReached { .. }
+            | Self::BudgetRefused { .. }
+            | Self::Full { .. } => io::ErrorKind::QuotaExceeded,
+            Self::LimitBelowUse { .. } => io::ErrorKind::ResourceBusy,
             Self::OutOfBounds { .. }
             | Self::ReversedRange { .. }
             | Self::NotCommitted { .. }

@@ -82,7 +82,7 @@ pub use error::{AccessError, Error, Refusal, RefusalReason};
 pub use os::{Access, HugePages, OsError};
 pub use page::{page_size, reserve_granularity};
 pub use reservation::{
-    Budget, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
+    Budget, BudgetGuard, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
 };
 
 #[cfg(any(miri, pagewise_model, pagewise_refusals))]

@@ -443,6 +443,22 @@ impl<T> DemandArray<T> {
     pub fn limit(&self) -> usize {
         self.region.reservation().limit()
     }
+
+    /// Changes the limit to `bytes` (not elements), rounded down to whole pages; all of the array is the most.
+    ///
+    /// # Errors
+    /// [`LimitBelowUse`](Error::LimitBelowUse), as [`Reservation::set_limit`](crate::Reservation::set_limit).
+    ///
+    /// ```
+    /// let mut cells = pagewise::DemandArray::<u64>::builder(1 << 30).limit(0).build()?;
+    /// assert!(cells.try_set(5, 1).is_err());
+    /// cells.set_limit(1 << 20)?;
+    /// cells.try_set(5, 1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_limit(&self, bytes: usize) -> Result<(), Error> {
+        self.region.set_limit(bytes)
+    }
 }
 
 impl<T: IntoBytes + Immutable> DemandArray<T> {
