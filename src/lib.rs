@@ -72,7 +72,7 @@ mod sync;
 #[path = "../tests/common/not_here.rs"]
 mod not_here;
 
-pub use collections::{Arena, ArenaBuilder, Checkpoint, arena};
+pub use collections::{AllocOrInitError, Arena, ArenaBuilder, Checkpoint, arena};
 pub use collections::{ConcurrentVec, ConcurrentVecBuilder, concurrent_vec};
 #[cfg(feature = "zerocopy")]
 pub use collections::{DemandArray, DemandArrayBuilder};

@@ -5,6 +5,8 @@
 mod common;
 
 mod arena_allocations;
+mod arena_initialisers;
+mod arena_scopes;
 mod concurrent_pushes_are_seen_in_order;
 mod containers_describe_themselves;
 mod demand_arrays;
