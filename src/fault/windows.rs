@@ -11,7 +11,7 @@ use windows_sys::Win32::System::Diagnostics::Debug::{
     RemoveVectoredExceptionHandler,
 };
 
-use super::Fault;
+use super::{Fault, Handled};
 use crate::error::Error;
 
 /// The two registrations, as addresses (the handles are opaque pointers); none before `install`.
@@ -68,7 +68,7 @@ const SERVED: usize = 0x7061_6765_7769_7365;
 
 unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     // SAFETY: the system passes valid pointers.
-    if unsafe { try_handle(pointers) } {
+    if unsafe { try_handle(pointers) }.is_served() {
         EXCEPTION_CONTINUE_EXECUTION
     } else {
         EXCEPTION_CONTINUE_SEARCH
@@ -90,30 +90,33 @@ unsafe extern "system" fn resumed(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     }
 }
 
-/// Serves a fault for a host with a vectored handler of its own in front of ours: true if it was
-/// ours, and the handler is to return `EXCEPTION_CONTINUE_EXECUTION`.
+/// Serves a fault for a host with a vectored handler of its own in front of ours, and says what became of it. Where it
+/// is [`Served`](Handled::Served), the handler is to return `EXCEPTION_CONTINUE_EXECUTION`.
+///
+/// The line about a [`Refused`](Handled::Refused) plain access is written to stderr, unless
+/// [`report_nowhere`](super::report_nowhere) or [`report_to`](super::report_to) says otherwise.
 ///
 /// Rarely needed: handlers form a list here, and those that do not know an exception pass it on.
 ///
 /// # Safety
 /// To be called from a vectored exception handler only, with its own argument.
-pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> bool {
+pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> Handled {
     // SAFETY: the caller's promise: both are the system's.
     let (record, context) =
         unsafe { (&mut *(*pointers).ExceptionRecord, &mut *(*pointers).ContextRecord) };
     if record.ExceptionCode != EXCEPTION_ACCESS_VIOLATION {
-        return false;
+        return Handled::NotOurs;
     }
     // 0 is a read, 1 a write; 8 is an attempt to execute, which is not ours.
     let write = match record.ExceptionInformation[0] {
         0 => false,
         1 => true,
-        _ => return false,
+        _ => return Handled::NotOurs,
     };
     let fault = Fault { address: record.ExceptionInformation[1], write: Some(write) };
-    let served = super::serve(fault, context);
-    if served {
+    let handled = super::serve(fault, context);
+    if handled.is_served() {
         record.ExceptionInformation[2] = SERVED;
     }
-    served
+    handled
 }

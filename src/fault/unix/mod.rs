@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{sigaction, siginfo_t, sigset_t};
 
-use super::{Fault, REGISTRY, registers};
+use super::{Fault, Handled, REGISTRY, registers};
 use crate::error::Error;
 use crate::os;
 use crate::sync::SpinLock;
@@ -175,27 +175,29 @@ pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
 unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel, or a handler before us that behaves like it, passes valid pointers.
     unsafe {
-        if !try_handle(signal, info, context) {
+        if !try_handle(signal, info, context).is_served() {
             hand_on(signal, info, context);
         }
     }
 }
 
-/// Serves a fault for a host that owns the signal itself: true if it was ours, and the handler is to
-/// return.
+/// Serves a fault for a host that owns the signal itself, and says what became of it.
 ///
-/// A host that keeps its own SIGSEGV and SIGBUS handlers calls this first, and goes on with its own
-/// work when it says `false`. Before that, [`install`](super::install) has run (every
+/// A host that keeps its own SIGSEGV and SIGBUS handlers calls this first, returns from its handler where the fault is
+/// [`Served`](Handled::Served), and goes on with its own work where it is not. Before that, [`install`](super::install) has run (every
 /// [`DemandRegion`](crate::DemandRegion) sees to it), and the host's handlers have replaced ours, with
 /// `SA_SIGINFO`, and preferably `SA_ONSTACK` and `SA_NODEFER`. Async-signal-safe.
 ///
-/// A refused plain access (past a limit, outside of `read`, `write` and `fill`) writes its line to
-/// stderr and returns `false`: it is then the host's to end.
+/// A refused plain access (past a limit, outside of `read`, `write` and `fill`) is
+/// [`Refused`](Handled::Refused), and the host's to end, as a trap or otherwise. The line about it is written to
+/// stderr all the same, unless [`report_nowhere`](super::report_nowhere) or [`report_to`](super::report_to) says
+/// otherwise.
 ///
 /// # Safety
 /// To be called from a signal handler only, with its own three arguments.
 ///
 /// ```
+/// use pagewise::fault::{Handled, try_handle};
 /// use std::ffi::{c_int, c_void};
 ///
 /// unsafe extern "C" fn host_handler(
@@ -203,11 +205,11 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
 ///     info: *mut libc::siginfo_t,
 ///     context: *mut c_void,
 /// ) {
-///     if unsafe { pagewise::fault::try_handle(signal, info, context) } {
-///         return;
+///     match unsafe { try_handle(signal, info, context) } {
+///         Handled::Served => {}
+///         Handled::Refused(_refusal) => unsafe { libc::_exit(3) }, // past a limit: a trap
+///         _ => std::process::abort(), // the host's own faults
 ///     }
-///     // The host's own faults.
-///     std::process::abort();
 /// }
 ///
 /// let mut region = pagewise::DemandRegion::new(1 << 20)?;
@@ -222,14 +224,16 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
 /// region.as_mut_slice()[70_000] = 1; // the host's handler passes the fault to us
 /// # Ok::<(), pagewise::Error>(())
 /// ```
-pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) -> bool {
+pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) -> Handled {
     // SAFETY: the caller's promise.
-    let Some(address) = (unsafe { faulting_address(signal, &*info) }) else { return false };
+    let Some(address) = (unsafe { faulting_address(signal, &*info) }) else {
+        return Handled::NotOurs;
+    };
     // SAFETY: the caller's promise: the context is the kernel's.
     let context = unsafe { &mut *context.cast::<registers::Context>() };
     if registers::program_counter(context) == address {
         // A jump into a region. Committing the page would not help: it would not be executable.
-        return false;
+        return Handled::NotOurs;
     }
     let fault = Fault { address, write: registers::is_write(context) };
     super::serve(fault, context)
