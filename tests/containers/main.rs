@@ -10,6 +10,7 @@ mod arena_scopes;
 mod concurrent_pushes_are_seen_in_order;
 mod containers_describe_themselves;
 mod demand_arrays;
+mod dependencies_are_listed;
 mod elements_are_dropped_once;
 mod elements_never_move;
 mod features_serde_and_rayon;
