@@ -52,7 +52,8 @@
 //!   commits; [`DemandArray`]: a sparse array, on page faults.
 //!
 //! pagewise starts no thread, installs no signal handler before the first [`DemandRegion`], and reads no
-//! environment variable. On Unix, the first reservation registers a child handler by `pthread_atfork`.
+//! environment variable. On Unix, the first reservation, or the first [`attempt`](fault::attempt), registers a child
+//! handler by `pthread_atfork`.
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 // Loom's models use a part of the library.

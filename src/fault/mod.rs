@@ -1,4 +1,4 @@
-//! Faults: catching them, serving them, and copies that survive a refusal.
+//! Faults: catching them, serving them, and code that survives a refusal.
 //!
 //! The first [`DemandRegion`](crate::DemandRegion) installs the handler. A fault outside of pagewise's
 //! regions reaches the handler that was installed before, with the same arguments, mask and flags as without
@@ -7,6 +7,7 @@
 use crate::error::{Error, Refusal, RefusalReason};
 use crate::os;
 
+mod attempt;
 mod guarded;
 mod registers;
 mod registry;
@@ -19,6 +20,7 @@ mod handler;
 #[path = "windows.rs"]
 mod handler;
 
+pub use attempt::attempt;
 pub(crate) use guarded::{copy, fill};
 pub use handler::try_handle;
 pub(crate) use handler::uninterrupted;
@@ -96,6 +98,17 @@ pub(crate) fn unregister(entry: &Registered) {
     REGISTRY.remove(entry);
 }
 
+/// Repairs what threads of the parent were changing, in the child of a fork. Async-signal-safe.
+#[cfg(unix)]
+fn after_fork_in_child() {
+    attempt::forget_other_threads();
+    REGISTRY.after_fork_in_child();
+}
+
+/// There are no forks.
+#[cfg(windows)]
+fn after_fork_in_child() {}
+
 /// One access that the processor could not complete.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
@@ -116,7 +129,7 @@ pub(crate) enum Outcome {
 }
 
 /// Serves a fault. Returns whether the interrupted thread may continue: at the same instruction, or at the
-/// landing of a guarded copy that was refused. `false`: hand the fault on. Async-signal-safe; uses no
+/// landing of a guarded copy or an attempt that was refused. `false`: hand the fault on. Async-signal-safe; uses no
 /// thread-local state but the error code, which it restores.
 fn serve(fault: Fault, context: &mut registers::Context) -> bool {
     let outcome = REGISTRY.with(fault.address, |entry| {
@@ -130,10 +143,13 @@ fn serve(fault: Fault, context: &mut registers::Context) -> bool {
     }
 }
 
-/// Ends a guarded copy whose access was refused, by redirecting the thread to its landing. For a plain
-/// access, reports the refusal on stderr and returns `false`.
+/// Ends a guarded copy whose access was refused, or else the thread's innermost attempt, by redirecting the thread
+/// to its landing. For any other access, reports the refusal on stderr and returns `false`.
 fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
     let Some(landing) = guarded::landing(registers::program_counter(context)) else {
+        if attempt::leave(refusal, context) {
+            return true;
+        }
         report(refusal);
         return false;
     };

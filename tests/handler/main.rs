@@ -7,6 +7,8 @@ mod common;
 mod a_crate_with_its_own_handler;
 mod any_instruction_resumes;
 mod any_stack_will_do;
+mod attempts_and_signals;
+mod attempts_end_in_refusals;
 mod cancellation_waits_for_the_program;
 mod crashes_are_as_without_us;
 mod debuggers_show_the_faulting_line;
