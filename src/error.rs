@@ -212,6 +212,8 @@ impl Error {
             RefusalReason::System(error) => {
                 Self::CommitRefused { offset, len: requested, source: error.into() }
             }
+            // No explicit commit asks a filter.
+            RefusalReason::Filter => Self::Access(AccessError { copied: 0, refusal }),
             RefusalReason::NotReserved => {
                 Self::OutOfBounds { start: offset, end: offset + requested, len: offset }
             }
@@ -273,6 +275,7 @@ impl AccessError {
             RefusalReason::Mappings { .. }
             | RefusalReason::Locked(_)
             | RefusalReason::System(_) => io::ErrorKind::OutOfMemory,
+            RefusalReason::Filter => io::ErrorKind::PermissionDenied,
             RefusalReason::NotReserved => io::ErrorKind::InvalidInput,
         }
     }
@@ -328,6 +331,9 @@ pub enum RefusalReason {
     Locked(OsError),
     /// The system refused the commit charge or the memory.
     System(OsError),
+    /// The region's [filter](crate::DemandRegionBuilder::filter) answered
+    /// [`Refuse`](crate::FaultAnswer::Refuse).
+    Filter,
     /// The range is not part of the region.
     NotReserved,
 }
@@ -366,6 +372,7 @@ impl fmt::Display for Refusal {
                 write!(f, ": locked memory is limited (`ulimit -l`, `mlockall`): {error}")
             }
             RefusalReason::System(error) => write!(f, " by the system: {error}"),
+            RefusalReason::Filter => write!(f, " by the region's filter"),
             RefusalReason::NotReserved => Ok(()),
         }
     }

@@ -78,7 +78,10 @@ pub use collections::{ConcurrentVec, ConcurrentVecBuilder, concurrent_vec};
 #[cfg(feature = "zerocopy")]
 pub use collections::{DemandArray, DemandArrayBuilder};
 pub use collections::{PageVec, PageVecBuilder, PushError, page_vec};
-pub use demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, FaultOutcome, Stats};
+pub use demand::{
+    CommitStep, DemandRegion, DemandRegionBuilder, FaultAnswer, FaultEvent, FaultOutcome,
+    PageFault, Stats,
+};
 pub use error::{AccessError, Error, Refusal, RefusalReason};
 pub use os::{Access, HugePages, OsError};
 pub use page::{page_size, reserve_granularity};

@@ -8,6 +8,7 @@ use crate::error::{Error, Refusal, RefusalReason};
 use crate::os;
 
 mod attempt;
+mod filtering;
 mod guarded;
 mod registers;
 mod registry;
@@ -21,6 +22,8 @@ mod handler;
 mod handler;
 
 pub use attempt::attempt;
+pub(crate) use filtering::in_a_filter;
+pub use filtering::{FilterCheck, in_filter};
 pub(crate) use guarded::{copy, fill};
 pub use handler::try_handle;
 pub(crate) use handler::uninterrupted;
@@ -102,6 +105,7 @@ pub(crate) fn unregister(entry: &Registered) {
 #[cfg(unix)]
 fn after_fork_in_child() {
     attempt::forget_other_threads();
+    filtering::forget_other_threads();
     REGISTRY.after_fork_in_child();
 }
 
@@ -187,6 +191,9 @@ fn report(refusal: &Refusal) {
             let code = error.code().unsigned_abs() as usize;
             line.text(": the system refused the memory (error ").decimal(code);
             line.text("); free memory");
+        }
+        RefusalReason::Filter => {
+            line.text(": the region's filter refused it; change what it answers");
         }
         // Made only by range checks, never for a page fault.
         RefusalReason::NotReserved => {}

@@ -8,7 +8,7 @@ use pagewise::fault::{attempt, try_handle};
 use pagewise::{DemandRegion, page_size};
 
 use crate::common::signals::*;
-use crate::common::{in_a_process, not_here, poke};
+use crate::common::{each_in_a_process, in_a_process, not_here, poke};
 
 fn none_may_be_committed() -> DemandRegion {
     DemandRegion::builder(64 * page_size()).limit(0).build().unwrap()
@@ -213,54 +213,60 @@ fn a_fork_inside_an_attempt_leaves_both_processes_in_it() {
 }
 
 /// A thread of the parent is in an attempt when the process forks. A thread of the child gets its identity (the
-/// C library gives it the same stack), and is in no attempt.
+/// C library gives it the same stack), and is in no attempt: also where the parent has no region, and no handler.
 #[test]
 fn a_thread_of_a_forked_child_is_in_no_attempt_of_the_parents_thread_that_it_replaces() {
-    let test = "a_thread_of_a_forked_child_is_in_no_attempt_of_the_parents_thread_that_it_replaces";
     const OTHER: &str = "it has another identity";
-    let ended = in_a_process(test, || {
-        // SAFETY: a plain call.
-        let this_thread = || unsafe { libc::pthread_self() as usize };
-        let region = Box::leak(Box::new(none_may_be_committed()));
-        let place = region.as_ptr().expose_provenance();
-        let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            // SAFETY: nothing is refused in it.
-            unsafe {
-                attempt(|| {
-                    sender.send(this_thread()).unwrap();
-                    loop {
-                        std::thread::park();
-                    }
-                })
-            }
-        });
-        let other = receiver.recv().unwrap();
-        // SAFETY: the child starts a thread, and leaves.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let thread = std::thread::spawn(move || {
-                if this_thread() != other {
-                    // SAFETY: leaves at once.
-                    unsafe { libc::_exit(99) };
-                }
-                poke(std::ptr::with_exposed_provenance_mut(place), 1);
-            });
-            let _ = thread.join();
-            // SAFETY: leaves at once.
-            unsafe { libc::_exit(98) };
+    let test = "a_thread_of_a_forked_child_is_in_no_attempt_of_the_parents_thread_that_it_replaces";
+    let cases: [(&str, fn()); 2] = [
+        ("with a region", || replace_a_thread_in_an_attempt(Some(none_may_be_committed()), OTHER)),
+        ("without one", || replace_a_thread_in_an_attempt(None, OTHER)),
+    ];
+    each_in_a_process(test, &cases, |case, ended| {
+        ended.well();
+        if ended.stdout.contains(OTHER) {
+            return not_here("a thread of a forked child with the identity of one of the parent");
         }
-        let status = wait_for(child);
-        if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 99 {
-            return say(OTHER);
-        }
-        assert!(libc::WIFSIGNALED(status), "{status:#x}");
-        assert!(matches!(libc::WTERMSIG(status), libc::SIGSEGV | libc::SIGBUS), "{status:#x}");
+        // Without the line, the access would have ended the attempt of the parent's thread.
+        assert_eq!(ended.diagnostics().len(), 1, "{case}: {ended:#?}");
     });
-    ended.well();
-    if ended.stdout.contains(OTHER) {
-        return not_here("a thread of a forked child with the identity of one of the parent");
+}
+
+fn replace_a_thread_in_an_attempt(region: Option<DemandRegion>, other_identity: &str) {
+    // SAFETY: a plain call.
+    let this_thread = || unsafe { libc::pthread_self() as usize };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // SAFETY: nothing is refused in it.
+        unsafe {
+            attempt(|| {
+                sender.send(this_thread()).unwrap();
+                loop {
+                    std::thread::park();
+                }
+            })
+        }
+    });
+    let replaced = receiver.recv().unwrap();
+    // SAFETY: the child starts a thread, and leaves.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let region = region.unwrap_or_else(none_may_be_committed);
+        let thread = std::thread::spawn(move || {
+            if this_thread() != replaced {
+                // SAFETY: leaves at once.
+                unsafe { libc::_exit(99) };
+            }
+            poke(region.as_ptr(), 1);
+        });
+        let _ = thread.join();
+        // SAFETY: leaves at once.
+        unsafe { libc::_exit(98) };
     }
-    // Without the line, the access would have ended the attempt of the parent's thread.
-    assert_eq!(ended.diagnostics().len(), 1, "{ended:#?}");
+    let status = wait_for(child);
+    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 99 {
+        return say(other_identity);
+    }
+    assert!(libc::WIFSIGNALED(status), "{status:#x}");
+    assert!(matches!(libc::WTERMSIG(status), libc::SIGSEGV | libc::SIGBUS), "{status:#x}");
 }

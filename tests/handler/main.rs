@@ -12,6 +12,7 @@ mod attempts_end_in_refusals;
 mod cancellation_waits_for_the_program;
 mod crashes_are_as_without_us;
 mod debuggers_show_the_faulting_line;
+mod filters_decide;
 mod hosts_may_own_the_signal;
 mod predecessors_get_what_is_not_ours;
 mod sent_signals_are_no_faults;
