@@ -52,7 +52,8 @@
 //!   commits; [`DemandArray`]: a sparse array, on page faults.
 //!
 //! pagewise starts no thread, installs no signal handler before the first [`DemandRegion`], and reads no
-//! environment variable. On Unix, the first reservation registers a child handler by `pthread_atfork`.
+//! environment variable. On Unix, the first reservation, or the first [`attempt`](fault::attempt), registers a child
+//! handler by `pthread_atfork`.
 //!
 //! # Public dependencies
 //!
@@ -84,7 +85,10 @@ pub use collections::{ConcurrentVec, ConcurrentVecBuilder, concurrent_vec};
 #[cfg(feature = "zerocopy")]
 pub use collections::{DemandArray, DemandArrayBuilder};
 pub use collections::{PageVec, PageVecBuilder, PushError, page_vec};
-pub use demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, FaultOutcome, Stats};
+pub use demand::{
+    CommitStep, DemandRegion, DemandRegionBuilder, FaultAnswer, FaultEvent, FaultOutcome,
+    PageFault, Stats,
+};
 pub use error::{AccessError, Error, Refusal, RefusalReason};
 pub use mapped_file::{FileReader, MappedFile, MappedFileBuilder};
 pub use os::{Access, Expected, FileAccess, HugePages, OsError};
