@@ -16,6 +16,7 @@ pub struct FaultEvent {
 
 /// What came of a page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FaultOutcome {
     /// These bytes were committed.
     Committed {

@@ -18,12 +18,14 @@ mod userfault;
 
 pub(crate) use calls::{errno, poll, sleep, write};
 pub(crate) use proc::{
-    commits_strictly, explicit_huge_page_size, mappings, residency, write_inaccessible_zero,
+    commits_strictly, explicit_huge_page_size, has_huge_pages, mappings, residency,
+    write_inaccessible_zero,
 };
 
 pub(crate) use unix::{
-    call_in_children, commit, discard, forks, lock, page_size, preserving_error_code, protect,
-    release, reserve_granularity, sleep_a_little, unlock, watch_forks, write_stderr, yield_now,
+    call_in_children, commit, discard, expect_file_access, file_len, flush_file, forks, lock,
+    map_file, page_size, preserving_error_code, protect, release, reserve_granularity,
+    sleep_a_little, unlock, unmap_file, watch_forks, write_stderr, yield_now,
 };
 pub(crate) use userfault::{userfault_commit, userfault_register};
 
@@ -191,7 +193,9 @@ unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> Result<(), OsEr
 fn map_flags(attributes: &Attributes) -> MapFlags {
     let huge = match attributes.huge_pages {
         HugePages::Explicit => MapFlags::HUGETLB,
-        HugePages::System | HugePages::Transparent => MapFlags::empty(),
+        HugePages::System | HugePages::Never | HugePages::Adaptive | HugePages::Transparent => {
+            MapFlags::empty()
+        }
     };
     if attributes.charged { huge } else { huge | MapFlags::NORESERVE }
 }
@@ -199,8 +203,8 @@ fn map_flags(attributes: &Attributes) -> MapFlags {
 /// Applies what the kernel keeps for each mapping, so that pages which are mapped anew lack it:
 ///
 /// - `MADV_HUGEPAGE`, where transparent huge pages are asked for.
-/// - `MADV_NOHUGEPAGE`, for engines that make all of a reservation accessible at once: where huge pages are always
-///   on, each touch would take 2 MiB, past the limit.
+/// - `MADV_NOHUGEPAGE`, where none are wanted, and for engines that make all of a reservation accessible at once:
+///   where huge pages are always on, each touch would take 2 MiB, past the limit.
 /// - `MADV_DONTDUMP`: keeps the memory out of core dumps.
 /// - `PR_SET_VMA_ANON_NAME` (Linux 5.17 with `CONFIG_ANON_VMA_NAME`): the name in `/proc/self/maps`.
 ///
@@ -210,10 +214,17 @@ unsafe fn apply(start: NonNull<u8>, len: usize, attributes: &Attributes) {
     // Errors are ignored: older kernels lack some of these, and the memory works without them.
     // SAFETY: none of these changes contents or access rights.
     unsafe {
-        if attributes.huge_pages == HugePages::Transparent {
-            let _ = advise(start, len, libc::MADV_HUGEPAGE);
-        } else if !attributes.charged {
-            let _ = advise(start, len, libc::MADV_NOHUGEPAGE);
+        match attributes.huge_pages {
+            HugePages::Transparent => {
+                let _ = advise(start, len, libc::MADV_HUGEPAGE);
+            }
+            HugePages::Never => {
+                let _ = advise(start, len, libc::MADV_NOHUGEPAGE);
+            }
+            HugePages::System | HugePages::Adaptive if !attributes.charged => {
+                let _ = advise(start, len, libc::MADV_NOHUGEPAGE);
+            }
+            HugePages::System | HugePages::Adaptive | HugePages::Explicit => {}
         }
         if !attributes.dump {
             let _ = advise(start, len, libc::MADV_DONTDUMP);
@@ -228,6 +239,16 @@ unsafe fn apply(start: NonNull<u8>, len: usize, attributes: &Attributes) {
             );
         }
     }
+}
+
+/// `MADV_HUGEPAGE`: the kernel may back whole huge pages of the range by huge pages when they are touched or
+/// populated. Errors are ignored: small pages do as well. Async-signal-safe.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(crate) unsafe fn prefer_huge_pages(start: NonNull<u8>, len: usize) {
+    // SAFETY: advice about huge pages changes no contents.
+    let _ = unsafe { advise(start, len, libc::MADV_HUGEPAGE) };
 }
 
 /// Linux returns `ENOMEM` where addresses, commit charge or mappings run out. Counting the mappings tells the last case

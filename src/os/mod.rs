@@ -88,6 +88,14 @@ mod not_linux {
         cfg!(windows)
     }
 
+    pub(crate) fn has_huge_pages() -> bool {
+        false
+    }
+
+    /// # Safety
+    /// None.
+    pub(crate) unsafe fn prefer_huge_pages(_: NonNull<u8>, _: usize) {}
+
     pub(crate) const USUAL_MAPPINGS: usize = usize::MAX / 2;
 
     pub(crate) fn mappings() -> Option<(usize, usize)> {
@@ -191,14 +199,58 @@ pub enum Access {
     ReadExecute,
 }
 
-/// Whether a reservation uses huge pages.
+/// What a program may do with a file in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileAccess {
+    /// Reading only.
+    #[default]
+    Read,
+    /// Reading and writing, without changing the file: a page that is written becomes a copy of the process's own.
+    CopyOnWrite,
+    /// Reading and writing: what is written goes to the file, and other processes that map it see it.
+    Write,
+}
+
+/// How a program is going to access a file in memory: a hint for the system, which may read ahead or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Expected {
+    /// Nothing particular: the system's own policy.
+    #[default]
+    Anything,
+    /// From the start to the end: reads far ahead.
+    Sequential,
+    /// Here and there: reads nothing ahead.
+    Random,
+    /// Soon: reads the range in the background now.
+    Soon,
+}
+
+/// Whether a reservation uses huge pages: of 2 MiB where pages are 4 KiB.
+///
+/// Huge pages are filled several times faster, and take fewer entries of the processor's address translation
+/// caches. But each takes 2 MiB, however little of it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HugePages {
     /// The system's own setting.
     #[default]
     System,
-    /// Transparent huge pages (`MADV_HUGEPAGE` on Linux; no effect on other systems). Best effort.
+    /// None (`MADV_NOHUGEPAGE` on Linux; no effect on other systems): also where the system's own setting is to
+    /// use them `always`.
+    Never,
+    /// Small pages where access is scattered or the memory is small, huge pages where a sequential run is so
+    /// long that a whole one is not more than it may be ahead anyway: an eighth of its length, so from 16 MiB
+    /// on. Nothing more is committed for their sake. Best effort, on Linux; elsewhere as
+    /// [`System`](Self::System).
+    ///
+    /// A run is a sequence of page faults at neighbouring addresses, or the growth of an array or arena. What is
+    /// committed explicitly stays small until it is [prefaulted](crate::Reservation::prefault). With
+    /// [`Engine::UserFault`](crate::Engine::UserFault), all pages are small.
+    Adaptive,
+    /// Transparent huge pages (`MADV_HUGEPAGE` on Linux; no effect on other systems). Best effort. A page fault
+    /// commits all of a huge page.
     Transparent,
     /// Pages from the explicit pool of huge pages (Linux `hugetlb`). An error where it is empty.
     Explicit,

@@ -11,9 +11,12 @@
 
 use std::ptr::NonNull;
 
-use super::{Access, Attributes, Cause, OsError, Residency, system};
+use std::fs::File;
+
+use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency, system};
 
 type UnsafeRange = unsafe fn(NonNull<u8>, usize) -> Result<(), OsError>;
+type MapFile = fn(&File, u64, usize, FileAccess) -> Result<NonNull<u8>, OsError>;
 type Residencies =
     fn(NonNull<u8>, usize, &mut dyn FnMut(usize, usize, Residency)) -> Result<(), OsError>;
 
@@ -53,6 +56,12 @@ struct System {
     protect: unsafe fn(NonNull<u8>, usize, Access) -> Result<(), OsError>,
     /// Committed → Resident; best effort. *(signal)*
     prefault: unsafe fn(NonNull<u8>, usize),
+    /// Whether the system has huge pages that need no pool, where [`prefer_huge_pages`](Self::prefer_huge_pages)
+    /// asks for them.
+    has_huge_pages: fn() -> bool,
+    /// Has committed pages backed by huge ones, as far as the range covers whole ones, when they become resident.
+    /// *(signal)*
+    prefer_huge_pages: unsafe fn(NonNull<u8>, usize),
     /// Whether `prefault` accesses the pages, so that their access rights must allow it.
     prefault_touches: bool,
     /// Committed → Resident, and kept so.
@@ -62,6 +71,17 @@ struct System {
     /// Calls the function with offset and length, in bytes, of each part of a committed range that is resident
     /// or swapped. Pages in no such part are neither. *(signal)*
     residency: Residencies,
+
+    /// Maps a part of a file: the offset is a multiple of the granularity, and the length is not zero.
+    map_file: MapFile,
+    /// Unmaps all that `map_file` returned.
+    unmap_file: UnsafeRange,
+    /// Returns when the file's device has what was written to the range.
+    flush_file: unsafe fn(NonNull<u8>, usize, &File) -> Result<(), OsError>,
+    /// How the range is going to be accessed.
+    expect_file_access: unsafe fn(NonNull<u8>, usize, Expected),
+    /// Bytes of an open file. *(signal)*
+    file_len: fn(&File) -> Result<u64, OsError>,
 
     /// Gives the processor to another thread. *(signal)*
     yield_now: fn(),
@@ -140,10 +160,17 @@ const COMPLETE: System = System {
     discard: system::discard,
     protect: system::protect,
     prefault: system::prefault,
+    has_huge_pages: system::has_huge_pages,
+    prefer_huge_pages: system::prefer_huge_pages,
     prefault_touches: system::PREFAULT_TOUCHES,
     lock: system::lock,
     unlock: system::unlock,
     residency: system::residency,
+    map_file: system::map_file,
+    unmap_file: system::unmap_file,
+    flush_file: system::flush_file,
+    expect_file_access: system::expect_file_access,
+    file_len: system::file_len,
     yield_now: system::yield_now,
     sleep_a_little: system::sleep_a_little,
     write_stderr: system::write_stderr,

@@ -8,6 +8,9 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use super::{Access, OsError};
 
+mod files;
+pub(crate) use files::{expect_file_access, file_len, flush_file, map_file, unmap_file};
+
 impl From<rustix::io::Errno> for OsError {
     fn from(errno: rustix::io::Errno) -> Self {
         Self(errno.raw_os_error())

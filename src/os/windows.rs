@@ -24,6 +24,10 @@ use windows_sys::Win32::System::Threading::{GetCurrentProcess, Sleep, SwitchToTh
 use super::{Access, Attributes, Cause, OsError, Residency};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[path = "windows/files.rs"]
+mod files;
+pub(crate) use files::{expect_file_access, file_len, flush_file, map_file, unmap_file};
+
 /// `prefault` reads from each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::budget::{Account, Budget};
-use super::engines::{Engine, Ground, Resolved};
+use super::engines::{ChosenEngine, Engine, Ground, Resolved};
 use super::pages::PageStates;
-use super::{HUGE_PAGE, Reservation};
+use super::{HUGE_PAGE, LONG_RUN, Reservation};
 use crate::error::Error;
 use crate::os::{self, Attributes, Cause, HugePages, OsError};
 use crate::page::PageSize;
@@ -110,8 +110,8 @@ impl ReservationBuilder {
         self
     }
 
-    /// Asks for huge pages, transparent or explicit. Transparent ones align the start to 2 MiB where the
-    /// length is at least that; explicit ones round everything to their size.
+    /// Sets where memory is in huge pages: see [`HugePages`]. The start is aligned to 2 MiB where it may be in
+    /// transparent ones; explicit ones round everything to their size.
     ///
     /// ```
     /// use pagewise::{HugePages, Reservation};
@@ -266,6 +266,7 @@ impl ReservationBuilder {
             start,
             len,
             page,
+            huge_pages_of_runs: self.huge_pages_of_runs(len, &engine),
             states,
             account: Account::new(page.round_down(self.limit.min(len)), self.budget.clone()),
             engine,
@@ -279,8 +280,20 @@ impl ReservationBuilder {
 
     /// The kernel backs only whole aligned ranges with transparent huge pages.
     fn huge_page_alignment(&self, len: usize) -> usize {
-        let wanted = self.huge_pages == HugePages::Transparent && len >= HUGE_PAGE;
+        let wanted = match self.huge_pages {
+            HugePages::Transparent => len >= HUGE_PAGE,
+            HugePages::Adaptive => len > LONG_RUN,
+            HugePages::System | HugePages::Never | HugePages::Explicit => false,
+        };
         if wanted { HUGE_PAGE } else { 1 }
+    }
+
+    /// See [`Reservation::huge_pages_of_runs`].
+    fn huge_pages_of_runs(&self, len: usize, engine: &ChosenEngine) -> usize {
+        let adaptive = self.huge_pages == HugePages::Adaptive && len > LONG_RUN;
+        // (An engine that gives each page its memory gives small ones.)
+        let possible = !engine.commits_resident() && os::has_huge_pages();
+        if adaptive && possible { HUGE_PAGE } else { 0 }
     }
 
     fn attributes(&self, page: PageSize, charged: bool) -> Attributes {

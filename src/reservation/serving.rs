@@ -1,6 +1,8 @@
 //! Committing pages for the fault handler. Everything here is async-signal-safe, and holds no page while it
 //! waits for one.
 
+use std::num::NonZeroUsize;
+
 use super::Reservation;
 use super::commit::refused_by_system;
 use super::pages::Claim;
@@ -133,8 +135,25 @@ impl Reservation {
         if self.engine.commits_resident() {
             return;
         }
+        self.prefer_huge_pages(range);
         // SAFETY: the pages are committed and accessible; populating changes no contents.
         unsafe { os::prefault(self.address(range), range.len()) };
+    }
+
+    /// Where long runs get huge pages: asks the system for them, for those that lie whole inside a range of
+    /// committed pages. All of the range is about to become resident, so that huge pages take no memory that
+    /// small ones would not. Async-signal-safe.
+    pub(crate) fn prefer_huge_pages(&self, range: PageRange) {
+        let Some(whole) = self.whole_huge_pages(range) else { return };
+        // SAFETY: the pages are committed.
+        unsafe { os::prefer_huge_pages(self.address(whole), whole.len()) };
+    }
+
+    fn whole_huge_pages(&self, range: PageRange) -> Option<PageRange> {
+        let pages = NonZeroUsize::new(self.page.page_of(self.huge_pages_of_runs))?;
+        let first = range.first().checked_next_multiple_of(pages.get())?;
+        let end = range.end() / pages * pages.get();
+        (first < end).then(|| range.with(first, end))
     }
 }
 

@@ -22,6 +22,13 @@ pub(crate) fn commits_strictly() -> bool {
     })
 }
 
+/// Whether the kernel uses transparent huge pages where they are asked for.
+/// [`transhuge`](https://docs.kernel.org/admin-guide/mm/transhuge.html)
+pub(crate) fn has_huge_pages() -> bool {
+    std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")
+        .is_ok_and(|setting| !setting.contains("[never]"))
+}
+
 /// The size of the explicit huge pages that a reservation would get; `None` where the pool is empty.
 pub(crate) fn explicit_huge_page_size() -> Option<usize> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;

@@ -125,7 +125,7 @@ macro_rules! engines {
         #[non_exhaustive]
         pub enum Engine {
             /// [`Guard`](Self::Guard) where it works, the system overcommits, and huge pages are not asked
-            /// for; else [`Protect`](Self::Protect).
+            /// for everywhere; else [`Protect`](Self::Protect).
             #[default]
             Auto,
             $($(#[doc = $about])* $(#[cfg($condition)])? $name,)+

@@ -24,7 +24,9 @@ impl Mechanism for UserFault {
             HugePages::Explicit => {
                 Err(Error::Unsupported { what: "explicit huge pages by the userfault engine" })
             }
-            HugePages::System | HugePages::Transparent => Ok(()),
+            HugePages::System | HugePages::Never | HugePages::Adaptive | HugePages::Transparent => {
+                Ok(())
+            }
         }
     }
 

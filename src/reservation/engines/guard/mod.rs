@@ -61,10 +61,12 @@ impl Mechanism for Guard {
         })
     }
 
-    /// Not where huge pages are asked for, nor where `vm.overcommit_memory` is 2: charging whole blocks would
+    /// Not where huge pages are asked for everywhere, nor where `vm.overcommit_memory` is 2: charging whole blocks would
     /// refuse commits that fit.
     fn is_preferred(huge_pages: HugePages) -> bool {
-        huge_pages == HugePages::System && os::guards_work() && !os::commits_strictly()
+        let small_pages =
+            matches!(huge_pages, HugePages::System | HugePages::Never | HugePages::Adaptive);
+        small_pages && os::guards_work() && !os::commits_strictly()
     }
 
     fn new(ground: Ground) -> Result<Self, Error> {
