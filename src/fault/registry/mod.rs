@@ -20,6 +20,9 @@ pub(crate) struct Registered {
     pub(crate) end: usize,
     /// Passed to `serve` and `forked`.
     pub(crate) owner: *const (),
+    /// The name of the file that is mapped there, in ASCII, for the line about a refused access; empty for a region.
+    /// Lives as long as the entry.
+    pub(crate) file: *const [u8],
     /// Serves a fault at an address of the range. Async-signal-safe.
     ///
     /// # Safety
@@ -386,6 +389,7 @@ impl Drop for Writing<'_> {
 #[cfg(test)]
 fn test_entry(start: usize, end: usize) -> Registered {
     Registered {
+        file: &[],
         start,
         end,
         owner: ptr::null(),
