@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use pagewise::{Arena, ConcurrentVec, PageVec, PushError, page_vec};
+use pagewise::{Arena, Budget, BudgetGuard, ConcurrentVec, PageVec, PushError, page_vec};
 
 /// Whether `$type: $trait`: an inherent constant, for types that have the trait, hides the one of a trait that all
 /// types have.
@@ -33,7 +33,9 @@ const _: () = {
     assert!(is!(ConcurrentVec<Cell<u8>>: Send) && !is!(ConcurrentVec<Cell<u8>>: Sync));
     assert!(!is!(ConcurrentVec<Rc<u8>>: Send) && !is!(ConcurrentVec<Rc<u8>>: Sync));
     assert!(!is!(ConcurrentVec<std::sync::MutexGuard<'static, u8>>: Sync));
-    assert!(is!(Arena: Send) && !is!(Arena: Sync));
+    assert!(is!(Arena: Send) && !is!(Arena: Sync) && is!(Arena: std::panic::UnwindSafe));
+    assert!(is!(Budget: Send) && is!(Budget: Sync) && is!(Budget: std::panic::RefUnwindSafe));
+    assert!(is!(BudgetGuard: Send) && is!(BudgetGuard: Sync));
     assert!(is!(PushError<Rc<u8>>: std::error::Error));
     assert!(
         is!(PageVec<u8>: std::panic::UnwindSafe) && is!(PageVec<u8>: std::panic::RefUnwindSafe)
