@@ -1,21 +1,26 @@
 //! An array that many threads append to and read as one slice.
 
-use std::fmt;
+mod builder;
+mod iter;
+#[cfg(all(loom, test))]
+mod models;
+#[cfg_attr(loom, path = "model.rs")]
+mod storage;
+mod traits;
+
 use std::marker::PhantomData;
-use std::ops::Index;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use super::page_vec::{PageVec, PageVecBuilder};
+use super::page_vec::PageVec;
 use super::push_error::PushError;
 use crate::error::Error;
 #[cfg(not(loom))]
 use crate::os;
-use crate::reservation::reservation_options;
 use crate::sync::{AtomicUsize, Ordering, SpinLock, Taken};
 use storage::Storage;
 
-#[cfg_attr(loom, path = "model.rs")]
-mod storage;
+pub use builder::ConcurrentVecBuilder;
+pub use iter::Iter;
 
 /// An array that many threads append to through `&self`, and read as one slice that never moves.
 ///
@@ -326,7 +331,7 @@ impl<T> ConcurrentVec<T> {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn builder(max_len: usize) -> ConcurrentVecBuilder<T> {
-        ConcurrentVecBuilder(PageVec::builder(max_len))
+        ConcurrentVecBuilder::new(max_len)
     }
 
     /// Returns every published element. The slice stays good, and does not move, while others push.
@@ -404,293 +409,5 @@ impl<T> From<PageVec<T>> for ConcurrentVec<T> {
             storage: Storage::new(vec),
             takes: PhantomData,
         }
-    }
-}
-
-#[cfg(not(loom))]
-impl<T> IntoIterator for ConcurrentVec<T> {
-    type Item = T;
-    type IntoIter = super::page_vec::IntoIter<T>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.into_page_vec().into_iter()
-    }
-}
-
-#[cfg(not(loom))]
-impl<T> AsRef<[T]> for ConcurrentVec<T> {
-    fn as_ref(&self) -> &[T] {
-        self.as_slice()
-    }
-}
-
-impl<T> Index<usize> for ConcurrentVec<T> {
-    type Output = T;
-
-    #[track_caller]
-    fn index(&self, index: usize) -> &T {
-        match self.get(index) {
-            Some(element) => element,
-            None => panic!("index {index} out of bounds: {} are published", self.len()),
-        }
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for ConcurrentVec<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().take(self.len())).finish()
-    }
-}
-
-impl<T> Extend<T> for ConcurrentVec<T> {
-    /// Appends what an iterator yields, before or after other threads share the array: it needs
-    /// `&mut`. Threads that share it push one by one.
-    ///
-    /// ```
-    /// let mut table = pagewise::ConcurrentVec::new(1000)?;
-    /// table.extend(["root", "nobody"]); // set up by one thread
-    /// let shared = &table; // from here on by many
-    /// assert_eq!(shared.push("ada"), 2);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    ///
-    /// # Panics
-    /// Where growing is refused; the elements before it stay.
-    #[track_caller]
-    fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
-        for element in elements {
-            self.push(element);
-        }
-    }
-}
-
-/// The elements of a [`ConcurrentVec`], including those that are pushed while it runs.
-pub struct Iter<'a, T> {
-    vec: &'a ConcurrentVec<T>,
-    next: usize,
-}
-
-impl<T: fmt::Debug> fmt::Debug for Iter<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Only those that are published now: others may push faster than this prints.
-        let count = self.vec.len() - self.next;
-        let rest: Vec<_> = Iter { ..*self }.take(count).collect();
-        f.debug_tuple("Iter").field(&rest).finish()
-    }
-}
-
-impl<'a, T> Iterator for Iter<'a, T> {
-    type Item = &'a T;
-
-    fn next(&mut self) -> Option<&'a T> {
-        let element = self.vec.get(self.next)?;
-        self.next += 1;
-        Some(element)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.vec.len() - self.next, None)
-    }
-}
-
-impl<'a, T> IntoIterator for &'a ConcurrentVec<T> {
-    type Item = &'a T;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
-}
-
-/// Options for a [`ConcurrentVec`]: those of a [`PageVecBuilder`].
-#[must_use = "a builder reserves nothing until `build`"]
-pub struct ConcurrentVecBuilder<T>(PageVecBuilder<T>);
-
-impl<T> Clone for ConcurrentVecBuilder<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> fmt::Debug for ConcurrentVecBuilder<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.describe(f.debug_struct("ConcurrentVecBuilder"))
-    }
-}
-
-impl<T> ConcurrentVecBuilder<T> {
-    reservation_options!(0);
-
-    /// Takes a smaller maximum length where the address space is small: see
-    /// [`PageVecBuilder::at_least`].
-    ///
-    /// ```
-    /// let ids = pagewise::ConcurrentVec::<u64>::builder(1 << 27).at_least(1 << 10).build()?;
-    /// assert!(ids.max_len() >= 1 << 10);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn at_least(mut self, min_len: usize) -> Self {
-        self.0 = self.0.at_least(min_len);
-        self
-    }
-
-    /// Reserves the addresses of the array; commits nothing.
-    ///
-    /// # Errors
-    /// As [`PageVecBuilder::build`].
-    ///
-    /// ```
-    /// let one = pagewise::ConcurrentVec::<u64>::builder(1000).guard_pages(1);
-    /// let arrays = [one.clone().build()?, one.build()?]; // same options, memory of their own
-    /// assert_ne!(arrays[0].as_slice().as_ptr(), arrays[1].as_slice().as_ptr());
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[cfg(not(loom))]
-    pub fn build(self) -> Result<ConcurrentVec<T>, Error> {
-        self.0.build().map(ConcurrentVec::from)
-    }
-}
-
-#[cfg(all(loom, test))]
-mod models {
-    use super::*;
-    use loom::sync::Arc;
-    use loom::thread;
-    use std::collections::BTreeSet;
-    use std::sync::{Arc as Shared, Mutex};
-
-    fn with_room<T>(max_len: usize) -> Arc<ConcurrentVec<T>> {
-        Arc::new(ConcurrentVec {
-            lock: SpinLock::new(),
-            published: AtomicUsize::new(0),
-            storage: Storage::with_room(max_len),
-            takes: PhantomData,
-        })
-    }
-
-    #[test]
-    fn loom_a_reader_sees_a_prefix_of_complete_elements() {
-        loom::model(|| {
-            let vec = with_room(2);
-            let writers: Vec<_> = (1..3)
-                .map(|value| {
-                    let vec = Arc::clone(&vec);
-                    thread::spawn(move || vec.push(value))
-                })
-                .collect();
-            let reader = {
-                let vec = Arc::clone(&vec);
-                thread::spawn(move || {
-                    let seen: Vec<i32> = vec.iter().copied().collect();
-                    assert!(seen.len() <= vec.len());
-                    seen
-                })
-            };
-            let mut indices: Vec<_> = writers.into_iter().map(|t| t.join().unwrap()).collect();
-            let seen = reader.join().unwrap();
-            let all: Vec<i32> = vec.iter().copied().collect();
-            assert_eq!(all[..seen.len()], seen, "what was seen stays");
-            assert!(matches!(all[..], [1, 2] | [2, 1]), "every element once: {all:?}");
-            indices.sort();
-            assert_eq!(indices, [0, 1]);
-        });
-    }
-
-    /// Writes two elements at once, while another thread pushes and a third one reads: the two are next to
-    /// each other, and nobody sees one without the other.
-    #[test]
-    fn loom_a_reader_sees_all_of_a_slice_or_nothing_of_it() {
-        // (Counted outside of the models, so that it is certain that readers saw each.)
-        let seen_lens: Shared<Mutex<BTreeSet<usize>>> = Shared::default();
-        let lens = seen_lens.clone();
-        loom::model(move || {
-            let vec = with_room(3);
-            let extending = {
-                let vec = Arc::clone(&vec);
-                thread::spawn(move || vec.try_extend_from_slice(&[1, 2]).unwrap())
-            };
-            let pushing = {
-                let vec = Arc::clone(&vec);
-                thread::spawn(move || vec.push(3))
-            };
-            let reading = {
-                let (vec, lens) = (Arc::clone(&vec), lens.clone());
-                thread::spawn(move || {
-                    let seen: Vec<i32> = vec.iter().copied().collect();
-                    assert!(
-                        matches!(seen[..], [] | [1, 2] | [3] | [1, 2, 3] | [3, 1, 2]),
-                        "{seen:?}"
-                    );
-                    lens.lock().unwrap().insert(seen.len());
-                    seen
-                })
-            };
-            let seen = reading.join().unwrap();
-            let (first, pushed) = (extending.join().unwrap(), pushing.join().unwrap());
-            let all: Vec<i32> = vec.iter().copied().collect();
-            assert_eq!(all[..seen.len()], seen, "what was seen stays");
-            assert_eq!((&all[first..first + 2], all[pushed], all.len()), (&[1, 2][..], 3, 3));
-        });
-        assert_eq!(
-            *seen_lens.lock().unwrap(),
-            BTreeSet::from([0, 1, 2, 3]),
-            "the model is vacuous"
-        );
-    }
-
-    /// Two slices for which there is room for one: one of them is all there, and nothing of the other.
-    #[test]
-    fn loom_a_refused_slice_leaves_everything_as_it_was() {
-        loom::model(|| {
-            let vec = with_room(3);
-            let theirs = {
-                let vec = Arc::clone(&vec);
-                thread::spawn(move || vec.try_extend_from_slice(&[1, 2]))
-            };
-            let ours = vec.try_extend_from_slice(&[3, 4]);
-            let theirs = theirs.join().unwrap();
-            let (granted, refused, expected) = match (&ours, &theirs) {
-                (Ok(first), Err(error)) => (*first, error, [3, 4]),
-                (Err(error), Ok(first)) => (*first, error, [1, 2]),
-                both => panic!("{both:?}"),
-            };
-            assert!(matches!(refused, Error::Full { len: 2, additional: 2, max_len: 3 }));
-            let all: Vec<i32> = vec.iter().copied().collect();
-            assert_eq!((granted, &all[..]), (0, &expected[..]));
-            // Usable as before.
-            assert_eq!((vec.push(5), vec.get(2).copied(), vec.len()), (2, Some(5), 3));
-        });
-    }
-
-    /// Whoever asks the array about its memory has it to itself.
-    #[test]
-    fn loom_questions_and_reservations_wait_for_pushes() {
-        loom::model(|| {
-            let vec = with_room(2);
-            let pushing = {
-                let vec = Arc::clone(&vec);
-                thread::spawn(move || vec.push(1))
-            };
-            assert_eq!((vec.max_len(), vec.committed()), (2, 2 * size_of::<i32>()));
-            vec.try_reserve(1).unwrap();
-            assert!(matches!(vec.try_reserve(3), Err(Error::Full { max_len: 2, .. })));
-            assert_eq!(pushing.join().unwrap(), 0);
-            assert_eq!((vec.len(), vec.get(0)), (1, Some(&1)));
-        });
-    }
-
-    #[test]
-    fn loom_a_refused_push_hands_back_its_value_and_leaves_the_array_usable() {
-        loom::model(|| {
-            let vec = with_room(1);
-            let other = Arc::clone(&vec);
-            let theirs = thread::spawn(move || other.try_push(1).map_err(PushError::into_value));
-            let ours = vec.try_push(2).map_err(PushError::into_value);
-            let theirs = theirs.join().unwrap();
-            assert!(matches!((ours, theirs), (Ok(0), Err(1)) | (Err(2), Ok(0))));
-            assert_eq!(vec.len(), 1);
-            assert_eq!(vec.get(0).copied(), Some(if ours.is_ok() { 2 } else { 1 }));
-            assert!(vec.try_push(3).is_err());
-        });
     }
 }

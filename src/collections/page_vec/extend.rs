@@ -4,8 +4,9 @@ use std::io;
 use std::ops::RangeBounds;
 use std::ptr;
 
+use super::super::frontier::Growth;
 use super::edit::checked_range;
-use super::{Growth, PageVec, PushError};
+use super::{PageVec, PushError};
 use crate::error::Error;
 
 /// Writes behind the last element; the array's length is set when this is dropped, so that the
