@@ -55,6 +55,7 @@ macro_rules! each_panic_names_this_file {
 fn every_method_of_a_page_vec_that_panics() {
     each_panic_names_this_file! { PageVec<u64>: full();
         push: |v| v.push(4);
+        push_mut: |v| ignore(*v.push_mut(4));
         insert_out_of_bounds: |v| v.insert(4, 4);
         insert_refused: |v| v.insert(1, 4);
         try_insert: |v| ignore(v.try_insert(4, 4));
@@ -74,6 +75,7 @@ fn every_method_of_a_page_vec_that_panics() {
         extend_from_slice: |v| v.extend_from_slice(&[4]);
         extend_from_within: |v| v.extend_from_within(..1);
         extend_from_within_out_of_bounds: |v| v.extend_from_within(..4);
+        try_extend_from_within: |v| ignore(v.try_extend_from_within(..4));
         extend_known: |v| v.extend([4]);
         extend_unknown: |v| v.extend([4].into_iter().filter(|_| true));
         extend_by_reference: |v| v.extend(&[4]);

@@ -25,6 +25,7 @@ const _: () = {
     assert!(
         is!(page_vec::Drain<'static, u8>: Send) && !is!(page_vec::Drain<'static, Rc<u8>>: Send)
     );
+    assert!(is!(page_vec::MemoryView<'static>: Send) && is!(page_vec::MemoryView<'static>: Sync));
     assert!(is!(page_vec::Drain<'static, u8>: Sync));
     assert!(!is!(page_vec::Drain<'static, Cell<u8>>: Sync));
     assert!(is!(page_vec::IntoIter<u8>: Send) && !is!(page_vec::IntoIter<Rc<u8>>: Send));

@@ -44,6 +44,18 @@ impl<T> ConcurrentVecBuilder<T> {
         self
     }
 
+    /// Aligns the first element to `align` bytes, a power of two: see [`PageVecBuilder::align`].
+    ///
+    /// ```
+    /// let tiles = pagewise::ConcurrentVec::<u64>::builder(1 << 20).align(1 << 20).build()?;
+    /// assert_eq!(tiles.as_slice().as_ptr().addr() % (1 << 20), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn align(mut self, align: usize) -> Self {
+        self.0 = self.0.align(align);
+        self
+    }
+
     /// Reserves the addresses of the array; commits nothing.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::ptr;
 
 use super::super::frontier::Growth;
 use super::super::push_error::PushError;
-use super::{PageVec, granted, refused};
+use super::{PageVec, granted, refused_value};
 
 impl<T> PageVec<T> {
     /// Appends an element. Nothing moves, however much the array grows.
@@ -36,6 +36,27 @@ impl<T> PageVec<T> {
     #[track_caller]
     fn grow_for_push(&mut self) {
         granted(self.grow(1, Growth::Append))
+    }
+
+    /// Appends an element, and returns it where it is now.
+    ///
+    /// # Panics
+    /// As [`push`](Self::push).
+    ///
+    /// ```
+    /// let mut scores = pagewise::PageVec::new(100)?;
+    /// let own = scores.push_mut(0);
+    /// *own += 7;
+    /// assert_eq!(scores, [7]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    #[inline]
+    #[track_caller]
+    #[must_use = "`push` appends without returning the element"]
+    pub fn push_mut(&mut self, value: T) -> &mut T {
+        self.push(value);
+        // SAFETY: the last element is there since just now.
+        unsafe { self.start.add(self.len - 1).as_mut() }
     }
 
     /// Appends an element, or hands it back.
@@ -112,9 +133,7 @@ impl<T> PageVec<T> {
     #[track_caller]
     pub fn insert(&mut self, index: usize, value: T) {
         if let Err(refusal) = self.try_insert(index, value) {
-            let (value, error) = refusal.into_parts();
-            drop(value);
-            refused(error)
+            refused_value(refusal)
         }
     }
 

@@ -1,6 +1,7 @@
 //! A growable array whose elements never move.
 
 mod builder;
+mod convert;
 mod drain;
 mod edit;
 mod elements;
@@ -8,6 +9,7 @@ mod extend;
 mod extract_if;
 mod into_iter;
 mod memory;
+mod memory_view;
 #[cfg(feature = "rayon")]
 mod rayon;
 #[cfg(feature = "serde")]
@@ -29,6 +31,7 @@ pub use builder::PageVecBuilder;
 pub use drain::Drain;
 pub use extract_if::ExtractIf;
 pub use into_iter::IntoIter;
+pub use memory_view::MemoryView;
 #[cfg(feature = "rayon")]
 pub use rayon::ParIntoIter;
 pub use splice::Splice;
@@ -168,6 +171,19 @@ impl<T> PageVec<T> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Returns whether there are as many elements as the maximum length allows.
+    ///
+    /// ```
+    /// let mut pair = pagewise::PageVec::try_from_iter(2, ["left"])?;
+    /// assert!(!pair.is_full());
+    /// pair.push("right");
+    /// assert!(pair.is_full());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn is_full(&self) -> bool {
+        self.len == self.backing.max_len
     }
 
     /// Returns the maximum number of elements, which was stated when the array was made.
@@ -336,6 +352,15 @@ fn granted<R>(result: Result<R, Error>) -> R {
         Ok(value) => value,
         Err(error) => refused(error),
     }
+}
+
+/// Drops a value that did not fit, and panics.
+#[cold]
+#[track_caller]
+fn refused_value<T>(refusal: PushError<T>) -> ! {
+    let (value, error) = refusal.into_parts();
+    drop(value);
+    refused(error)
 }
 
 /// Panics with an error: for methods without `try_`.
