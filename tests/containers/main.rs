@@ -5,6 +5,7 @@
 mod common;
 
 mod arena_allocations;
+mod concurrent_appending;
 mod concurrent_pushes_are_seen_in_order;
 mod containers_describe_themselves;
 mod converting_and_comparing;
@@ -17,3 +18,4 @@ mod memory_follows_the_length;
 mod memory_views;
 mod taking_out_and_flattening;
 mod types_can_go_where_they_should;
+mod waiting_for_a_length;

@@ -9,7 +9,7 @@ use crate::reservation::reservation_options;
 
 /// Options for a [`ConcurrentVec`]: those of a [`PageVecBuilder`].
 #[must_use = "a builder reserves nothing until `build`"]
-pub struct ConcurrentVecBuilder<T>(PageVecBuilder<T>);
+pub struct ConcurrentVecBuilder<T>(pub(super) PageVecBuilder<T>);
 
 impl<T> Clone for ConcurrentVecBuilder<T> {
     fn clone(&self) -> Self {

@@ -1,37 +1,60 @@
 //! An array that many threads append to and read as one slice.
 
+mod append;
 mod builder;
-mod iter;
+#[cfg(not(loom))]
+mod convert;
+#[cfg(not(loom))]
+mod exclusive;
+mod follow;
 #[cfg(all(loom, test))]
 mod models;
+#[cfg(all(feature = "rayon", not(loom)))]
+mod rayon;
+#[cfg(all(feature = "serde", not(loom)))]
+mod serde;
 #[cfg_attr(loom, path = "model.rs")]
 mod storage;
+#[cfg(not(loom))]
 mod traits;
+mod waiting;
 
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::slice::{self, SliceIndex};
 
 use super::page_vec::PageVec;
 use super::push_error::PushError;
 use crate::error::Error;
-#[cfg(not(loom))]
-use crate::os;
 use crate::sync::{AtomicUsize, Ordering, SpinLock, Taken};
-use storage::Storage;
+use storage::{Array, Storage};
+use waiting::Waiters;
 
 pub use builder::ConcurrentVecBuilder;
-pub use iter::Iter;
+pub use follow::Follow;
 
 /// An array that many threads append to through `&self`, and read as one slice that never moves.
 ///
 /// Elements are published in order: [`len`](Self::len) only grows, every element below it is
 /// complete, and [`as_slice`](Self::as_slice) is all of them, contiguous. A slice that was taken
 /// stays good while others push; there is no flag per element, so memory is what the elements take.
+/// Methods of slices (`iter`, `first`, `binary_search`, `to_vec`, …) are there by `Deref`, for the
+/// elements that are published when they are called; [`follow`](Self::follow) iterates over those that are
+/// pushed meanwhile, too, and [`wait_for_len`](Self::wait_for_len) sleeps until there are more.
 ///
 /// Appending holds a lock for the few instructions of a write (and, now and then, for a growth
 /// step, as in [`PageVec`]); reading never waits for anybody. In the child of a fork the array holds
 /// what was published; an element that a thread of the parent was pushing is not there. A signal
 /// handler must not push to an array that the interrupted thread may be pushing to.
+///
+/// # In a `static`
+/// [`lazy`](Self::lazy) makes an array in a constant; its addresses are reserved by the first push. With
+/// options, or where a refusal is to be handled, a [`LazyLock`](std::sync::LazyLock) or
+/// [`OnceLock`](std::sync::OnceLock) holds what [`builder`](Self::builder) builds.
+///
+/// # Comparing, hashing
+/// Arrays compare as slices of what is published at that moment. There is no `Hash`: a hash that changes with
+/// each push, through `&self`, makes no key. (Hash [`as_slice`](Self::as_slice), where nobody pushes.)
 ///
 /// # Variance, threads
 /// Invariant in `T`: a shorter-lived element could come in through a shared reference otherwise.
@@ -63,17 +86,28 @@ pub use iter::Iter;
 /// assert_eq!(events.as_slice().len(), 5);
 /// # Ok::<(), pagewise::Error>(())
 /// ```
-// Aligned so that the few words which every push changes are one cache line, and nobody else's.
-#[repr(align(128))]
+// Aligned, and in this order, so that the few words which every push changes are one cache line, and nobody
+// else's. What lies behind `storage.start` is only read, unless a thread waits.
+#[repr(C, align(128))]
 pub struct ConcurrentVec<T> {
     /// Held by whoever pushes to `storage`.
     lock: SpinLock,
     /// Invariant: elements `0..published` of `storage` are initialised and never written again;
-    /// grows only, and only in the hands of whoever holds `lock`.
+    /// grows only, and only in the hands of whoever holds `lock`. (With `&mut self`, anything goes.)
     published: AtomicUsize,
+    /// Invariant: made, unless `lock` is fresh.
     storage: Storage<T>,
+    waiters: Waiters,
     takes: PhantomData<fn(T) -> T>,
 }
+
+#[cfg(not(loom))]
+const _: () = {
+    use std::mem::offset_of;
+    assert!(
+        offset_of!(ConcurrentVec<u8>, storage) + Storage::<u8>::END_OF_WHAT_A_PUSH_CHANGES <= 64
+    );
+};
 
 // SAFETY: sending it sends the elements.
 unsafe impl<T: Send> Send for ConcurrentVec<T> {}
@@ -101,10 +135,7 @@ impl<T> ConcurrentVec<T> {
     #[inline]
     #[track_caller]
     pub fn push(&self, value: T) -> usize {
-        match self.try_push(value) {
-            Ok(index) => index,
-            Err(refusal) => refused(refusal),
-        }
+        granted(self.try_push(value))
     }
 
     /// Appends an element and returns its index, or hands the element back.
@@ -124,36 +155,65 @@ impl<T> ConcurrentVec<T> {
     /// ```
     #[inline]
     pub fn try_push(&self, value: T) -> Result<usize, PushError<T>> {
-        let held = self.hold();
+        match self.hold() {
+            Ok(held) => self.push_while(held, value),
+            Err(error) => Err(PushError::new(value, error)),
+        }
+    }
+
+    /// Appends an element, and lets go of the lock.
+    #[inline]
+    fn push_while(&self, held: Held<'_>, value: T) -> Result<usize, PushError<T>> {
         let index = self.published.load(Ordering::Relaxed);
         // SAFETY: the lock is held, and `published` is how many there are.
         unsafe { self.storage.try_push(value) }?;
-        // Readers that see the new length see the element, too.
-        self.published.store(index + 1, Ordering::Release);
-        drop(held);
+        self.publish(held, index + 1);
         Ok(index)
+    }
+
+    /// Publishes the first `len` elements, lets go of the lock, and wakes those who wait for so many.
+    #[inline]
+    fn publish(&self, held: Held<'_>, len: usize) {
+        // Readers that see the new length see the elements, too.
+        self.published.store(len, Ordering::Release);
+        let are_due = self.waiters.are_due(len);
+        drop(held);
+        if are_due {
+            self.wake_those_who_wait();
+        }
     }
 
     /// Takes the lock. A waiting thread reads a contended lock ever less often: each read takes the cache
     /// line from the thread that pushes, and pushing is fastest where one thread makes many pushes in a
     /// row.
+    ///
+    /// # Errors
+    /// As [`PageVec::new`], for a lazy array whose addresses are not reserved yet.
     #[inline]
-    fn hold(&self) -> Held<'_> {
-        if self.lock.lock() == Taken::FromParent {
-            self.end_what_the_parent_did();
+    fn hold(&self) -> Result<Held<'_>, Error> {
+        if self.lock.lock() != Taken::Free {
+            self.make_whole()?;
         }
-        Held(&self.lock)
+        Ok(Held(&self.lock))
     }
 
-    /// In the child of a fork, where a thread of the parent held the lock: resets the storage to the
-    /// published elements, and forgets the push that was under way.
+    /// Reserves the addresses of a lazy array. In the child of a fork, where a thread of the parent held the lock:
+    /// resets the storage to the published elements, and forgets the push that was under way. Where that is
+    /// refused, the lock is free again.
     #[cold]
-    fn end_what_the_parent_did(&self) {
-        // SAFETY: the lock is held, and the thread that held it does not exist in this process.
-        unsafe { self.storage.recover(self.published.load(Ordering::Relaxed)) };
+    fn make_whole(&self) -> Result<(), Error> {
+        // SAFETY: the lock is held; no thread that held it earlier without making the array whole exists
+        // in this process.
+        unsafe {
+            if self.storage.is_made() {
+                self.storage.recover(self.published.load(Ordering::Relaxed));
+                return Ok(());
+            }
+            self.storage.make().inspect_err(|_| self.lock.unlock_as_fresh())
+        }
     }
 
-    /// Returns the number of published elements. It only grows, except by [`clear`](Self::clear).
+    /// Returns the number of published elements. It only grows, except by methods that take `&mut self`.
     ///
     /// ```
     /// let events = pagewise::ConcurrentVec::new(1000)?;
@@ -179,22 +239,6 @@ impl<T> ConcurrentVec<T> {
         self.len() == 0
     }
 
-    /// Returns the element at `index`, if it is published.
-    ///
-    /// ```
-    /// let users = pagewise::ConcurrentVec::new(1000)?;
-    /// users.push(String::from("Ada"));
-    /// let ada = users.get(0).unwrap();
-    /// users.push(String::from("Grace")); // `ada` is borrowed meanwhile, and does not move
-    /// assert_eq!((ada.as_str(), users.get(2)), ("Ada", None));
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[inline]
-    pub fn get(&self, index: usize) -> Option<&T> {
-        // SAFETY: the element is published.
-        (index < self.len()).then(|| unsafe { self.storage.get(index) })
-    }
-
     /// Returns the maximum number of elements, which was stated when the array was made.
     ///
     /// ```
@@ -204,9 +248,22 @@ impl<T> ConcurrentVec<T> {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn max_len(&self) -> usize {
-        let _held = self.hold();
-        // SAFETY: the lock is held.
-        unsafe { self.storage.with(|vec| vec.max_len()) }
+        self.storage.max_len()
+    }
+
+    /// Returns how many elements fit into the memory that is committed now, at most `max_len`: see
+    /// [`PageVec::capacity`].
+    ///
+    /// ```
+    /// let bytes = pagewise::ConcurrentVec::<u8>::new(1 << 30)?;
+    /// assert_eq!(bytes.capacity(), 0);
+    /// bytes.push(1);
+    /// assert!(bytes.capacity() >= pagewise::page_size());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn capacity(&self) -> usize {
+        let made = self.if_made(|vec| vec.capacity());
+        made.unwrap_or(if size_of::<T>() == 0 { self.max_len() } else { 0 })
     }
 
     /// Returns the bytes that are committed now: whole pages.
@@ -219,71 +276,17 @@ impl<T> ConcurrentVec<T> {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn committed(&self) -> usize {
-        let _held = self.hold();
-        // SAFETY: the lock is held.
-        unsafe { self.storage.with(|vec| vec.committed()) }
+        self.if_made(|vec| vec.committed()).unwrap_or(0)
     }
 
-    /// Commits memory for `additional` more elements, in steps: until so many are pushed, by whichever
-    /// thread, no push can be refused.
-    ///
-    /// # Errors
-    /// As [`PageVec::try_reserve`].
-    ///
-    /// ```
-    /// let log = pagewise::ConcurrentVec::<[u8; 64]>::new(1 << 20)?;
-    /// log.try_reserve(1000)?;
-    /// let committed = log.committed();
-    /// (0..1000).for_each(|_| drop(log.push([0; 64])));
-    /// assert_eq!(log.committed(), committed);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn try_reserve(&self, additional: usize) -> Result<(), Error> {
-        let _held = self.hold();
+    /// Asks the array something, unless it is lazy and not made yet.
+    fn if_made<R>(&self, ask: impl FnOnce(&Array<T>) -> R) -> Option<R> {
+        if !self.storage.is_made() {
+            return None;
+        }
+        let _held = self.hold().ok()?;
         // SAFETY: the lock is held.
-        unsafe { self.storage.with(|vec| vec.try_reserve(additional)) }
-    }
-
-    /// Appends all elements of a slice, next to one another, or none, and returns the index of the
-    /// first. They are published together. (`extend`, from [`Extend`], takes an iterator, and needs the
-    /// array to itself.)
-    ///
-    /// # Errors
-    /// As [`PageVec::try_extend_from_slice`].
-    ///
-    /// ```
-    /// let text = pagewise::ConcurrentVec::new(1 << 20)?;
-    /// text.try_extend_from_slice(b"GET ")?;
-    /// let path = text.try_extend_from_slice(b"/index.html")?;
-    /// assert_eq!(&text.as_slice()[path..], b"/index.html"); // no other thread's bytes between
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn try_extend_from_slice(&self, elements: &[T]) -> Result<usize, Error>
-    where
-        T: Copy, // somebody's `clone` could push to this very array, and wait for itself
-    {
-        let _held = self.hold();
-        let first = self.published.load(Ordering::Relaxed);
-        // SAFETY: the lock is held.
-        unsafe { self.storage.with(|vec| vec.try_extend_from_copies(elements)) }?;
-        self.published.store(first + elements.len(), Ordering::Release);
-        Ok(first)
-    }
-
-    /// Returns an iterator over the elements, and over those that are pushed meanwhile: it ends when it
-    /// has handed out the last one that is published at that moment, and goes on when called later.
-    ///
-    /// ```
-    /// let work = pagewise::ConcurrentVec::new(100)?;
-    /// work.push(3);
-    /// for &depth in work.iter() {
-    ///     (0..depth).for_each(|child| drop(work.push(child))); // found by this same loop
-    /// }
-    /// assert_eq!(work.as_slice(), [3, 0, 1, 2, 0, 0, 1, 0]);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter { vec: self, next: 0 }
+        Some(unsafe { self.storage.with(|vec| ask(vec)) })
     }
 }
 
@@ -297,10 +300,20 @@ impl Drop for Held<'_> {
     }
 }
 
+/// Returns the value, or panics with the error: for methods without `try_`.
+#[inline]
+#[track_caller]
+fn granted<R>(result: Result<R, impl Into<Error>>) -> R {
+    match result {
+        Ok(value) => value,
+        Err(error) => refused(error.into()),
+    }
+}
+
 #[cold]
 #[track_caller]
-fn refused<T>(refusal: PushError<T>) -> ! {
-    panic!("a ConcurrentVec cannot grow: {}", refusal.error())
+fn refused(error: Error) -> ! {
+    panic!("a ConcurrentVec cannot grow: {error}")
 }
 
 /// Methods that need the real storage, which the loom model does not have.
@@ -318,6 +331,45 @@ impl<T> ConcurrentVec<T> {
     /// ```
     pub fn new(max_len: usize) -> Result<Self, Error> {
         PageVec::new(max_len).map(Self::from)
+    }
+
+    /// Makes an array of at most `max_len` elements in a constant: for a `static`. It is empty, and reserves
+    /// its addresses when it is first pushed to. The first push, and what else appends or reserves, returns the
+    /// errors of [`new`](Self::new), too; once the addresses are reserved, such an array is like all others,
+    /// and as fast.
+    ///
+    /// ```
+    /// use pagewise::ConcurrentVec;
+    ///
+    /// static WARNINGS: ConcurrentVec<String> = ConcurrentVec::lazy(1_000_000);
+    ///
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| WARNINGS.push(String::from("disk is full")));
+    ///     scope.spawn(|| WARNINGS.push(String::from("fan has stopped")));
+    /// });
+    /// assert_eq!(WARNINGS.len(), 2);
+    /// ```
+    ///
+    /// With options, a cell of the standard library makes the array when it is first used:
+    ///
+    /// ```
+    /// use pagewise::ConcurrentVec;
+    /// use std::sync::LazyLock;
+    ///
+    /// static EVENTS: LazyLock<ConcurrentVec<u64>> = LazyLock::new(|| {
+    ///     let events = ConcurrentVec::builder(1 << 20).limit(1 << 20).name("events");
+    ///     events.build().expect("there are addresses for a few megabytes")
+    /// });
+    /// EVENTS.push(1);
+    /// ```
+    pub const fn lazy(max_len: usize) -> Self {
+        Self {
+            lock: SpinLock::fresh(),
+            published: AtomicUsize::new(0),
+            waiters: Waiters::new(),
+            storage: Storage::unmade(max_len),
+            takes: PhantomData,
+        }
     }
 
     /// Starts an array with options: those of a [`PageVec`].
@@ -346,68 +398,44 @@ impl<T> ConcurrentVec<T> {
     /// ```
     #[inline]
     pub fn as_slice(&self) -> &[T] {
-        // SAFETY: these elements are published: initialised, and never written again.
-        unsafe { std::slice::from_raw_parts(self.storage.start(), self.len()) }
+        let len = self.len();
+        // SAFETY: these elements are published: initialised, and never written again. Their start is asked for
+        // after their number: it was there before the first one.
+        unsafe { slice::from_raw_parts(self.storage.start(), len) }
     }
 
-    /// Returns every element, to be changed. Needs the array to itself.
+    /// Returns the element at `index`, or the slice of a range, if it is published.
     ///
     /// ```
-    /// let mut results = pagewise::ConcurrentVec::new(100)?;
-    /// std::thread::scope(|scope| {
-    ///     let results = &results;
-    ///     (0..4).for_each(|n| drop(scope.spawn(move || results.push(n))));
-    /// });
-    /// results.as_mut_slice().sort(); // the threads are done
-    /// assert_eq!(results.as_slice(), [0, 1, 2, 3]);
+    /// let users = pagewise::ConcurrentVec::new(1000)?;
+    /// users.push(String::from("Ada"));
+    /// let ada = users.get(0).unwrap();
+    /// users.push(String::from("Grace")); // `ada` is borrowed meanwhile, and does not move
+    /// assert_eq!((ada.as_str(), users.get(2)), ("Ada", None));
+    /// assert_eq!(users.get(1..).map(<[String]>::len), Some(1));
     /// # Ok::<(), pagewise::Error>(())
     /// ```
-    pub fn as_mut_slice(&mut self) -> &mut [T] {
-        self.storage.get_mut().as_mut_slice()
+    #[inline]
+    pub fn get<I: SliceIndex<[T]>>(&self, index: I) -> Option<&I::Output> {
+        self.as_slice().get(index)
     }
 
-    /// Drops all elements. The memory goes back as [`PageVec::clear`] gives it back.
+    /// Returns the element at `index`, or the slice of a range, without a check that it is published.
+    ///
+    /// # Safety
+    /// The index or range lies below a [length](Self::len) that this thread has seen, itself or by
+    /// synchronising with a thread that has.
     ///
     /// ```
-    /// let mut round = pagewise::ConcurrentVec::new(100)?;
-    /// round.push(String::from("first round"));
-    /// round.clear();
-    /// assert_eq!(round.push(String::from("second round")), 0); // indices start again
+    /// let users = pagewise::ConcurrentVec::new(1000)?;
+    /// let ada = users.push("Ada");
+    /// // SAFETY: it was pushed just now.
+    /// assert_eq!(unsafe { users.get_unchecked(ada) }, &"Ada");
     /// # Ok::<(), pagewise::Error>(())
     /// ```
-    pub fn clear(&mut self) {
-        // Before dropping: if an element's drop panics, no dropped element may still be published.
-        self.published.store(0, Ordering::Relaxed);
-        self.storage.get_mut().clear();
-    }
-
-    /// Returns the same elements at the same addresses, for one thread that changes them at will.
-    ///
-    /// ```
-    /// let shared = pagewise::ConcurrentVec::new(100)?;
-    /// shared.try_extend_from_slice(&[1, 2, 3])?;
-    /// let mut own = shared.into_page_vec();
-    /// own.retain(|n| n % 2 == 1);
-    /// assert_eq!(own, [1, 3]);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn into_page_vec(self) -> PageVec<T> {
-        self.storage.into_inner()
-    }
-}
-
-/// The same elements at the same addresses, for many threads that append.
-#[cfg(not(loom))]
-impl<T> From<PageVec<T>> for ConcurrentVec<T> {
-    fn from(vec: PageVec<T>) -> Self {
-        // An array of elements without a size has no reservation, which would see to that. (Where the system
-        // refuses, it refuses the reservation, too.)
-        let _ = os::watch_forks();
-        Self {
-            lock: SpinLock::new(),
-            published: AtomicUsize::new(vec.len()),
-            storage: Storage::new(vec),
-            takes: PhantomData,
-        }
+    #[inline]
+    pub unsafe fn get_unchecked<I: SliceIndex<[T]>>(&self, index: I) -> &I::Output {
+        // SAFETY: the caller's promise.
+        unsafe { self.as_slice().get_unchecked(index) }
     }
 }

@@ -137,7 +137,7 @@ impl<T> PageVec<T> {
     }
 
     /// A new, empty array with the same maximum length and the same options as this one.
-    fn new_alike(&self) -> Result<Self, Error> {
+    pub(crate) fn new_alike(&self) -> Result<Self, Error> {
         builder::build(self.backing.max_len, self.backing.max_len, self.backing.options.clone())
     }
 

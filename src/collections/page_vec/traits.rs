@@ -116,19 +116,6 @@ impl<T: Ord> Ord for PageVec<T> {
     }
 }
 
-macro_rules! equal_as_slices {
-    ($([$($parameters:tt)*] $left:ty, $right:ty $(, where $clone:ident: Clone)?;)*) => {$(
-        impl<T: PartialEq<U>, U, $($parameters)*> PartialEq<$right> for $left
-        $(where $clone: Clone)?
-        {
-            #[inline]
-            fn eq(&self, other: &$right) -> bool {
-                self[..] == other[..]
-            }
-        }
-    )*};
-}
-
 equal_as_slices! {
     [] PageVec<T>, PageVec<U>;
     [] PageVec<T>, [U];
