@@ -160,8 +160,8 @@ fn every_method_of_a_concurrent_vec_that_panics() {
         push_mut: |v| ignore(v.push_mut(4));
         extend: |v| v.extend([4]);
         extend_by_reference: |v| v.extend(&[4]);
-        extend_shared: |v| (&*v).extend([4]);
-        extend_shared_by_reference: |v| (&*v).extend(&[4]);
+        extend_shared: |v| Extend::extend(&mut &*v, [4]);
+        extend_shared_by_reference: |v| Extend::extend(&mut &*v, [4].iter());
         extend_method: |v| ConcurrentVec::extend(v, [4]);
         extend_from_slice: |v| ignore(v.extend_from_slice(&[4]));
         reserve: |v| v.reserve(1);
@@ -205,7 +205,7 @@ fn extending_in_parallel() {
     }
     each_panic_names_this_file! { ConcurrentVec<u64>: ConcurrentVec::from(full());
         par_extend: |v| v.par_extend([4].into_par_iter());
-        par_extend_shared: |v| (&*v).par_extend([4].into_par_iter());
+        par_extend_shared: |v| (&mut &*v).par_extend([4].into_par_iter());
     }
     names_this_file("ParIntoIter::clone", || {
         let budget = pagewise::Budget::new(page_size());

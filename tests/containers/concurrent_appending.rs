@@ -218,15 +218,17 @@ fn a_clone_is_what_was_published() {
 fn shared_arrays_compare_as_slices() {
     let vec = ConcurrentVec::new(10).unwrap();
     vec.extend([1, 2]);
-    assert!(
-        vec == vec.clone() && vec == [1, 2] && [1, 2] == vec && vec == &[1, 2] && &[1, 2] == vec
-    );
-    assert!(vec == [1, 2][..] && [1, 2][..] == vec && vec == &[1, 2][..] && &[1, 2][..] == vec);
-    assert!(vec == &mut [1, 2][..] && &mut [1, 2][..] == vec);
-    assert!(vec == vec![1, 2] && vec![1, 2] == vec && vec != [1, 3] && vec != vec![1]);
-    let own = PageVec::try_from([1, 2]).unwrap();
-    assert!(vec == own && own == vec);
     let less = vec.clone();
+    both_ways! { vec =>
+        less, ConcurrentVec::<i32>::new(1).unwrap();
+        PageVec::try_from([1, 2]).unwrap(), PageVec::try_from([1]).unwrap();
+        [1, 2], [1, 3];
+        &[1, 2], &[1, 3];
+        [1, 2][..], [1][..];
+        &[1, 2][..], &[1][..];
+        &mut [1, 2][..], &mut [1][..];
+        vec![1, 2], vec![2];
+    }
     vec.push(0);
     assert!(less < vec && vec.cmp(&less).is_gt() && vec.partial_cmp(&less).unwrap().is_gt());
 }

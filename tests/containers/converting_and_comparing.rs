@@ -85,15 +85,18 @@ fn what_cannot_be_converted_comes_back() {
 #[test]
 fn arrays_equal_whatever_has_equal_elements() {
     let vec = PageVec::try_from_iter(10, [1, 2]).unwrap();
-    assert!(vec == [1, 2] && [1, 2] == vec && vec != [1, 3] && [1] != vec);
-    assert!(vec == &[1, 2] && &[1, 2] == vec && vec == &mut [1, 2] && &mut [1, 2] == vec);
-    assert!(vec == [1, 2][..] && [1, 2][..] == vec && vec == &[1, 2][..] && &[1, 2][..] == vec);
-    assert!(vec == &mut [1, 2][..] && &mut [1, 2][..] == vec);
-    assert!(vec == vec![1, 2] && vec![1, 2] == vec && vec![2] != vec);
-    assert!(vec == Box::<[i32]>::from([1, 2]) && Box::<[i32]>::from([1, 2]) == vec);
-    let (borrowed, owned): (Cow<[i32]>, Cow<[i32]>) = (Cow::from(&[1, 2]), Cow::from(vec![1, 2]));
-    assert!(vec == borrowed && borrowed == vec && vec == owned && owned == vec);
-    assert!(vec != Cow::from(vec![1]) && Cow::from(vec![1]) != vec);
+    both_ways! { vec =>
+        [1, 2], [1, 3];
+        &[1, 2], &[1, 3];
+        &mut [1, 2], &mut [1, 3];
+        [1, 2][..], [1][..];
+        &[1, 2][..], &[1][..];
+        &mut [1, 2][..], &mut [1][..];
+        vec![1, 2], vec![2];
+        Box::<[i32]>::from([1, 2]), Box::<[i32]>::from([2]);
+        Cow::<[i32]>::Borrowed(&[1, 2]), Cow::<[i32]>::Borrowed(&[1]);
+        Cow::<[i32]>::Owned(vec![1, 2]), Cow::<[i32]>::Owned(vec![1]);
+    }
     // Elements of another type, where they can be compared.
     assert!(PageVec::try_from_iter(1, [String::from("a")]).unwrap() == ["a"]);
 }

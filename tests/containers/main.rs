@@ -4,6 +4,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+/// Compares a container with what equals it, and with what does not, from both sides.
+macro_rules! both_ways {
+    ($container:ident => $($equal:expr, $other:expr;)*) => {$(
+        assert!($container == $equal, "{}", stringify!($equal));
+        assert!($equal == $container, "{}", stringify!($equal));
+        assert!($container != $other, "{}", stringify!($other));
+        assert!($other != $container, "{}", stringify!($other));
+    )*};
+}
+
 mod arena_allocations;
 mod concurrent_appending;
 mod concurrent_pushes_are_seen_in_order;
