@@ -210,3 +210,50 @@ impl<T> ConcurrentVec<T> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn waiting_for(len: usize) -> Arc<Waiter> {
+        Arc::new(Waiter::new(len))
+    }
+
+    #[test]
+    fn the_list_has_whom_it_was_given_and_knows_the_least_length() {
+        let waiters = Waiters::new();
+        assert!(!waiters.are_due(usize::MAX - 1));
+        let all = [5, 3, 9, 3].map(waiting_for);
+        all.iter().for_each(|waiter| waiters.add(waiter));
+        assert!(waiters.are_due(3) && !waiters.are_due(2));
+        assert!(waiters.take(|waiter| waiter.len <= 2).is_none());
+        // One from the middle, by name; then those that are due, one by one.
+        let taken = waiters.take(|waiter| ptr::eq(waiter, &*all[1])).unwrap();
+        assert!(Arc::ptr_eq(&taken, &all[1]) && waiters.are_due(3));
+        assert!(waiters.take(|waiter| ptr::eq(waiter, &*all[1])).is_none());
+        let due = waiters.take(|waiter| waiter.len <= 4).unwrap();
+        assert!(Arc::ptr_eq(&due, &all[3]) && !waiters.are_due(4) && waiters.are_due(5));
+        let mut rest = [(); 2].map(|()| waiters.take(|waiter| waiter.len <= 9).unwrap().len);
+        rest.sort_unstable();
+        assert_eq!(rest, [5, 9]);
+        assert!(!waiters.are_due(usize::MAX - 1));
+        drop((taken, due));
+        assert!(all.iter().all(|waiter| Arc::strong_count(waiter) == 1));
+    }
+
+    #[test]
+    fn a_child_forgets_the_threads_of_the_parent() {
+        let (waiters, parents, own) = (Waiters::new(), waiting_for(1), waiting_for(7));
+        waiters.add(&parents);
+        // As in a child: the list is that of a process with another fork count.
+        waiters.forks.store(os::forks().wrapping_add(1), Ordering::Relaxed);
+        assert!(waiters.take(|_| true).is_none() && !waiters.are_due(1));
+        waiters.forks.store(os::forks().wrapping_add(1), Ordering::Relaxed);
+        waiters.add(&own);
+        assert!(!waiters.are_due(6) && waiters.are_due(7));
+        assert!(Arc::ptr_eq(&waiters.take(|_| true).unwrap(), &own));
+        assert_eq!(Arc::strong_count(&parents), 2, "it is not touched, in whatever state it is");
+        // SAFETY: the list has forgotten its count.
+        drop(unsafe { Arc::from_raw(Arc::as_ptr(&parents)) });
+    }
+}
