@@ -80,6 +80,8 @@ mod sync;
 #[path = "../tests/common/not_here.rs"]
 mod not_here;
 
+#[cfg(all(feature = "serde", not(loom)))]
+pub use collections::AtMost;
 pub use collections::{AllocOrInitError, Arena, ArenaBuilder, Checkpoint, arena};
 pub use collections::{ConcurrentVec, ConcurrentVecBuilder, concurrent_vec};
 #[cfg(feature = "zerocopy")]
