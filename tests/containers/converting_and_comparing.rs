@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pagewise::{Error, PageVec, PushError, page_size};
+use pagewise::{PageVec, page_size};
 
 fn counted(count: usize) -> (Rc<()>, Vec<Rc<()>>) {
     let one = Rc::new(());
@@ -60,6 +60,7 @@ fn a_default_costs_addresses_only() {
 #[test]
 fn what_cannot_be_converted_comes_back() {
     use crate::common::{emulated, in_a_process, not_here, sanitized};
+    use pagewise::{Error, PushError};
     if emulated() || sanitized() {
         return not_here("RLIMIT_AS: the emulator's or the sanitizer's addresses would count");
     }

@@ -71,17 +71,19 @@ impl Waiters {
     fn take(&self, wanted: impl Fn(&Waiter) -> bool) -> Option<Arc<Waiter>> {
         self.forget_those_of_the_parent();
         let mut link = &self.first;
-        // SAFETY: the invariant of `first`.
-        while let Some(waiter) = unsafe { link.load(Ordering::Relaxed).as_ref() } {
+        loop {
+            let entry = link.load(Ordering::Relaxed);
+            // SAFETY: the invariant of `first`.
+            let waiter = unsafe { entry.as_ref() }?;
             if wanted(waiter) {
                 link.store(waiter.next.load(Ordering::Relaxed), Ordering::Relaxed);
                 self.wake_at.store(self.least(), Ordering::Relaxed);
-                // SAFETY: the invariant of `first`; the list does not count it any more.
-                return Some(unsafe { Arc::from_raw(waiter) });
+                // SAFETY: the invariant of `first`; the list does not count it any more. (The pointer that the
+                // `Arc` became, not a reference made of it: that may not reach the counts.)
+                return Some(unsafe { Arc::from_raw(entry) });
             }
             link = &waiter.next;
         }
-        None
     }
 
     fn least(&self) -> usize {
