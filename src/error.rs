@@ -65,7 +65,8 @@ pub enum Error {
         limit: usize,
     },
 
-    /// The [`Budget`](crate::Budget) that the reservation shares is used up.
+    /// The [`Budget`](crate::Budget) that the reservation shares is used up, or one above it: the numbers are of the
+    /// one that is.
     #[error(
         "commit of {} at offset {offset:#x} refused: budget of {} is used up ({} committed): \
          decommit something, or give a larger budget",
@@ -394,7 +395,8 @@ pub enum RefusalReason {
         /// Bytes that it may commit in all.
         limit: usize,
     },
-    /// The [`Budget`](crate::Budget) that the region shares is used up.
+    /// The [`Budget`](crate::Budget) that the region shares is used up, or one above it: the numbers are of the one
+    /// that is.
     Budget {
         /// Bytes that all who share the budget have taken already.
         used: usize,

@@ -242,12 +242,12 @@ fn the_numbers_of_an_arena_follow_it() {
     assert_eq!((arena.committed(), arena.peak() >= 6 * page_size()), (page_size(), true));
     assert_eq!(arena.allocated_bytes(), page_size());
     arena.set_limit(page_size()).unwrap();
-    assert!(arena.try_alloc_slice_fill_copy(page_size(), 0u8).is_err());
+    assert!(arena.try_alloc_slice_uninit::<u8>(page_size()).is_err());
     let refused = arena.set_limit(0).unwrap_err();
     assert!(matches!(refused, Error::LimitBelowUse { limit: 0, used } if used == page_size()));
     arena.set_limit(usize::MAX).unwrap();
     assert_eq!(arena.limit(), arena.max_bytes());
-    arena.try_alloc_slice_fill_copy(63 * page_size(), 0u8).unwrap();
+    arena.try_alloc_slice_uninit::<u8>(63 * page_size()).unwrap();
 }
 
 #[test]
