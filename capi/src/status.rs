@@ -83,7 +83,7 @@ pub(crate) fn refused(error: &AccessError) -> Status {
 }
 
 /// Runs `work`, and makes a panic an error. Every function of this interface does its work in here, but for those
-/// that may run in a signal handler: a panic that reached the C program would end it.
+/// that may run in a signal handler, and `pagewise_try`: a panic that reached the C program would end it.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Status>) -> Result<T, Status> {
     let work = || {
         #[cfg(test)]

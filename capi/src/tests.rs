@@ -26,8 +26,6 @@ fn panicking<T>(call: impl FnOnce() -> T) -> (T, String) {
     (result, text.to_str().unwrap().to_owned())
 }
 
-unsafe extern "C" fn nothing(_: *mut c_void) {}
-
 #[test]
 fn a_panic_in_any_function_is_an_error_and_never_leaves_it() {
     // SAFETY: pointers are as the header says.
@@ -108,7 +106,7 @@ fn a_panic_in_any_function_is_an_error_and_never_leaves_it() {
             pagewise_arena_rewind(arena, 0) => Status::Panic;
             pagewise_arena_reset(arena) => Status::Panic;
             pagewise_arena_shrink(arena) => Status::Panic;
-            pagewise_try(Some(nothing), ptr::null_mut(), ptr::null_mut()) => Status::Panic;
+            pagewise_try(None, ptr::null_mut(), ptr::null_mut()) => Status::Panic;
             pagewise_refusal_text(&refusal, into.cast(), 1) => Status::Panic;
             pagewise_install() => Status::Panic;
             pagewise_is_displaced() => -1;
