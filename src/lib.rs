@@ -54,6 +54,12 @@
 //! pagewise starts no thread, installs no signal handler before the first [`DemandRegion`], and reads no
 //! environment variable. On Unix, the first reservation, or the first [`attempt`](fault::attempt), registers a child
 //! handler by `pthread_atfork`.
+//!
+//! # Public dependencies
+//!
+//! zerocopy 0.8, allocator-api2 0.2, serde 1 and rayon 1 are part of the interface where their features are on:
+//! a new major version of one of them is a new major version of pagewise. `docs/dependencies.md` in the package says
+//! what of each, and why allocator-api2 stays at the version of hashbrown and bumpalo.
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 // Loom's models use a part of the library.
@@ -63,6 +69,7 @@ mod collections;
 mod demand;
 mod error;
 pub mod fault;
+mod mapped_file;
 mod os;
 mod page;
 mod reservation;
@@ -73,7 +80,7 @@ mod sync;
 #[path = "../tests/common/not_here.rs"]
 mod not_here;
 
-pub use collections::{Arena, ArenaBuilder, Checkpoint, arena};
+pub use collections::{AllocOrInitError, Arena, ArenaBuilder, Checkpoint, arena};
 pub use collections::{ConcurrentVec, ConcurrentVecBuilder, concurrent_vec};
 #[cfg(feature = "zerocopy")]
 pub use collections::{DemandArray, DemandArrayBuilder};
@@ -83,10 +90,11 @@ pub use demand::{
     PageFault, Stats,
 };
 pub use error::{AccessError, Error, Refusal, RefusalReason};
-pub use os::{Access, HugePages, OsError};
+pub use mapped_file::{FileReader, MappedFile, MappedFileBuilder};
+pub use os::{Access, Expected, FileAccess, HugePages, OsError};
 pub use page::{page_size, reserve_granularity};
 pub use reservation::{
-    Budget, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
+    Budget, BudgetGuard, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
 };
 
 #[cfg(any(miri, pagewise_model, pagewise_refusals))]

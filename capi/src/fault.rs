@@ -167,7 +167,7 @@ pub unsafe extern "C" fn pagewise_try_handle(
         return 0;
     }
     // SAFETY: the caller's promise.
-    unsafe { fault::try_handle(signal, info.cast(), context) }.into()
+    unsafe { fault::try_handle(signal, info.cast(), context) }.is_served().into()
 }
 
 /// Serves a fault for a host with a vectored handler in front of ours: 1 if it was ours, or 0.
@@ -181,5 +181,5 @@ pub unsafe extern "C" fn pagewise_try_handle(exception: *mut c_void) -> c_int {
         return 0;
     }
     // SAFETY: the caller's promise.
-    unsafe { fault::try_handle(exception.cast()) }.into()
+    unsafe { fault::try_handle(exception.cast()) }.is_served().into()
 }

@@ -183,11 +183,10 @@ pub unsafe extern "C" fn pagewise_region_events(
             return bad_argument("the place for the events is NULL");
         }
         for (index, event) in region.events().take(room).enumerate() {
-            let (start, len) = match event.outcome {
-                FaultOutcome::Committed { start, len } => (start, len),
-                FaultOutcome::Refused => (0, 0),
+            let (start, len, refused) = match event.outcome {
+                FaultOutcome::Committed { start, len } => (start, len, 0),
+                _ => (0, 0, 1),
             };
-            let refused = c_int::from(event.outcome == FaultOutcome::Refused);
             let (offset, access) = (event.offset, access(event.write));
             store(events.add(index), Event { offset, start, len, access, refused })?;
             store(taken, index + 1)?;

@@ -10,8 +10,10 @@ use crate::os;
 mod attempt;
 mod filtering;
 mod guarded;
+mod handled;
 mod registers;
 mod registry;
+mod reports;
 
 #[cfg(unix)]
 #[path = "unix/mod.rs"]
@@ -25,9 +27,11 @@ pub use attempt::attempt;
 pub(crate) use filtering::in_a_filter;
 pub use filtering::{FilterCheck, in_filter};
 pub(crate) use guarded::{copy, fill};
+pub use handled::Handled;
 pub use handler::try_handle;
 pub(crate) use handler::uninterrupted;
 pub(crate) use registry::Registered;
+pub use reports::{report_nowhere, report_to, report_to_stderr};
 
 #[cfg(not(loom))]
 static REGISTRY: registry::Registry = registry::Registry::new();
@@ -119,6 +123,9 @@ pub(crate) struct Fault {
     pub(crate) address: usize,
     /// Whether it was a write; `None` where the system does not tell.
     pub(crate) write: Option<bool>,
+    /// Whether the system could not bring the page, rather than forbid the access: SIGBUS, or an in-page error on
+    /// Windows. (macOS may raise SIGBUS for a forbidden access, too.)
+    pub(crate) is_unavailable: bool,
 }
 
 /// What became of a fault.
@@ -132,23 +139,25 @@ pub(crate) enum Outcome {
     NotOurs,
 }
 
-/// Serves a fault. Returns whether the interrupted thread may continue: at the same instruction, or at the
-/// landing of a guarded copy or an attempt that was refused. `false`: hand the fault on. Async-signal-safe; uses no
+/// Serves a fault. Where it is [`Served`](Handled::Served), the interrupted thread continues at the same instruction,
+/// or at the landing of a guarded copy or an attempt that was refused; otherwise the fault is handed on.
+/// Async-signal-safe; uses no
 /// thread-local state but the error code, which it restores.
-fn serve(fault: Fault, context: &mut registers::Context) -> bool {
+fn serve(fault: Fault, context: &mut registers::Context) -> Handled {
     let outcome = REGISTRY.with(fault.address, |entry| {
         // SAFETY: the registry holds the entry while we read it.
         os::preserving_error_code(|| unsafe { (entry.serve)(entry.owner, fault) })
     });
     match outcome {
-        None | Some(Outcome::NotOurs) => false,
-        Some(Outcome::Resolved) => true,
-        Some(Outcome::Refused(refusal)) => land(&refusal, context),
+        None | Some(Outcome::NotOurs) => Handled::NotOurs,
+        Some(Outcome::Resolved) => Handled::Served,
+        Some(Outcome::Refused(refusal)) if land(&refusal, context) => Handled::Served,
+        Some(Outcome::Refused(refusal)) => Handled::Refused(refusal),
     }
 }
 
 /// Ends a guarded copy whose access was refused, or else the thread's innermost attempt, by redirecting the thread
-/// to its landing. For any other access, reports the refusal on stderr and returns `false`.
+/// to its landing. For any other access, reports the refusal and returns `false`.
 fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
     let Some(landing) = guarded::landing(registers::program_counter(context)) else {
         if attempt::leave(refusal, context) {
@@ -164,7 +173,7 @@ fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
     true
 }
 
-/// Writes one line about a refused plain access to stderr. Async-signal-safe.
+/// Says in one line that a plain access was refused. Async-signal-safe.
 #[cold]
 #[inline(never)] // keeps its stack use out of the path of served faults
 fn report(refusal: &Refusal) {
@@ -195,11 +204,18 @@ fn report(refusal: &Refusal) {
         RefusalReason::Filter => {
             line.text(": the region's filter refused it; change what it answers");
         }
-        // Made only by range checks, never for a page fault.
-        RefusalReason::NotReserved => {}
+        RefusalReason::FileTruncated { len } => {
+            line.text(": the file has only ").decimal(usize::try_from(len).unwrap_or(usize::MAX));
+            line.text(" bytes now; keep others from truncating it");
+        }
+        RefusalReason::FileUnreadable => {
+            line.text(": the system could not read or write the file's page; look at its disk");
+        }
+        // Made only by checks before an access, never for a page fault.
+        RefusalReason::NotReserved | RefusalReason::ReadOnly => {}
     }
     line.text(", or use read/write/fill, which return the refusal as an error\n");
-    os::preserving_error_code(|| os::write_stderr(line.as_bytes()));
+    reports::emit(line.as_bytes());
 }
 
 /// A line of text, put together without allocation or formatting machinery.

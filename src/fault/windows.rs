@@ -4,7 +4,7 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use windows_sys::Win32::Foundation::EXCEPTION_ACCESS_VIOLATION;
+use windows_sys::Win32::Foundation::{EXCEPTION_ACCESS_VIOLATION, EXCEPTION_IN_PAGE_ERROR};
 use windows_sys::Win32::System::Diagnostics::Debug::{
     AddVectoredContinueHandler, AddVectoredExceptionHandler, EXCEPTION_CONTINUE_EXECUTION,
     EXCEPTION_CONTINUE_SEARCH, EXCEPTION_POINTERS, RemoveVectoredContinueHandler,
@@ -12,7 +12,7 @@ use windows_sys::Win32::System::Diagnostics::Debug::{
 };
 use windows_sys::Win32::System::Threading::GetCurrentThreadId;
 
-use super::Fault;
+use super::{Fault, Handled};
 use crate::error::Error;
 
 /// The two registrations, as addresses (the handles are opaque pointers); none before `install`.
@@ -70,12 +70,14 @@ pub(super) fn this_thread() -> usize {
     unsafe { GetCurrentThreadId() as usize }
 }
 
-/// Stored in the exception record behind its two parameters, so that [`resumed`] knows a served fault.
+/// "pagewise" in ASCII. Stored in the exception record behind its parameters, where [`resumed`] recognizes a fault that
+/// was served. (An access violation has two parameters, an in-page error three.)
 const SERVED: usize = 0x7061_6765_7769_7365;
+const SERVED_AT: usize = 3;
 
 unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     // SAFETY: the system passes valid pointers.
-    if unsafe { try_handle(pointers) } {
+    if unsafe { try_handle(pointers) }.is_served() {
         EXCEPTION_CONTINUE_EXECUTION
     } else {
         EXCEPTION_CONTINUE_SEARCH
@@ -88,8 +90,8 @@ unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
 unsafe extern "system" fn resumed(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     // SAFETY: the system passes valid pointers.
     let record = unsafe { &*(*pointers).ExceptionRecord };
-    if record.ExceptionCode == EXCEPTION_ACCESS_VIOLATION
-        && record.ExceptionInformation[2] == SERVED
+    if matches!(record.ExceptionCode, EXCEPTION_ACCESS_VIOLATION | EXCEPTION_IN_PAGE_ERROR)
+        && record.ExceptionInformation[SERVED_AT] == SERVED
     {
         EXCEPTION_CONTINUE_EXECUTION
     } else {
@@ -97,30 +99,34 @@ unsafe extern "system" fn resumed(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     }
 }
 
-/// Serves a fault for a host with a vectored handler of its own in front of ours: true if it was
-/// ours, and the handler is to return `EXCEPTION_CONTINUE_EXECUTION`.
+/// Serves a fault for a host that has its own vectored handler in front of ours, and says what became of it. Where it is
+/// [`Served`](Handled::Served), the host's handler must return `EXCEPTION_CONTINUE_EXECUTION`.
 ///
-/// Rarely needed: handlers form a list here, and those that do not know an exception pass it on.
+/// The line about a [`Refused`](Handled::Refused) plain access is written to stderr, unless
+/// [`report_nowhere`](super::report_nowhere) or [`report_to`](super::report_to) says otherwise.
+///
+/// Rarely needed: on Windows, handlers form a list, and each passes on the exceptions that it does not know.
 ///
 /// # Safety
-/// To be called from a vectored exception handler only, with its own argument.
-pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> bool {
+/// Called from a vectored exception handler only, with the handler's own argument.
+pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> Handled {
     // SAFETY: the caller's promise: both are the system's.
     let (record, context) =
         unsafe { (&mut *(*pointers).ExceptionRecord, &mut *(*pointers).ContextRecord) };
-    if record.ExceptionCode != EXCEPTION_ACCESS_VIOLATION {
-        return false;
+    let is_unavailable = record.ExceptionCode == EXCEPTION_IN_PAGE_ERROR;
+    if record.ExceptionCode != EXCEPTION_ACCESS_VIOLATION && !is_unavailable {
+        return Handled::NotOurs;
     }
-    // 0 is a read, 1 a write; 8 is an attempt to execute, which is not ours.
+    // 0 is a read, 1 a write. 8 is an attempt to execute: committing a page would not make it executable.
     let write = match record.ExceptionInformation[0] {
         0 => false,
         1 => true,
-        _ => return false,
+        _ => return Handled::NotOurs,
     };
-    let fault = Fault { address: record.ExceptionInformation[1], write: Some(write) };
-    let served = super::serve(fault, context);
-    if served {
-        record.ExceptionInformation[2] = SERVED;
+    let address = record.ExceptionInformation[1];
+    let handled = super::serve(Fault { address, write: Some(write), is_unavailable }, context);
+    if handled.is_served() {
+        record.ExceptionInformation[SERVED_AT] = SERVED;
     }
-    served
+    handled
 }

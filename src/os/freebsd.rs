@@ -6,16 +6,17 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use super::{Attributes, Cause, OsError, unix};
 
+pub(crate) use super::bsd::{
+    PREFAULT_TOUCHES, empty, explicit_huge_page_size, forget_parent, zero,
+};
 pub(crate) use unix::residency_by_mincore as residency;
 pub(crate) use unix::{
-    call_in_children, commit, discard, forks, lock, page_size, preserving_error_code, protect,
-    release, reserve_granularity, sleep_a_little, unlock, watch_forks, write_stderr, yield_now,
+    call_in_children, commit, discard, expect_file_access, file_len, flush_file, forks, lock,
+    map_file, page_size, preserving_error_code, protect, release, reserve_granularity,
+    sleep_a_little, unlock, unmap_file, watch_forks, write_stderr, yield_now,
 };
 
-/// Prefaulting writes to each page.
-pub(crate) const PREFAULT_TOUCHES: bool = true;
-
-/// `mmap(PROT_NONE)`, not `MAP_GUARD`: `mprotect` skips guard entries and returns success, without access.
+/// `mmap(PROT_NONE)`. Not `MAP_GUARD`: `mprotect` returns success for guard pages, and leaves them inaccessible.
 pub(crate) fn reserve(
     len: usize,
     align: usize,
@@ -35,15 +36,6 @@ pub(crate) unsafe fn decommit(
     unsafe { unix::map_over(start, len, ProtFlags::empty(), map_flags(attributes)) }
 }
 
-/// Maps fresh memory over the range: `MADV_DONTNEED` keeps the contents here.
-///
-/// # Safety
-/// See the contract of [`os`](super).
-pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    // SAFETY: the caller's promise.
-    unsafe { unix::map_over(start, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::empty()) }
-}
-
 /// # Safety
 /// See the contract of [`os`](super); the pages are writable.
 pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
@@ -51,17 +43,13 @@ pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
     unsafe { super::touch_each_page(start, len) };
 }
 
-/// Core dump exclusion is a flag of the mapping here, so it survives mapping over.
+/// `MAP_NOCORE` keeps a mapping out of core dumps. Linux has advice for that.
 fn map_flags(attributes: &Attributes) -> MapFlags {
     if attributes.dump {
         MapFlags::empty()
     } else {
         MapFlags::from_bits_retain(libc::MAP_NOCORE as _)
     }
-}
-
-pub(crate) fn explicit_huge_page_size() -> Option<usize> {
-    None
 }
 
 pub(crate) fn diagnose(error: OsError) -> Cause {
@@ -73,37 +61,30 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// Does nothing: this file keeps no state of the process that a child would have to drop.
-pub(crate) fn forget_parent() {}
-
-/// Maps fresh, inaccessible memory over a reservation that cannot be released: its memory goes back.
-///
-/// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
-pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
-    // SAFETY: the caller's promise.
-    let _ = unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) };
+/// The address of this thread's errno.
+pub(crate) fn errno() -> *mut i32 {
+    // SAFETY: has no preconditions.
+    unsafe { libc::__error() }
 }
 
-// By number, past the C library's functions of these names: those are cancellation points, where a pending
-// `pthread_cancel` would end the thread in its memory access. The numbers are those of FreeBSD's
-// `sys/syscall.h`, which never change.
+// System calls by their numbers, which are those of `<sys/syscall.h>` and never change. The C library's functions of
+// these names are cancellation points: a pending `pthread_cancel` would end the thread in its memory access.
 
-/// `nanosleep`, which is no cancellation point here.
+/// `nanosleep`.
 pub(crate) fn sleep(time: &libc::timespec) {
     const NANOSLEEP: i32 = 240;
-    // SAFETY: a complete time; nobody asks how much of it was left.
+    // SAFETY: a complete time; null says that the rest of the time is not asked for.
     unsafe { libc::syscall(NANOSLEEP, &raw const *time, std::ptr::null_mut::<libc::timespec>()) };
 }
 
-/// `poll` for one descriptor, which is no cancellation point here.
+/// `poll` for one descriptor.
 pub(crate) fn poll(descriptor: &mut libc::pollfd, milliseconds: i32) -> i32 {
     const POLL: i32 = 209;
     // SAFETY: one record.
     unsafe { libc::syscall(POLL, &raw mut *descriptor, 1usize, milliseconds) as i32 }
 }
 
-/// `write`, once, which is no cancellation point here.
+/// `write`, once.
 pub(crate) fn write(file: i32, bytes: &[u8]) {
     const WRITE: i32 = 4;
     // SAFETY: the buffer is valid for its length.

@@ -1,20 +1,21 @@
 //! A simulated operating system, for Miri and for tests.
 //!
-//! It checks the contract of [`os`](super) and panics at a call that breaks it: out of a page's state, out of a
-//! reservation, of less than a page. Its memory is the heap's, so that it cannot see each access; it panics where
-//! the library announces one ([`expect_access`]) to memory that is not committed, or from which [`protect`]
-//! has taken that access.
+//! It checks the contract of [`os`](super) and panics at a call that breaks it: for pages in the wrong state, outside of
+//! a reservation, or for a part of a page. Its memory comes from the heap, so it does not see accesses by themselves. It
+//! panics where the library announces one ([`expect_access`]) to memory that is not committed, or from which
+//! [`protect`] took that access.
 //!
 //! Decommitted and discarded memory is filled with a poison byte, so that a stale read does not look like zero.
-//! Pages are 16 KiB and the granularity is 64 KiB, to find code that assumes 4 KiB. It has no page faults:
+//! Pages are 16 KiB and the granularity is 64 KiB, to find code that assumes 4 KiB. There are no page faults:
 //! regions commit before they access.
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Access, Attributes, Cause, OsError, Residency};
+use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency};
 
 pub(crate) const PREFAULT_TOUCHES: bool = false;
 
@@ -28,8 +29,8 @@ const LONGEST: usize = if cfg!(miri) { 16 << 20 } else { 16 << 30 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Page {
-    /// Reserved, and never committed: it reads zero already. (A long table of page states is committed as a
-    /// whole, and must not become resident by that.)
+    /// Reserved, and never committed. A commit need not write zeros, which the heap's memory holds already: a long table
+    /// of page states is committed as a whole, and must not become resident by that.
     Fresh,
     Reserved,
     Committed(Access),
@@ -46,7 +47,7 @@ impl Page {
 }
 
 struct Mapping {
-    /// What the heap gave, of which the reservation is the aligned part.
+    /// The heap's memory. The reservation is the aligned part of it.
     memory: NonNull<u8>,
     layout: Layout,
     pages: Vec<Page>,
@@ -62,7 +63,7 @@ struct Machine {
 static MACHINE: Mutex<Machine> = Mutex::new(Machine { mappings: BTreeMap::new() });
 
 fn machine() -> MutexGuard<'static, Machine> {
-    // The model panics at a broken contract while it holds the lock; the map is consistent all the same.
+    // A panic at a broken contract poisons the lock, but leaves the map as it was.
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -103,8 +104,8 @@ pub(crate) fn reserve(
     if len > LONGEST {
         return Err(OUT_OF_MEMORY);
     }
-    // Aligned here: memory that the heap is to align, it zeroes by writing, and a long reservation would
-    // be resident.
+    // Aligned here and not by the heap, which writes zeros to memory that it aligns: a long reservation would become
+    // resident.
     let layout = Layout::from_size_align(len + align, 1).map_err(|_| OUT_OF_MEMORY)?;
     // SAFETY: the layout is not empty.
     let memory = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(OUT_OF_MEMORY)?;
@@ -133,8 +134,8 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsErro
     Ok(())
 }
 
-/// Panics where the library is about to access pages that do not allow it. Memory that belongs to no
-/// reservation is somebody else's, and none of the model's business.
+/// Panics where the library is about to access pages that do not allow it. Ignores memory outside of every
+/// reservation.
 pub(crate) fn expect_access(start: *const u8, len: usize, access: Access) {
     let machine = machine();
     let Some((base, mapping)) = machine.mappings.range(..=start.addr()).next_back() else { return };
@@ -221,7 +222,7 @@ pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsErro
 }
 
 /// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
+/// The range is what [`reserve`] returned, and it is not used any more.
 pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
     let mapping = machine().mappings.remove(&start.as_ptr().addr());
     let mapping = mapping.expect("release of something that is reserved");
@@ -229,6 +230,36 @@ pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsErr
     // SAFETY: allocated by `reserve` with this layout, and removed from the map just now.
     unsafe { std::alloc::dealloc(mapping.memory.as_ptr(), mapping.layout) };
     Ok(())
+}
+
+/// The simulated system maps no files.
+pub(crate) fn map_file(
+    _file: &File,
+    _offset: u64,
+    _len: usize,
+    _access: FileAccess,
+) -> Result<NonNull<u8>, OsError> {
+    Err(OsError(0))
+}
+
+/// # Safety
+/// None: nothing was mapped.
+pub(crate) unsafe fn unmap_file(_start: NonNull<u8>, _len: usize) -> Result<(), OsError> {
+    unreachable!("no file was mapped")
+}
+
+/// # Safety
+/// None: nothing was mapped.
+pub(crate) unsafe fn flush_file(_: NonNull<u8>, _: usize, _: &File) -> Result<(), OsError> {
+    unreachable!("no file was mapped")
+}
+
+/// # Safety
+/// None: nothing was mapped.
+pub(crate) unsafe fn expect_file_access(_: NonNull<u8>, _: usize, _: Expected) {}
+
+pub(crate) fn file_len(file: &File) -> Result<u64, OsError> {
+    file.metadata().map(|about| about.len()).map_err(|_| OsError(0))
 }
 
 pub(crate) fn yield_now() {

@@ -41,7 +41,7 @@ mod page_map;
 mod pages;
 mod serving;
 
-pub use budget::Budget;
+pub use budget::{Budget, BudgetGuard};
 pub use builder::ReservationBuilder;
 pub(crate) use builder::reservation_options;
 pub use engines::Engine;
@@ -77,6 +77,8 @@ pub struct Reservation {
     start: NonNull<u8>,
     len: usize,
     page: PageSize,
+    /// Bytes of the huge pages that long runs get; zero if they get none.
+    huge_pages_of_runs: usize,
     /// Invariants: a page that is committed and not busy is readable and writable, unless `protect` set other
     /// rights. `account` counts the pages that are committed here, and those that an operation holds to
     /// commit or decommit them.
@@ -102,6 +104,9 @@ unsafe impl Sync for Reservation {}
 /// Bytes of a transparent huge page where pages are 4 KiB. Systems with larger pages have larger huge pages,
 /// to which reservations are not aligned.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+/// With [`HugePages::Adaptive`], runs get huge pages from this length on: an eighth of it is a huge page.
+pub(crate) const LONG_RUN: usize = 8 * HUGE_PAGE;
 
 impl Reservation {
     /// Reserves at least `len` bytes, rounded up to whole pages, with no access. None → Reserved.
@@ -191,8 +196,8 @@ impl Reservation {
         self.account.own().peak()
     }
 
-    /// Returns the bytes that may be committed at most: the limit given to the builder, rounded down to
-    /// whole pages, or the length.
+    /// Returns the bytes that may be committed at most: the limit given to the builder or to
+    /// [`set_limit`](Self::set_limit), rounded down to whole pages, or the length.
     ///
     /// ```
     /// use pagewise::{Reservation, page_size};
@@ -203,6 +208,32 @@ impl Reservation {
     /// ```
     pub fn limit(&self) -> usize {
         self.account.own().limit()
+    }
+
+    /// Changes the limit to `bytes`, rounded down to whole pages; all of the reservation is the most.
+    ///
+    /// A limit below what is committed is refused, so that the limit holds at every moment, whatever other threads
+    /// commit meanwhile. To stop all further commits, lower it to what is [committed](Self::committed).
+    ///
+    /// # Errors
+    /// [`LimitBelowUse`](Error::LimitBelowUse), with what is committed; then the limit is as before.
+    ///
+    /// ```
+    /// use pagewise::{Error, Reservation, page_size};
+    ///
+    /// let memory = Reservation::builder(1 << 30).limit(page_size()).build()?;
+    /// assert!(memory.commit(..2 * page_size()).is_err());
+    /// memory.set_limit(2 * page_size())?;
+    /// memory.commit(..2 * page_size())?;
+    /// assert!(matches!(memory.set_limit(page_size()), Err(Error::LimitBelowUse { .. })));
+    /// memory.set_limit(usize::MAX)?; // everything that is reserved
+    /// assert_eq!(memory.limit(), memory.len());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn set_limit(&self, bytes: usize) -> Result<(), Error> {
+        self.end_what_the_parent_did();
+        let limit = self.page.round_down(bytes.min(self.len));
+        self.account.set_limit(limit).map_err(|used| Error::LimitBelowUse { limit, used })
     }
 
     /// Returns the bytes of a page of this reservation: [`page_size`](crate::page_size), unless it is made
@@ -229,6 +260,11 @@ impl Reservation {
 
     pub(crate) fn huge_pages(&self) -> HugePages {
         self.attributes.huge_pages
+    }
+
+    /// Bytes of the huge pages that long runs get; zero if they get none. The start is aligned to them.
+    pub(crate) fn huge_pages_of_runs(&self) -> usize {
+        self.huge_pages_of_runs
     }
 
     /// Returns which pages are reserved, committed, resident, huge, swapped: now.
@@ -297,7 +333,7 @@ impl Reservation {
         &self.states
     }
 
-    /// Whether any page is held, which the next operation on it would wait for: for tests of refusals.
+    /// Whether any page is held, so that the next operation on it would wait. For tests of refusals.
     #[cfg(any(pagewise_model, pagewise_refusals))]
     #[doc(hidden)]
     pub fn holds_pages(&self) -> bool {
@@ -310,9 +346,9 @@ impl Reservation {
     /// Gives the addresses back. Any → None. Dropping does the same, and cannot report an error.
     ///
     /// # Errors
-    /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and cutting one
-    /// needs another), or [`System`](Error::System) (for instance about memory that the program sealed, `mseal(2)`). The
-    /// memory was given back all the same, where the system allows that; the addresses stay taken.
+    /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and unmapping the middle of
+    /// one needs another), or [`System`](Error::System) (for instance for memory that the program sealed, `mseal(2)`).
+    /// The memory is given back all the same, where the system allows that; the addresses stay taken.
     ///
     /// ```
     /// let memory = pagewise::Reservation::new(1 << 30)?;
@@ -371,10 +407,13 @@ impl Reservation {
                 Error::MappingsExhausted { operation, mappings, max, source }
             }
             Cause::Locked => Error::Locked { operation, len: range.len(), source },
-            Cause::OutOfMemory if matches!(operation, "lock") => {
+            // Beyond `RLIMIT_MEMLOCK`, `mlock(2)` returns `ENOMEM`, too.
+            Cause::OutOfMemory if operation == "lock" => {
                 Error::Locked { operation, len: range.len(), source }
             }
-            _ => Error::System { operation, source },
+            Cause::OutOfMemory | Cause::Unsupported | Cause::Other => {
+                Error::System { operation, source }
+            }
         }
     }
 }

@@ -1,13 +1,16 @@
-//! What the containers promise. (A few of their tests are programs of their own: they replace the panic hook or the
-//! allocator, or run under Miri in another way.)
+//! The containers. A few of their tests are programs of their own, since they replace the panic hook or the allocator, or
+//! run under Miri with other settings.
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod arena_allocations;
+mod arena_initialisers;
+mod arena_scopes;
 mod concurrent_pushes_are_seen_in_order;
 mod containers_describe_themselves;
 mod demand_arrays;
+mod dependencies_are_listed;
 mod elements_are_dropped_once;
 mod elements_never_move;
 mod features_serde_and_rayon;

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use crate::common::{self, in_a_process, page_by_page, peek, poke};
 use pagewise::{Access, Budget, CommitStep, DemandRegion, Engine, Reservation, page_size};
 
-/// Forks; the child runs `body`, which does nothing but async-signal-safe things, and says whether all
-/// was well.
+/// Forks. The child runs `body`, which is async-signal-safe, and returns whether everything was as expected.
 #[track_caller]
 fn forked(body: impl FnOnce() -> bool) {
     // SAFETY: the child runs the body, and leaves.
@@ -57,7 +56,7 @@ fn a_child_has_the_same_limit_with_what_is_left_of_it() {
         };
         let (mut region, mut other) = (builder().build().unwrap(), builder().build().unwrap());
         region.fill(..2 * page_size(), 1).unwrap();
-        // Reused by the child: each fork starts from here.
+        // Each child starts from this state.
         for _ in 0..3 {
             forked(|| {
                 let copied = region.fill(.., 2).unwrap_err().copied;
@@ -75,6 +74,94 @@ fn a_child_has_the_same_limit_with_what_is_left_of_it() {
     }
 }
 
+/// Each process counts on its own from what was there at the fork, at every level.
+#[test]
+fn a_child_has_the_budgets_above_its_own_too() {
+    let page = page_size();
+    let all = Budget::new(8 * page);
+    let tenants = [all.child(5 * page), all.child(6 * page)];
+    let [mut region, mut other] = [0, 1].map(|tenant| {
+        let builder = DemandRegion::builder(64 * page).budget(tenants[tenant].child(7 * page));
+        builder.step(CommitStep::page()).build().unwrap()
+    });
+    region.fill(..2 * page, 1).unwrap();
+    let mut guard = Some(tenants[1].try_take(page).unwrap());
+    for _ in 0..3 {
+        forked(|| {
+            let before =
+                all.used() == 3 * page && tenants.each_ref().map(Budget::used) == [2 * page, page];
+            let copied = region.fill(.., 2).unwrap_err().copied == 5 * page;
+            let others = other.fill(.., 3).unwrap_err().copied == 2 * page;
+            let full =
+                all.available() == 0 && all.used() == 8 * page && tenants[1].used() == 3 * page;
+            guard = None;
+            let given_back = all.used() == 7 * page && other.fill(..3 * page, 4).is_ok();
+            let raised = all.set_limit(9 * page).is_ok() && other.fill(..4 * page, 4).is_ok();
+            before && copied && others && full && given_back && raised
+        });
+        assert_eq!((all.used(), all.limit(), all.available()), (3 * page, 8 * page, 5 * page));
+    }
+    assert_eq!(other.fill(.., 3).unwrap_err().copied, 5 * page);
+    assert_eq!(all.used(), 8 * page);
+}
+
+/// Threads take from budgets of a tree, change a limit, and make and drop budgets, while the process forks. The
+/// child's numbers are what its reservations and guards have.
+#[test]
+fn a_fork_while_other_threads_use_a_tree_of_budgets_leaves_exact_numbers() {
+    const NAME: &str = "a_fork_while_other_threads_use_a_tree_of_budgets_leaves_exact_numbers";
+    in_a_process(NAME, || {
+        let page = page_size();
+        let all = Budget::new(64 * page);
+        let tenant = all.child(48 * page);
+        let memories = [&tenant, &tenant, &all].map(|budget| {
+            Reservation::builder(64 * page).budget(budget.child(usize::MAX)).build().unwrap()
+        });
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            for memory in &memories {
+                threads.spawn(|| {
+                    for round in 0.. {
+                        let _ = memory.commit(..(1 + round % 40) * page);
+                        memory.decommit(round % 7 * page..).unwrap();
+                        if stop.load(Relaxed) {
+                            break;
+                        }
+                    }
+                });
+            }
+            threads.spawn(|| {
+                for round in 0.. {
+                    let guards = [0, 1].map(|_| tenant.child(round).try_take(round % 100));
+                    let _ = all.set_limit((40 + round % 40) * page);
+                    drop(guards);
+                    if stop.load(Relaxed) {
+                        break;
+                    }
+                }
+            });
+            for _ in 0..if common::emulated() { 20 } else { 200 } {
+                forked(|| {
+                    let committed: Vec<usize> =
+                        memories.iter().map(Reservation::committed).collect();
+                    // A guard of a thread that the child does not have stays in its numbers.
+                    let guards = tenant.used() - committed[0] - committed[1];
+
+                    let sum = all.used() == tenant.used() + committed[2] && guards < 200;
+                    let left = all.limit().saturating_sub(all.used());
+                    let exact = all.try_take(left).is_ok() && all.try_take(left + 1).is_err();
+                    let changed = all.set_limit(1 << 40).is_ok();
+                    memories.iter().for_each(|memory| memory.decommit(..).unwrap());
+                    sum && exact && changed && all.used() == guards
+                });
+            }
+            stop.store(true, Relaxed);
+        });
+        assert_eq!(all.used(), memories.iter().map(Reservation::committed).sum::<usize>());
+    })
+    .well();
+}
+
 #[test]
 fn a_grandchild_too() {
     let region = page_by_page(64);
@@ -89,9 +176,8 @@ fn a_grandchild_too() {
     });
 }
 
-/// Threads commit and decommit in windows of several pages, and note each word that they wrote where a
-/// child can see it. Whatever was noted before the fork must be there in the child, and the child's
-/// count must be what its pages say.
+/// Threads commit and decommit in windows of several pages, and note each word that they wrote in memory that a child
+/// inherits. A child must find every word that was noted before the fork, and its count must agree with its pages.
 #[test]
 fn a_fork_while_other_threads_fault_and_commit_loses_nothing() {
     const NAME: &str = "a_fork_while_other_threads_fault_and_commit_loses_nothing";
@@ -120,8 +206,8 @@ fn fork_under_fire(engine: Engine) {
                 .unwrap()
         })
         .collect();
-    // Two threads share each region: one runs ahead, so that the other writes to pages of a window
-    // which the first is still committing.
+    // Two threads share each region: one is ahead, so that the other one writes to pages of a window that the first is
+    // still committing.
     let noted: Vec<AtomicUsize> = (0..2 * THREADS).map(|_| AtomicUsize::new(0)).collect();
     let rounds = if common::emulated() { 20 } else { 60 };
     std::thread::scope(|scope| {
@@ -158,7 +244,7 @@ fn fork_under_fire(engine: Engine) {
                         }
                     }
                     if index % 2 == 0 {
-                        // Nothing hangs, and the count goes up by what is new.
+                        // The child's own faults do not hang, and are counted.
                         let last = region.as_ptr().wrapping_add(region.len() - 1);
                         poke(last, 1);
                         pages += region.committed();
@@ -178,7 +264,7 @@ fn fork_under_fire(engine: Engine) {
     assert_eq!(budget.used(), total);
 }
 
-/// What the child counts as committed is what the system lets it access, and what a map of its pages says.
+/// What the child counts as committed is what the system lets it access, and what its page map shows.
 #[test]
 fn a_childs_count_is_what_its_pages_say() {
     in_a_process("a_childs_count_is_what_its_pages_say", || {
@@ -198,7 +284,7 @@ fn a_childs_count_is_what_its_pages_say() {
                 }
             });
             for _ in 0..20 {
-                // SAFETY: nobody else allocates for long: glibc lets a child allocate.
+                // SAFETY: the child allocates, which glibc allows after a fork.
                 let child = unsafe { libc::fork() };
                 if child == 0 {
                     let map = region.page_map().unwrap();
@@ -208,7 +294,7 @@ fn a_childs_count_is_what_its_pages_say() {
                         let at = region.as_ptr().wrapping_add(page * page_size());
                         common::rights(at) == (true, true)
                     };
-                    // (An emulator does not know which rights guard markers leave.)
+                    // An emulator does not know about guard markers.
                     let accessible = if common::emulated() {
                         counted
                     } else {
@@ -229,8 +315,8 @@ fn a_childs_count_is_what_its_pages_say() {
     .well();
 }
 
-/// Threads of the parent hold the pages nearly all of the time, and take no access away. (System calls say
-/// what a page allows: they fail where a touch would fault.)
+/// Threads of the parent hold the pages nearly all of the time, and take no access away. The child tries its access by
+/// system calls, which fail where a touch would fault.
 #[test]
 fn a_childs_access_rights_are_its_parents() {
     const PAGES: usize = 1024;
@@ -259,7 +345,7 @@ fn a_childs_access_rights_are_its_parents() {
             // SAFETY: the child calls the system, and leaves.
             let child = unsafe { libc::fork() };
             if child == 0 {
-                // Whatever a thread of the parent held is free.
+                // Pages that a thread of the parent held are free in the child.
                 let committed = memory.committed() == PAGES * page;
                 let same = [0, PAGES / 2, PAGES - 1].iter().all(|&index| {
                     let at = memory.as_ptr().wrapping_add(index * page).cast();
@@ -307,7 +393,7 @@ fn spawned_programs_are_unaffected() {
 /// as allocators do. It registered before pagewise, so that its prepare handler runs after pagewise's would.
 #[test]
 fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
-    // A fair lock: whoever forks gets its turn among threads that take it again and again.
+    // A fair lock: the thread that forks gets its turn among threads that take the lock again and again.
     static TICKETS: AtomicUsize = AtomicUsize::new(0);
     static SERVED: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn lock() {
@@ -319,7 +405,7 @@ fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
     extern "C" fn unlock() {
         SERVED.fetch_add(1, std::sync::atomic::Ordering::Release);
     }
-    /// The threads that wait with a ticket do not exist in the child.
+    /// Threads of the parent that wait with a ticket do not exist in the child.
     extern "C" fn unlock_in_child() {
         SERVED.store(TICKETS.load(Relaxed), std::sync::atomic::Ordering::Release);
     }
@@ -333,7 +419,7 @@ fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
         well
     }
     in_a_process("a_program_may_hold_its_own_lock_around_regions_and_forks", || {
-        // Ends the process where the two wait for each other.
+        // Ends the process if the two locks wait for each other.
         // SAFETY: plain calls; the functions are as `pthread_atfork` wants them.
         unsafe {
             libc::alarm(120);

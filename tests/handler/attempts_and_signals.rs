@@ -51,7 +51,7 @@ impl Signals {
 
 extern "C" fn host(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the handler's own arguments.
-    if !unsafe { try_handle(signal, info, context) } {
+    if !unsafe { try_handle(signal, info, context) }.is_served() {
         // SAFETY: leaves at once.
         unsafe { libc::_exit(77) };
     }

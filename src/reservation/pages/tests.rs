@@ -50,7 +50,7 @@ fn runs_follow_the_committed_bits() {
     assert!(states.all_committed(pages(30, 70)) && !states.all_committed(pages(29, 70)));
 }
 
-/// What a claim must take: the page, and what is free around it.
+/// What a claim must take: the page, and the free pages around it.
 fn free_around(page: usize, wanted: PageRange, is_free: impl Fn(usize) -> bool) -> PageRange {
     let first = (wanted.first()..page).rev().take_while(|&page| is_free(page)).count();
     let behind = (page + 1..wanted.end()).take_while(|&page| is_free(page)).count();
@@ -65,7 +65,7 @@ const AT_BORDERS: &[usize] = if cfg!(miri) {
 };
 
 /// Every claim of a page at a border of words, in windows that end at borders or inside words, with a
-/// page that is not free on either side: it is committed, or held by somebody.
+/// page that is not free on either side: it is committed, or held.
 #[test]
 fn a_claim_takes_exactly_what_is_free_around_the_page_over_every_border() {
     const PAGES: usize = 128;
