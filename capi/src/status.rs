@@ -47,7 +47,9 @@ pub(crate) fn bad_argument<T>(why: &str) -> Result<T, Status> {
 
 fn status_of(error: &Error) -> Status {
     match error {
-        Error::LimitReached { .. } | Error::BudgetReached { .. } => Status::Limit,
+        Error::LimitReached { .. } | Error::BudgetReached { .. } | Error::BudgetRefused { .. } => {
+            Status::Limit
+        }
         Error::AddressSpaceExhausted { .. }
         | Error::CommitRefused { .. }
         | Error::MappingsExhausted { .. }
@@ -57,6 +59,7 @@ fn status_of(error: &Error) -> Status {
         | Error::NotCommitted { .. }
         | Error::ZeroLength
         | Error::BadAlignment { .. }
+        | Error::LimitBelowUse { .. }
         | Error::Overflow { .. } => Status::Argument,
         Error::Unsupported { .. } => Status::Unsupported,
         Error::Access(error) => status_of_refusal(&error.refusal),
