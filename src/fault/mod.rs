@@ -141,8 +141,7 @@ pub(crate) enum Outcome {
 
 /// Serves a fault. Where it is [`Served`](Handled::Served), the interrupted thread continues at the same instruction,
 /// or at the landing of a guarded copy or an attempt that was refused; otherwise the fault is handed on.
-/// Async-signal-safe; uses no
-/// thread-local state but the error code, which it restores.
+/// Async-signal-safe; uses no thread-local state but the error code, which it restores.
 fn serve(fault: Fault, context: &mut registers::Context) -> Handled {
     let outcome = REGISTRY.with(fault.address, |entry| {
         // SAFETY: the registry holds the entry while we read it.
