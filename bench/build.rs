@@ -11,6 +11,7 @@ fn main() {
         return;
     }
     cc::Build::new().file("native/handler.c").warnings(true).compile("pagewise_bench_handler");
+    cc::Build::new().file("native/jump.c").warnings(true).compile("pagewise_bench_jump");
     if libsigsegv_links() {
         cc::Build::new().file("native/sigsegv.c").warnings(true).compile("pagewise_bench_sigsegv");
         println!("cargo::rustc-link-lib=sigsegv");

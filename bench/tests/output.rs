@@ -80,7 +80,7 @@ fn a_chart_is_written_for_each_suite_and_one_for_all_of_them() {
     };
     assert_eq!(charts("churn"), ["churn.svg"]);
     let all = charts("all");
-    assert!(all.len() == 10 && all.contains(&"summary.svg".into()), "{all:?}");
+    assert!(all.len() == 11 && all.contains(&"summary.svg".into()), "{all:?}");
 }
 
 #[test]
@@ -88,5 +88,5 @@ fn an_unknown_suite_is_an_error_that_lists_the_known_ones() {
     let output = run(&["fil", "--tiny"]);
     assert!(!output.status.success());
     let cried = String::from_utf8_lossy(&output.stderr);
-    assert!(cried.contains("fill, fault, sparse") && cried.contains("all"), "{cried}");
+    assert!(cried.contains("fill, fault, attempt, sparse") && cried.contains("all"), "{cried}");
 }

@@ -40,6 +40,7 @@ unsigned pagewise_abi_version(void);
 typedef struct pagewise_region pagewise_region;
 typedef struct pagewise_reservation pagewise_reservation;
 typedef struct pagewise_budget pagewise_budget;
+typedef struct pagewise_taken pagewise_taken;
 typedef struct pagewise_arena pagewise_arena;
 typedef struct pagewise_page_map pagewise_page_map;
 
@@ -132,14 +133,30 @@ pagewise_status pagewise_install(void);
 int pagewise_is_displaced(void);
 pagewise_status pagewise_reinstall(void);
 
-/* Serves a fault for a host that keeps a handler of its own in front: 1 if it was pagewise's and the handler is to return
- * (on Windows: to return EXCEPTION_CONTINUE_EXECUTION), 0 if it is the host's. To be called with the handler's own
- * arguments: of a handler with SA_SIGINFO, or the EXCEPTION_POINTERS of a vectored one. Async-signal-safe. */
+/* What pagewise_try_handle says of a fault. */
+enum {
+    PAGEWISE_HANDLED_NOT_OURS = 0, /* it is the host's */
+    PAGEWISE_HANDLED_SERVED = 1,   /* the handler is to return (on Windows: EXCEPTION_CONTINUE_EXECUTION) */
+    PAGEWISE_HANDLED_REFUSED = 2   /* it is pagewise's, and would fault again: the host ends the access */
+};
+
+/* Serves a fault for a host that keeps a handler of its own in front. To be called with the handler's own arguments: of a
+ * handler with SA_SIGINFO, or the EXCEPTION_POINTERS of a vectored one. Stores the refusal, if it is one (refusal may be
+ * NULL). Async-signal-safe. */
 #ifdef _WIN32
-int pagewise_try_handle(void *exception);
+int pagewise_try_handle(void *exception, pagewise_refusal *refusal);
 #else
-int pagewise_try_handle(int signal, void *info, void *context);
+int pagewise_try_handle(int signal, void *info, void *context, pagewise_refusal *refusal);
 #endif
+
+/* Gets the line about a refused access: `len` bytes of ASCII, a line feed at the end, and no zero. It is called as a filter
+ * is, and may do what a filter may. */
+typedef void (*pagewise_report)(const char *line, size_t len);
+
+/* Gives the line about each refused access that nothing else reports to a function (NULL: to nobody), or writes it to
+ * stderr again, as it is in the beginning. */
+void pagewise_report_to(pagewise_report to);
+void pagewise_report_to_stderr(void);
 
 /* ---- Options ---- */
 
@@ -259,6 +276,9 @@ pagewise_status pagewise_region_decommit(pagewise_region *region, size_t offset,
 /* Makes exactly the bytes of the range read zero. Committed pages stay committed. Nobody else may be using the region. */
 pagewise_status pagewise_region_zero(pagewise_region *region, size_t offset, size_t len);
 
+/* Changes the limit. One below what is committed is an argument error, and changes nothing. */
+pagewise_status pagewise_region_set_limit(pagewise_region *region, size_t bytes);
+
 /* Which pages are committed and resident now: see below. */
 pagewise_status pagewise_region_page_map(const pagewise_region *region, pagewise_page_map **map);
 
@@ -310,6 +330,7 @@ pagewise_status pagewise_reservation_lock(pagewise_reservation *reservation, siz
                                           size_t len);
 pagewise_status pagewise_reservation_unlock(pagewise_reservation *reservation, size_t offset,
                                             size_t len);
+pagewise_status pagewise_reservation_set_limit(pagewise_reservation *reservation, size_t bytes);
 pagewise_status pagewise_reservation_release(pagewise_reservation *reservation);
 void pagewise_reservation_free(pagewise_reservation *reservation);
 
@@ -342,6 +363,23 @@ size_t pagewise_budget_limit(const pagewise_budget *budget);
 size_t pagewise_budget_used(const pagewise_budget *budget);
 size_t pagewise_budget_peak(const pagewise_budget *budget);
 
+/* Makes a budget whose bytes count against its parent, too: neither limit is exceeded. */
+pagewise_status pagewise_budget_child(const pagewise_budget *parent, size_t bytes,
+                                      pagewise_budget **budget);
+
+/* Changes the limit. One below what is used is an argument error, and changes nothing. */
+pagewise_status pagewise_budget_set_limit(const pagewise_budget *budget, size_t bytes);
+
+/* Bytes that can be taken now: the least that this budget and those above it have left. */
+size_t pagewise_budget_available(const pagewise_budget *budget);
+
+/* Takes bytes for memory that is not pagewise's; takes more or gives some back, so that there are `bytes`; and gives all
+ * back. */
+pagewise_status pagewise_budget_take(const pagewise_budget *budget, size_t bytes,
+                                     pagewise_taken **taken);
+pagewise_status pagewise_taken_resize(pagewise_taken *taken, size_t bytes);
+void pagewise_taken_free(pagewise_taken *taken);
+
 /* Ends the program's own use of it. What shares the budget keeps it alive. NULL is fine. */
 void pagewise_budget_free(pagewise_budget *budget);
 
@@ -363,6 +401,9 @@ pagewise_status pagewise_arena_reserve(pagewise_arena *arena, size_t bytes);
 size_t pagewise_arena_used(const pagewise_arena *arena);
 size_t pagewise_arena_committed(const pagewise_arena *arena);
 size_t pagewise_arena_max_bytes(const pagewise_arena *arena);
+size_t pagewise_arena_peak(const pagewise_arena *arena); /* the most bytes that were ever allocated at once */
+size_t pagewise_arena_limit(const pagewise_arena *arena);
+pagewise_status pagewise_arena_set_limit(pagewise_arena *arena, size_t bytes);
 
 /* Stores a number for what is allocated now; and frees everything that was allocated since. A checkpoint may be rewound
  * to again and again, until an earlier one is, or the arena is reset: then it is an argument error, or stands for a

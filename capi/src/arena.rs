@@ -143,6 +143,36 @@ pub unsafe extern "C" fn pagewise_arena_max_bytes(arena: *const Arena) -> usize 
     unsafe { property(arena, 0, |arena| arena.arena.max_bytes()) }
 }
 
+/// The most bytes that were ever allocated at once.
+///
+/// # Safety
+/// The arena is null, or alive and used by no other thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagewise_arena_peak(arena: *const Arena) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { property(arena, 0, |arena| arena.arena.peak()) }
+}
+
+/// Bytes that the arena may commit at most.
+///
+/// # Safety
+/// The arena is null, or alive and used by no other thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagewise_arena_limit(arena: *const Arena) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { property(arena, 0, |arena| arena.arena.limit()) }
+}
+
+/// Changes that.
+///
+/// # Safety
+/// The arena is null, or alive and used by no other thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagewise_arena_set_limit(arena: *mut Arena, bytes: usize) -> Status {
+    // SAFETY: the caller's promise.
+    status(|| done(unsafe { object(arena)? }.arena.set_limit(bytes)))
+}
+
 /// A place to rewind to.
 ///
 /// # Safety

@@ -2,7 +2,9 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::fmt::Write;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
+use pagewise::fault::Handled;
 use pagewise::{Refusal as Cause, RefusalReason, fault};
 
 use crate::status::*;
@@ -60,20 +62,21 @@ pub unsafe extern "C" fn pagewise_try(
     context: *mut c_void,
     refusal: *mut Refusal,
 ) -> Status {
-    status(|| {
-        let Some(function) = function else { return bad_argument("the function is NULL") };
-        // SAFETY: the caller's promise.
-        match unsafe { fault::attempt(|| function(context)) } {
-            Ok(()) => Ok(()),
-            Err(cause) => {
-                if !refusal.is_null() {
-                    // SAFETY: the caller's promise.
-                    unsafe { refusal.write(Refusal::of(&cause)) };
-                }
-                Err(status_of_refusal(&cause))
+    let Some(function) = function else {
+        return status(|| bad_argument("the function is NULL"));
+    };
+    // Not in `guarded`, which would cost as much as all the rest: nothing in here panics, and a C function cannot.
+    // SAFETY: the caller's promise.
+    match unsafe { fault::attempt(|| function(context)) } {
+        Ok(()) => Status::Ok,
+        Err(cause) => {
+            if !refusal.is_null() {
+                // SAFETY: the caller's promise.
+                unsafe { refusal.write(Refusal::of(&cause)) };
             }
+            status_of_refusal(&cause)
         }
-    })
+    }
 }
 
 /// A text of at most so many bytes, cut where it is longer.
@@ -151,34 +154,92 @@ pub extern "C" fn pagewise_in_filter() -> c_int {
     fault::in_filter().into()
 }
 
-/// Serves a fault for a host that owns the signal: 1 if it was ours, or 0. Async-signal-safe.
+/// `pagewise_report`: where the line about a refused access goes.
+pub type Report = unsafe extern "C" fn(line: *const c_char, len: usize);
+
+/// What [`pagewise_report_to`] was given, as a `Report`; null: nothing is called.
+static REPORT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Runs in the fault handler.
+fn report(line: &[u8]) {
+    let report = REPORT.load(Ordering::Acquire);
+    // SAFETY: null, or stored by `pagewise_report_to` from such a function.
+    let report = unsafe { std::mem::transmute::<*mut (), Option<Report>>(report) };
+    if let Some(report) = report {
+        // SAFETY: the program's promise.
+        unsafe { report(line.as_ptr().cast(), line.len()) };
+    }
+}
+
+/// Gives the line about each refused access to a function; null: to nobody.
 ///
 /// # Safety
-/// To be called from a signal handler only, with its own three arguments.
+/// The function is async-signal-safe, and stays callable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagewise_report_to(to: Option<Report>) {
+    let to = to.map_or(std::ptr::null_mut(), |to| to as *mut ());
+    REPORT.store(to, Ordering::Release);
+    // SAFETY: the caller's promise.
+    unsafe { fault::report_to(report) };
+}
+
+/// Writes the line to stderr, as it is in the beginning.
+#[unsafe(no_mangle)]
+pub extern "C" fn pagewise_report_to_stderr() {
+    fault::report_to_stderr();
+}
+
+/// What a host learns of a fault: `PAGEWISE_HANDLED_…`.
+///
+/// # Safety
+/// The place is null, or has room for a refusal.
+unsafe fn handled(handled: Handled, refusal: *mut Refusal) -> c_int {
+    match handled {
+        Handled::Served => 1,
+        Handled::Refused(cause) => {
+            if !refusal.is_null() {
+                // SAFETY: the caller's promise.
+                unsafe { refusal.write(Refusal::of(&cause)) };
+            }
+            2
+        }
+        _ => 0,
+    }
+}
+
+/// Serves a fault for a host that owns the signal. Async-signal-safe.
+///
+/// # Safety
+/// To be called from a signal handler only, with its own three arguments; the place is null, or has room for a refusal.
 #[cfg(unix)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagewise_try_handle(
     signal: c_int,
     info: *mut c_void,
     context: *mut c_void,
+    refusal: *mut Refusal,
 ) -> c_int {
     if info.is_null() || context.is_null() {
         return 0;
     }
     // SAFETY: the caller's promise.
-    unsafe { fault::try_handle(signal, info.cast(), context) }.is_served().into()
+    unsafe { handled(fault::try_handle(signal, info.cast(), context), refusal) }
 }
 
-/// Serves a fault for a host with a vectored handler in front of ours: 1 if it was ours, or 0.
+/// Serves a fault for a host with a vectored handler in front of ours.
 ///
 /// # Safety
-/// To be called from a vectored exception handler only, with its own argument.
+/// To be called from a vectored exception handler only, with its own argument; the place is null, or has room for a
+/// refusal.
 #[cfg(windows)]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagewise_try_handle(exception: *mut c_void) -> c_int {
+pub unsafe extern "C" fn pagewise_try_handle(
+    exception: *mut c_void,
+    refusal: *mut Refusal,
+) -> c_int {
     if exception.is_null() {
         return 0;
     }
     // SAFETY: the caller's promise.
-    unsafe { fault::try_handle(exception.cast()) }.is_served().into()
+    unsafe { handled(fault::try_handle(exception.cast()), refusal) }
 }

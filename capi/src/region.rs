@@ -380,6 +380,19 @@ pub unsafe extern "C" fn pagewise_region_zero(
     status(|| done(unsafe { object_mut(region)? }.zero(range(offset, len)?)))
 }
 
+/// Changes the limit.
+///
+/// # Safety
+/// The pointer is null, or to a living region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagewise_region_set_limit(
+    region: *mut DemandRegion,
+    bytes: usize,
+) -> Status {
+    // SAFETY: the caller's promise.
+    status(|| done(unsafe { object(region)? }.set_limit(bytes)))
+}
+
 /// Releases a region, and says whether that went well.
 ///
 /// # Safety

@@ -259,6 +259,19 @@ pub unsafe extern "C" fn pagewise_reservation_unlock(
     unsafe { on_range(reservation, offset, len, |memory, range| memory.unlock(range)) }
 }
 
+/// Changes the limit.
+///
+/// # Safety
+/// The pointer is null, or to a living reservation.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagewise_reservation_set_limit(
+    reservation: *mut Reservation,
+    bytes: usize,
+) -> Status {
+    // SAFETY: the caller's promise.
+    status(|| done(unsafe { object(reservation)? }.set_limit(bytes)))
+}
+
 /// Releases a reservation, and says whether that went well.
 ///
 /// # Safety

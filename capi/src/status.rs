@@ -47,7 +47,9 @@ pub(crate) fn bad_argument<T>(why: &str) -> Result<T, Status> {
 
 fn status_of(error: &Error) -> Status {
     match error {
-        Error::LimitReached { .. } | Error::BudgetReached { .. } => Status::Limit,
+        Error::LimitReached { .. } | Error::BudgetReached { .. } | Error::BudgetRefused { .. } => {
+            Status::Limit
+        }
         Error::AddressSpaceExhausted { .. }
         | Error::CommitRefused { .. }
         | Error::MappingsExhausted { .. }
@@ -57,6 +59,7 @@ fn status_of(error: &Error) -> Status {
         | Error::NotCommitted { .. }
         | Error::ZeroLength
         | Error::BadAlignment { .. }
+        | Error::LimitBelowUse { .. }
         | Error::Overflow { .. } => Status::Argument,
         Error::Unsupported { .. } => Status::Unsupported,
         Error::Access(error) => status_of_refusal(&error.refusal),
@@ -83,7 +86,7 @@ pub(crate) fn refused(error: &AccessError) -> Status {
 }
 
 /// Runs `work`, and makes a panic an error. Every function of this interface does its work in here, but for those
-/// that may run in a signal handler: a panic that reached the C program would end it.
+/// that may run in a signal handler, and `pagewise_try`: a panic that reached the C program would end it.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Status>) -> Result<T, Status> {
     let work = || {
         #[cfg(test)]

@@ -26,8 +26,6 @@ fn panicking<T>(call: impl FnOnce() -> T) -> (T, String) {
     (result, text.to_str().unwrap().to_owned())
 }
 
-unsafe extern "C" fn nothing(_: *mut c_void) {}
-
 #[test]
 fn a_panic_in_any_function_is_an_error_and_never_leaves_it() {
     // SAFETY: pointers are as the header says.
@@ -38,6 +36,8 @@ fn a_panic_in_any_function_is_an_error_and_never_leaves_it() {
         assert_eq!(pagewise_region_new(1, ptr::null(), &mut region), Status::Ok);
         assert_eq!(pagewise_reservation_new(1, ptr::null(), &mut memory), Status::Ok);
         assert_eq!(pagewise_budget_new(1, &mut budget), Status::Ok);
+        let mut taken = ptr::null_mut();
+        assert_eq!(pagewise_budget_take(budget, 1, &mut taken), Status::Ok);
         assert_eq!(pagewise_arena_new(1, ptr::null(), &mut arena), Status::Ok);
         assert_eq!(pagewise_region_page_map(region, &mut map), Status::Ok);
         let (mut byte, mut number, mut answer): (u8, usize, c_int) = (0, 99, 0);
@@ -97,6 +97,16 @@ fn a_panic_in_any_function_is_an_error_and_never_leaves_it() {
             pagewise_budget_limit(budget) => 0;
             pagewise_budget_used(budget) => 0;
             pagewise_budget_peak(budget) => 0;
+            pagewise_budget_child(budget, 1, &mut ptr::null_mut()) => Status::Panic;
+            pagewise_budget_set_limit(budget, 2) => Status::Panic;
+            pagewise_budget_available(budget) => 0;
+            pagewise_budget_take(budget, 0, &mut ptr::null_mut()) => Status::Panic;
+            pagewise_taken_resize(taken, 0) => Status::Panic;
+            pagewise_region_set_limit(region, 1) => Status::Panic;
+            pagewise_reservation_set_limit(memory, 1) => Status::Panic;
+            pagewise_arena_peak(arena) => 0;
+            pagewise_arena_limit(arena) => 0;
+            pagewise_arena_set_limit(arena, 1) => Status::Panic;
             pagewise_arena_new(1, ptr::null(), &mut ptr::null_mut()) => Status::Panic;
             pagewise_arena_alloc(arena, 1, 1, &mut place) => Status::Panic;
             pagewise_arena_alloc_zeroed(arena, 1, 1, &mut place) => Status::Panic;
@@ -108,7 +118,7 @@ fn a_panic_in_any_function_is_an_error_and_never_leaves_it() {
             pagewise_arena_rewind(arena, 0) => Status::Panic;
             pagewise_arena_reset(arena) => Status::Panic;
             pagewise_arena_shrink(arena) => Status::Panic;
-            pagewise_try(Some(nothing), ptr::null_mut(), ptr::null_mut()) => Status::Panic;
+            pagewise_try(None, ptr::null_mut(), ptr::null_mut()) => Status::Panic;
             pagewise_refusal_text(&refusal, into.cast(), 1) => Status::Panic;
             pagewise_install() => Status::Panic;
             pagewise_is_displaced() => -1;
@@ -116,6 +126,7 @@ fn a_panic_in_any_function_is_an_error_and_never_leaves_it() {
             pagewise_region_free(region) => ();
             pagewise_reservation_free(memory) => ();
             pagewise_page_map_free(map) => ();
+            pagewise_taken_free(taken) => ();
             pagewise_budget_free(budget) => ();
             pagewise_arena_free(arena) => ();
         }

@@ -164,6 +164,7 @@ static void arenas(size_t page) {
     options.limit = 8 * page;
     assert(pagewise_arena_new(64 * page, &options, &arena) == PAGEWISE_OK);
     assert(pagewise_arena_max_bytes(arena) == 64 * page && pagewise_arena_used(arena) == 0);
+    assert(pagewise_arena_limit(arena) == 8 * page && pagewise_arena_peak(arena) == 0);
     assert(pagewise_arena_alloc(arena, 10, 0, &memory) == PAGEWISE_OK && (uintptr_t)memory % 16 == 0);
     memset(memory, 1, 10);
     assert(pagewise_arena_checkpoint(arena, &first) == PAGEWISE_OK);
@@ -251,6 +252,38 @@ static void tries(size_t page) {
     pagewise_region_free(region);
 }
 
+static void budgets(size_t page) {
+    pagewise_budget *all, *tenant;
+    pagewise_taken *taken;
+    pagewise_region *region;
+    pagewise_options options;
+
+    assert(pagewise_budget_new(10 * page, &all) == PAGEWISE_OK);
+    assert(pagewise_budget_child(all, 4 * page, &tenant) == PAGEWISE_OK);
+    assert(pagewise_budget_take(all, 7 * page, &taken) == PAGEWISE_OK);
+    assert(pagewise_budget_available(tenant) == 3 * page);
+    assert(pagewise_taken_resize(taken, 100 * page) == PAGEWISE_ERROR_LIMIT);
+    assert(pagewise_taken_resize(taken, page) == PAGEWISE_OK && pagewise_budget_used(all) == page);
+    assert(pagewise_budget_available(tenant) == 4 * page);
+    pagewise_options_default(&options, sizeof options);
+    options.budget = tenant;
+    assert(pagewise_region_new(80 * page, &options, &region) == PAGEWISE_OK);
+    assert(pagewise_region_commit(region, 0, 5 * page) == PAGEWISE_ERROR_LIMIT);
+    assert(pagewise_region_commit(region, 0, 3 * page) == PAGEWISE_OK);
+    assert(pagewise_budget_used(tenant) == 3 * page && pagewise_budget_used(all) == 4 * page);
+    assert(pagewise_budget_set_limit(tenant, page) == PAGEWISE_ERROR_ARGUMENT);
+    assert(pagewise_budget_set_limit(tenant, 3 * page) == PAGEWISE_OK);
+    assert(pagewise_budget_limit(tenant) == 3 * page && pagewise_budget_available(tenant) == 0);
+    assert(pagewise_region_set_limit(region, page) == PAGEWISE_ERROR_ARGUMENT);
+    assert(pagewise_region_set_limit(region, 3 * page) == PAGEWISE_OK);
+    pagewise_taken_free(taken);
+    pagewise_budget_free(tenant);
+    assert(pagewise_budget_used(all) == 3 * page);
+    pagewise_region_free(region);
+    assert(pagewise_budget_used(all) == 0 && pagewise_budget_peak(all) == 7 * page);
+    pagewise_budget_free(all);
+}
+
 int main(void) {
     const size_t page = pagewise_page_size();
     assert(pagewise_abi_version() == PAGEWISE_ABI_VERSION);
@@ -259,6 +292,7 @@ int main(void) {
     options_of_other_versions(page);
     reservations(page);
     arenas(page);
+    budgets(page);
     tries(page);
     assert(pagewise_install() == PAGEWISE_OK);
     assert(!pagewise_is_displaced() && pagewise_reinstall() == PAGEWISE_OK);

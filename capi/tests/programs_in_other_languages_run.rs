@@ -99,6 +99,7 @@ fn c_programs_link_and_run() {
         };
         assert_eq!(run(&folder("tests/classic.c")), "the classic works\n");
         assert_eq!(run(&folder("tests/tries.c")), "tried\n");
+        assert_eq!(run(&folder("tests/host.c")), "the host goes on\n");
         let examples = sources("examples", "c");
         assert!(examples.len() >= 5, "{examples:?}");
         examples

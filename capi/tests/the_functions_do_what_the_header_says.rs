@@ -145,7 +145,10 @@ fn a_function_that_gets_null_says_so_in_the_last_error() {
         assert!(last_error().contains("NULL"), "{what}: {}", last_error());
     };
     macro_rules! zeros {
-        ($($call:expr;)*) => { $(zero(stringify!($call), &|| unsafe { $call } as usize);)* };
+        ($($call:expr;)*) => { $(
+            // SAFETY: null is what the header allows.
+            zero(stringify!($call), &|| unsafe { $call } as usize);
+        )* };
     }
     let status = |what: &str, call: &dyn Fn() -> Status| {
         forget_the_last_error();
@@ -153,9 +156,11 @@ fn a_function_that_gets_null_says_so_in_the_last_error() {
         assert!(last_error().contains("NULL"), "{what}: {}", last_error());
     };
     macro_rules! errors {
-        ($($call:expr;)*) => { $(status(stringify!($call), &|| unsafe { $call });)* };
+        ($($call:expr;)*) => { $(
+            // SAFETY: null is what the header allows.
+            status(stringify!($call), &|| unsafe { $call });
+        )* };
     }
-    // SAFETY (all calls below): null is what the header allows.
     zeros! {
         pagewise_region_ptr(ptr::null());
         pagewise_region_len(ptr::null());
@@ -170,6 +175,9 @@ fn a_function_that_gets_null_says_so_in_the_last_error() {
         pagewise_budget_limit(ptr::null());
         pagewise_budget_used(ptr::null());
         pagewise_budget_peak(ptr::null());
+        pagewise_budget_available(ptr::null());
+        pagewise_arena_peak(ptr::null());
+        pagewise_arena_limit(ptr::null());
         pagewise_arena_used(ptr::null());
         pagewise_arena_committed(ptr::null());
         pagewise_arena_max_bytes(ptr::null());
@@ -207,6 +215,13 @@ fn a_function_that_gets_null_says_so_in_the_last_error() {
         pagewise_reservation_release(ptr::null_mut());
         pagewise_page_map_run(ptr::null(), 0, ptr::null_mut());
         pagewise_budget_new(1, ptr::null_mut());
+        pagewise_budget_child(ptr::null(), 1, &mut ptr::null_mut());
+        pagewise_budget_set_limit(ptr::null(), 1);
+        pagewise_budget_take(ptr::null(), 1, &mut ptr::null_mut());
+        pagewise_taken_resize(ptr::null_mut(), 1);
+        pagewise_region_set_limit(ptr::null_mut(), 1);
+        pagewise_reservation_set_limit(ptr::null_mut(), 1);
+        pagewise_arena_set_limit(ptr::null_mut(), 1);
         pagewise_arena_new(1, ptr::null(), ptr::null_mut());
         pagewise_arena_alloc(ptr::null_mut(), 1, 1, &mut ptr::null_mut());
         pagewise_arena_alloc_zeroed(ptr::null_mut(), 1, 1, ptr::null_mut());
@@ -223,6 +238,7 @@ fn a_function_that_gets_null_says_so_in_the_last_error() {
         pagewise_region_free(ptr::null_mut());
         pagewise_reservation_free(ptr::null_mut());
         pagewise_page_map_free(ptr::null_mut());
+        pagewise_taken_free(ptr::null_mut());
         pagewise_budget_free(ptr::null_mut());
         pagewise_arena_free(ptr::null_mut());
     }
@@ -237,9 +253,10 @@ fn what_is_not_ours_is_the_hosts() {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let mut context: libc::ucontext_t = std::mem::zeroed();
         let (info, context) = ((&raw mut info).cast(), (&raw mut context).cast());
-        assert_eq!(pagewise_try_handle(libc::SIGSEGV, ptr::null_mut(), context), 0);
-        assert_eq!(pagewise_try_handle(libc::SIGSEGV, info, ptr::null_mut()), 0);
-        assert_eq!(pagewise_try_handle(libc::SIGSEGV, info, context), 0);
+        let nowhere = ptr::null_mut();
+        assert_eq!(pagewise_try_handle(libc::SIGSEGV, ptr::null_mut(), context, nowhere), 0);
+        assert_eq!(pagewise_try_handle(libc::SIGSEGV, info, ptr::null_mut(), nowhere), 0);
+        assert_eq!(pagewise_try_handle(libc::SIGSEGV, info, context, nowhere), 0);
     }
 }
 

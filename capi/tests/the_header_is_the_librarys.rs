@@ -93,6 +93,8 @@ fn c_of(rust: &str) -> String {
         "DemandRegion" => "pagewise_region",
         "Reservation" => "pagewise_reservation",
         "Budget" => "pagewise_budget",
+        "BudgetGuard" => "pagewise_taken",
+        "Option<Report>" => "pagewise_report",
         "Arena" => "pagewise_arena",
         "PageMap" => "pagewise_page_map",
         "PageRun" => "pagewise_page_run",
@@ -118,7 +120,7 @@ fn of_the_library() -> Functions {
             let (arguments, rest) = rest.split_once(')').unwrap();
             let (result, _) = rest.split_once('{').unwrap();
             let result = result.trim().strip_prefix("->").map_or("void".into(), c_of);
-            let is_other = |part: &str| (part == "exception: *mut c_void") != cfg!(windows);
+            let is_other = |part: &str| part.starts_with("exception:") != cfg!(windows);
             if name == "pagewise_try_handle" && is_other(&words(arguments)) {
                 continue;
             }

@@ -23,11 +23,9 @@ struct Second {
 
 /// The shared library that cargo built beside this test.
 fn library() -> Option<PathBuf> {
-    let program = std::env::current_exe().unwrap();
-    let deps = program.parent().unwrap();
     let name =
         format!("{}pagewise_c{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    [deps.join(&name), deps.parent().unwrap().join(&name)].into_iter().find(|path| path.exists())
+    common::built(&name)
 }
 
 #[expect(clippy::missing_transmute_annotations, reason = "the fields say the types")]

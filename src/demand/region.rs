@@ -18,8 +18,9 @@ use crate::reservation::{PageMap, Reservation};
 /// Plain access is a slice. Touching a page for the first time is a page fault, which pagewise's
 /// handler serves by committing the page; then the program goes on where it stopped. A fault past the
 /// limit is *refused*: in [`read`](Self::read), [`write`](Self::write) and [`fill`](Self::fill) that
-/// is an `Err`, which says how far they came; in plain access it ends the process, after one line on
-/// stderr that says why.
+/// is an `Err`, which says how far they came; in plain access it ends the
+/// [`attempt`](crate::fault::attempt) that the thread is in, or else the process, after one line on stderr that says
+/// why. A [`filter`](DemandRegionBuilder::filter) may refuse faults, too.
 ///
 /// ```
 /// use pagewise::{DemandRegion, RefusalReason, page_size};

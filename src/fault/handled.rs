@@ -9,7 +9,7 @@ use crate::error::Refusal;
 pub enum Handled {
     /// It was ours, and is served: the handler is to return, and the thread goes on. Also where a refused
     /// [`read`](crate::DemandRegion::read), [`write`](crate::DemandRegion::write) or
-    /// [`fill`](crate::DemandRegion::fill) is to return its error.
+    /// [`fill`](crate::DemandRegion::fill) is to return its error, or an [`attempt`](super::attempt) is to end.
     Served,
     /// It was ours, and is refused: the access must not succeed, and would fault again. The host ends the access: as a
     /// trap, for instance.

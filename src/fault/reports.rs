@@ -12,7 +12,8 @@ static REPORT: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 /// Writes the line about each refused access to stderr: as it is unless told otherwise.
 ///
 /// The line is written for an access that nothing else reports: outside of [`read`](crate::DemandRegion::read),
-/// [`write`](crate::DemandRegion::write) and [`fill`](crate::DemandRegion::fill), which return the refusal.
+/// [`write`](crate::DemandRegion::write), [`fill`](crate::DemandRegion::fill) and [`attempt`](super::attempt), which
+/// return the refusal.
 ///
 /// ```
 /// pagewise::fault::report_nowhere();

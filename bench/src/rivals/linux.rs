@@ -26,6 +26,14 @@ pub fn floor(len: usize) -> Opened {
 }
 
 unsafe extern "C" {
+    fn pagewise_bench_jumps(
+        start: *mut u8,
+        len: usize,
+        work: unsafe extern "C" fn(*mut u8),
+        context: *mut u8,
+        count: usize,
+    ) -> usize;
+
     fn pagewise_bench_signals_alone(address: *mut u8, count: usize) -> c_int;
 
     fn pagewise_bench_handle_faults(
@@ -77,6 +85,18 @@ pub fn signals_alone(count: usize) -> Result<(), String> {
         0 => Ok(()),
         _ => Err("stepping over a store is written for x86-64 and AArch64 only".into()),
     }
+}
+
+/// Calls of `work` after a `sigsetjmp`, which a handler leaves by `siglongjmp`. `work` gets an address of an
+/// inaccessible page. Returns how often it was left.
+///
+/// # Safety
+/// `work` does nothing that a jump must not skip, and accesses no more than that byte.
+pub unsafe fn jumps(work: unsafe extern "C" fn(*mut u8), count: usize) -> Result<usize, String> {
+    let mapping = Mapping::inaccessible(1 << 20).map_err(|error| error.to_string())?;
+    let start = mapping.as_ptr();
+    // SAFETY: the caller's promise; the mapping lives as long as the call.
+    Ok(unsafe { pagewise_bench_jumps(start, 1 << 20, work, start, count) })
 }
 
 /// Makes each page accessible by a call of its own, then touches it: the work of a fault without the fault.

@@ -38,6 +38,14 @@ pub fn signals_alone(_count: usize) -> Result<(), String> {
     Err("written for Linux only".into())
 }
 
+/// Calls of `work` after a `sigsetjmp`.
+///
+/// # Safety
+/// None.
+pub unsafe fn jumps(_work: unsafe extern "C" fn(*mut u8), _count: usize) -> Result<usize, String> {
+    Err("written for Linux only".into())
+}
+
 /// Every page made accessible by a call of its own, then touched.
 pub fn protect_and_touch(_len: usize) -> Result<(), String> {
     Err("written for Linux only".into())

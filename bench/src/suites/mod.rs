@@ -7,6 +7,7 @@ use crate::work::Opened;
 
 mod append;
 mod arena;
+mod attempt;
 mod churn;
 mod fault;
 mod fill;
@@ -29,6 +30,7 @@ pub struct Suite {
 pub const SUITES: &[Suite] = &[
     fill::SUITE,
     fault::SUITE,
+    attempt::SUITE,
     sparse::SUITE,
     append::SUITE,
     latency::SUITE,

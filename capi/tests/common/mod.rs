@@ -15,10 +15,14 @@ pub fn not_here(what: &str) {
     }
 }
 
-/// Where cargo puts what it builds, with this test's profile and target.
+/// What cargo built with this test's profile and target: the newest, since only `cargo build` copies it out of the folder
+/// into which every build puts it.
 #[allow(dead_code)] // not every test looks there
 pub fn built(name: &str) -> Option<std::path::PathBuf> {
     let program = std::env::current_exe().unwrap();
     let deps = program.parent().unwrap();
-    [deps.parent().unwrap().join(name), deps.join(name)].into_iter().find(|path| path.exists())
+    let changed =
+        |path: &std::path::PathBuf| Some(std::fs::metadata(path).ok()?.modified().unwrap());
+    let places = [deps.parent().unwrap().join(name), deps.join(name)];
+    places.into_iter().filter(|path| path.exists()).max_by_key(changed)
 }

@@ -194,8 +194,8 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
 /// after [`install`](super::install) has run (every [`DemandRegion`](crate::DemandRegion) calls it), with `SA_SIGINFO`, and
 /// preferably `SA_ONSTACK` and `SA_NODEFER`. Async-signal-safe.
 ///
-/// A refused plain access (past a limit, outside of `read`, `write` and `fill`) is [`Refused`](Handled::Refused), and the
-/// host decides how it ends, as a trap or otherwise. The line about it is written to stderr all the same, unless
+/// A refused plain access (past a limit, outside of `read`, `write`, `fill` and `attempt`) is
+/// [`Refused`](Handled::Refused), and the host decides how it ends, as a trap or otherwise. The line about it is written to stderr all the same, unless
 /// [`report_nowhere`](super::report_nowhere) or [`report_to`](super::report_to) says otherwise.
 ///
 /// # Safety
