@@ -134,11 +134,35 @@ mod not_linux {
 
 /// An error code of the operating system (`errno`, or Windows' last error): plain data, which the fault
 /// handler can make. As an [`io::Error`] it has words.
+///
+/// ```
+/// use pagewise::{OsError, RefusalReason};
+///
+/// fn advice(reason: RefusalReason) -> String {
+///     match reason {
+///         RefusalReason::Locked(error) => format!("raise `ulimit -l`: {error}"),
+///         RefusalReason::System(error) => format!("{}", std::io::Error::from(error)),
+///         other => format!("{other:?}"),
+///     }
+/// }
+/// assert!(advice(RefusalReason::Limit { used: 1, limit: 1 }).contains("Limit"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OsError(pub(crate) i32);
 
 impl OsError {
     /// The system's number for it.
+    ///
+    /// ```
+    /// use pagewise::{DemandRegion, RefusalReason};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 20).limit(0).build()?;
+    /// match region.write(0, &[1]).unwrap_err().refusal.reason {
+    ///     RefusalReason::System(error) => println!("the system said no: {}", error.code()),
+    ///     reason => assert!(matches!(reason, RefusalReason::Limit { limit: 0, .. })),
+    /// }
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn code(self) -> i32 {
         self.0
     }
@@ -175,6 +199,19 @@ pub(crate) enum Cause {
 }
 
 /// Access rights of committed pages.
+///
+/// ```
+/// use pagewise::{Access, Reservation};
+///
+/// let constants = Reservation::new(1 << 20)?;
+/// constants.commit(..1 << 16)?;
+/// // SAFETY: the page is committed, and nobody else has its address.
+/// unsafe { constants.as_ptr().write(42) };
+/// constants.protect(..1 << 16, Access::Read)?; // from here on, a write is a fault
+/// // SAFETY: it is committed, and can be read.
+/// assert_eq!(unsafe { constants.as_ptr().read() }, 42);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
@@ -189,6 +226,15 @@ pub enum Access {
 }
 
 /// Whether a reservation uses huge pages.
+///
+/// ```
+/// use pagewise::{HugePages, PageVec};
+///
+/// let mut column = PageVec::builder(1 << 30).huge_pages(HugePages::Transparent).build()?;
+/// column.extend(0..1_000_000u64); // fewer page faults, where the system has huge pages to give
+/// assert_eq!(column[999_999], 999_999);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HugePages {

@@ -405,6 +405,12 @@ macro_rules! reservation_options {
         }
 
         /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+        ///
+        /// ```
+        /// let keys = pagewise::Arena::builder(1 << 20).dump(false).build()?; // in no core dump
+        /// keys.alloc_str("secret");
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         pub fn dump(mut self, dump: bool) -> Self {
             self.$($field).+ = self.$($field).+.dump(dump);
             self

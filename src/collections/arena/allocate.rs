@@ -53,7 +53,11 @@ impl Arena {
     /// Allocates a value, or hands it back.
     ///
     /// # Errors
-    /// [`PushError`] with the value, and an error of [`try_alloc_layout`](Self::try_alloc_layout).
+    /// [`PushError`](crate::PushError) with the value, and an error of
+    /// [`try_alloc_layout`](Self::try_alloc_layout): the arena is too small, or
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 20).limit(0).build()?;
@@ -89,7 +93,10 @@ impl Arena {
     /// Allocates room for a value, to be written later, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): the arena is too small, or
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
@@ -124,7 +131,10 @@ impl Arena {
     /// Allocates room for `len` values, to be written later, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): the arena is too small, or
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// use pagewise::{Arena, Error};
@@ -164,7 +174,10 @@ impl Arena {
     /// Allocates a copy of a slice, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): the arena is too small, or
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// use pagewise::{Arena, Error};
@@ -224,7 +237,10 @@ impl Arena {
     /// allocate here.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout); then `make` was not called.
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): the arena is too small, or
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then `make` was not called.
     ///
     /// ```
     /// let arena = pagewise::Arena::new(1 << 20)?;
@@ -266,7 +282,10 @@ impl Arena {
     /// Allocates a copy of a string, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): the arena is too small, or
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let names = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
@@ -302,7 +321,10 @@ impl Arena {
     /// Allocates what an iterator yields, as one slice, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout). What was yielded by then is forgotten.
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): the arena is too small, or
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked). What was yielded by then is forgotten.
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
@@ -417,7 +439,10 @@ impl Arena {
     /// used before is zero already, and is not written.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): the arena is too small, or
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// use std::alloc::Layout;

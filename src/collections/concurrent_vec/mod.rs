@@ -105,7 +105,11 @@ impl<T> ConcurrentVec<T> {
     /// Appends an element and returns its index, or hands the element back.
     ///
     /// # Errors
-    /// [`PushError`] with the value, and an error of [`PageVec::try_reserve`]. Nothing has changed then.
+    /// [`PushError`](crate::PushError) with the value, and an error of [`PageVec::try_reserve`]:
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked). Nothing has
+    /// changed then.
     ///
     /// ```
     /// use std::sync::atomic::Ordering::Relaxed;
@@ -223,7 +227,10 @@ impl<T> ConcurrentVec<T> {
     /// thread, no push can be refused.
     ///
     /// # Errors
-    /// As [`PageVec::try_reserve`].
+    /// As [`PageVec::try_reserve`]: [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let log = pagewise::ConcurrentVec::<[u8; 64]>::new(1 << 20)?;
@@ -244,7 +251,10 @@ impl<T> ConcurrentVec<T> {
     /// array to itself.)
     ///
     /// # Errors
-    /// As [`PageVec::try_extend_from_slice`].
+    /// As [`PageVec::try_extend_from_slice`]: [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let text = pagewise::ConcurrentVec::new(1 << 20)?;
@@ -304,7 +314,9 @@ impl<T> ConcurrentVec<T> {
     /// Makes an empty array of at most `max_len` elements. Reserves addresses; commits nothing.
     ///
     /// # Errors
-    /// As [`PageVec::new`].
+    /// As [`PageVec::new`]: [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted) or
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted).
     ///
     /// ```
     /// let samples = pagewise::ConcurrentVec::<f64>::new(1 << 30)?;
@@ -465,6 +477,16 @@ impl<T> Extend<T> for ConcurrentVec<T> {
 }
 
 /// The elements of a [`ConcurrentVec`], including those that are pushed while it runs.
+///
+/// ```
+/// let queue = pagewise::ConcurrentVec::new(1000)?;
+/// queue.push(1);
+/// let mut seen = queue.iter();
+/// assert_eq!((seen.next(), seen.next()), (Some(&1), None));
+/// queue.push(2);
+/// assert_eq!(seen.next(), Some(&2)); // it was pushed in the meantime
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 pub struct Iter<'a, T> {
     vec: &'a ConcurrentVec<T>,
     next: usize,
@@ -503,6 +525,15 @@ impl<'a, T> IntoIterator for &'a ConcurrentVec<T> {
 }
 
 /// Options for a [`ConcurrentVec`]: those of a [`PageVecBuilder`].
+///
+/// ```
+/// let events = pagewise::ConcurrentVec::builder(1 << 40) // elements: addresses only
+///     .limit(64 << 20)                                   // bytes that may be committed
+///     .name("events")                                    // shown in /proc/self/maps on Linux
+///     .build()?;
+/// assert_eq!(events.push("started"), 0);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[must_use = "a builder reserves nothing until `build`"]
 pub struct ConcurrentVecBuilder<T>(PageVecBuilder<T>);
 
@@ -537,7 +568,9 @@ impl<T> ConcurrentVecBuilder<T> {
     /// Reserves the addresses of the array; commits nothing.
     ///
     /// # Errors
-    /// As [`PageVecBuilder::build`].
+    /// As [`PageVecBuilder::build`]: [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Unsupported`](crate::Error::Unsupported).
     ///
     /// ```
     /// let one = pagewise::ConcurrentVec::<u64>::builder(1000).guard_pages(1);

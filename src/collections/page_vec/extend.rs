@@ -41,7 +41,12 @@ impl<T> PageVec<T> {
     /// the maximum stated.
     ///
     /// # Errors
-    /// As [`new`](Self::new) and [`try_push`](Self::try_push).
+    /// As [`new`](Self::new): [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted) or
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted). As [`try_push`](Self::try_push):
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let squares = pagewise::PageVec::try_from_iter(1000, (0..10).map(|n| n * n))?;
@@ -89,7 +94,10 @@ impl<T> PageVec<T> {
     /// before it stay, and those behind it stay in the iterator (pass `&mut iterator` to keep it).
     ///
     /// # Errors
-    /// As [`try_push`](Self::try_push).
+    /// As [`try_push`](Self::try_push): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let mut top = pagewise::PageVec::new(3)?;
@@ -131,7 +139,10 @@ impl<T: Clone> PageVec<T> {
     /// Appends clones of all elements of a slice, or none.
     ///
     /// # Errors
-    /// As [`try_reserve`](Self::try_reserve): then nothing has changed.
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing has changed.
     ///
     /// ```
     /// let mut packet = pagewise::PageVec::try_from_iter(4, *b"abc")?;
