@@ -11,10 +11,11 @@
 //! pages takes the time to clear them: it takes short steps, so that no single append waits long.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use crate::error::Error;
 use crate::os::{self, Access, HugePages};
-use crate::reservation::{HUGE_PAGE, Reservation, ReservationBuilder};
+use crate::reservation::{HUGE_PAGE, LONG_RUN, Reservation, ReservationBuilder};
 
 /// Commit steps, in bytes: an eighth of what is committed, within these.
 const LEAST_STEP: usize = 64 << 10;
@@ -112,8 +113,10 @@ impl Frontier {
         }
         // What the container is going to write to.
         os::expect_access(self.memory.as_ptr(), end, Access::ReadWrite);
-        if growth == Growth::Append {
-            self.populate(end);
+        match growth {
+            Growth::Append => self.populate(end),
+            Growth::Amortized => self.prefer_huge_pages(end),
+            Growth::Exact => {}
         }
         Ok(())
     }
@@ -123,9 +126,7 @@ impl Frontier {
         let least = page.round_up(end).ok_or(Error::Overflow { requested: end })?;
         let mut wanted = match growth {
             Growth::Exact => least,
-            Growth::Append | Growth::Amortized => {
-                self.round_up((self.committed + self.step()).max(least))
-            }
+            Growth::Append | Growth::Amortized => self.step_end(least),
         };
         loop {
             match self.memory.commit(self.committed..wanted) {
@@ -145,6 +146,23 @@ impl Frontier {
         Ok(())
     }
 
+    /// How far to commit at once: by a step, at least to `least`. Where long runs get huge pages, up to the
+    /// start of one.
+    fn step_end(&self, least: usize) -> usize {
+        let end = self.round_up((self.committed + self.step()).max(least));
+        match self.huge_page_before(end) {
+            Some(huge_page) => huge_page.max(least),
+            None => end,
+        }
+    }
+
+    /// The start of the last huge page that starts at `end` or before it, where long runs get huge pages and
+    /// this one is long enough.
+    fn huge_page_before(&self, end: usize) -> Option<usize> {
+        let huge = NonZeroUsize::new(self.memory.huge_pages_of_runs())?;
+        Some(end / huge * huge.get()).filter(|&start| start >= LONG_RUN)
+    }
+
     /// Makes the bytes before `end` ready, and some pages after it: populating many pages in one system
     /// call costs two thirds of touching them one by one.
     fn populate(&mut self, end: usize) {
@@ -160,11 +178,34 @@ impl Frontier {
         let start = if least - self.ready.min(least) <= MOST_POPULATED {
             self.ready.min(least)
         } else {
+            self.prefer_huge_pages(least);
             page.round_down(end - 1)
         };
-        self.ready = (least + ahead).min(self.committed);
+        self.ready = self.end_of_huge_page(start, (least + ahead).min(self.committed));
         if self.ready > start {
             self.memory.prefault_pages(page.pages(page.page_of(start), page.page_of(self.ready)));
+        }
+    }
+
+    /// Where to stop populating: where long runs get huge pages, at the end of one rather than inside, if none of
+    /// it is populated yet and all of it is committed.
+    fn end_of_huge_page(&self, start: usize, end: usize) -> usize {
+        let huge = self.memory.huge_pages_of_runs();
+        match self.huge_page_before(end.saturating_sub(1)) {
+            Some(huge_page) if huge_page >= start && huge_page + huge <= self.committed => {
+                huge_page + huge
+            }
+            _ => end,
+        }
+    }
+
+    /// Where long runs get huge pages: asks for them from `ready` to `end`, for a caller that fills that from the
+    /// start.
+    fn prefer_huge_pages(&self, end: usize) {
+        let page = self.memory.page();
+        let end = page.round_up(end).unwrap_or(self.committed).min(self.committed);
+        if self.ready < end && self.huge_page_before(end).is_some() {
+            self.memory.prefer_huge_pages(page.pages(page.page_of(self.ready), page.page_of(end)));
         }
     }
 
@@ -184,13 +225,19 @@ impl Frontier {
         self.committed - self.slack()
     }
 
-    /// Decommits what lies far behind the used part: all but one step.
+    /// Decommits what lies far behind the used part: all but one step. Where long runs get huge pages, whole
+    /// ones only: the kernel takes a part of one back when memory is short, not before.
     pub(crate) fn give_back(&mut self, used: usize) -> Result<(), Error> {
         if used >= self.give_back_below() {
             return Ok(());
         }
         let step = step(used).max(self.memory.page_size());
-        self.decommit_from(self.round_up((used + step).max(self.kept)))
+        let end = self.round_up((used + step).max(self.kept));
+        let huge = self.memory.huge_pages_of_runs();
+        match self.huge_page_before(end) {
+            Some(start) if start < end => self.decommit_from(start + huge),
+            _ => self.decommit_from(end),
+        }
     }
 
     /// Decommits every whole page behind `bytes`, and keeps nothing that was reserved.
@@ -281,6 +328,45 @@ mod tests {
         assert_eq!([0, 1, 512 << 10].map(step), [64 << 10; 3]);
         assert_eq!([MIB, 8 * MIB].map(step), [MIB / 8, MIB]);
         assert_eq!([256 * MIB, 1 << 40].map(step), [32 * MIB; 2]);
+    }
+
+    /// Steps end where a huge page starts, and are no longer for it.
+    #[cfg(all(target_os = "linux", not(pagewise_model)))]
+    #[test]
+    fn long_growth_ends_at_huge_pages_within_its_steps_and_populates_whole_ones() {
+        let mut options = Options::new();
+        options.reservation = options.reservation.huge_pages(HugePages::Adaptive);
+        let mut frontier = options.build(128 * MIB, 128 * MIB).unwrap();
+        if frontier.memory().huge_pages_of_runs() == 0 {
+            return crate::not_here::not_here("transparent huge pages");
+        }
+        let (mut end, mut before, mut whole) = (0, 0, 0);
+        while end < 128 * MIB {
+            frontier.grow(end + 1, Growth::Append).unwrap();
+            let (committed, ready) = (frontier.committed(), frontier.ready());
+            let allowed = (64 << 10).max(before / 8 + page());
+            assert!(committed - before <= allowed, "{} after {before}", committed - before);
+            assert!(committed < 20 * MIB || committed % (2 * MIB) == 0, "{committed}");
+            assert!(
+                ready - end <= (64 << 10).max(end / 8).max(page()) + page(),
+                "{ready} for {end}"
+            );
+            if end >= 20 * MIB {
+                assert_eq!(ready % (2 * MIB), 0, "{ready} for {end}");
+                whole += 1;
+            }
+            (end, before) = (ready, committed);
+        }
+        assert_eq!(whole, 54);
+        // What goes back are whole ones, too; short growth is as without them.
+        frontier.give_back(70 * MIB + 1).unwrap();
+        assert_committed(&frontier, 80 * MIB);
+        frontier.give_back(40 * MIB).unwrap();
+        assert_committed(&frontier, 46 * MIB);
+        frontier.give_back(8 * MIB + 1).unwrap();
+        assert_committed(&frontier, 9 * MIB + page());
+        frontier.shrink_to(8 * MIB + 1).unwrap();
+        assert_committed(&frontier, 8 * MIB + page());
     }
 
     #[test]

@@ -131,12 +131,13 @@ impl DemandRegionBuilder {
         }
         let reservation = self.reservation.build()?;
         let block = reservation.page().page_of(reservation.huge_page_size());
+        let huge = reservation.page().page_of(reservation.huge_pages_of_runs());
         let start = reservation.as_ptr().addr();
         let registered =
             Registered { start, end: start + reservation.len(), owner: ptr::null(), serve, forked };
         let mut core = Box::new(Core {
             reservation,
-            step: StepPolicy::new(self.step, block),
+            step: StepPolicy::new(self.step, block, huge),
             events: EventRing::new(self.events),
             counters: Counters::default(),
             repeats: Repeats::new(),

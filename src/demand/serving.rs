@@ -41,7 +41,7 @@ impl Core {
         let mut round = 0;
         loop {
             let wanted = self.step.wanted(page, pages, size);
-            match self.reservation.serve(offset, wanted) {
+            match self.reservation.commit_for_fault(offset, wanted) {
                 Ok(Served::Committed(range)) => {
                     self.record(offset, fault.write, range);
                     return Outcome::Resolved;

@@ -61,8 +61,9 @@ impl CommitStep {
 
     /// Commits single pages for scattered access, growing windows for a run of neighbours, in
     /// either direction, several runs at once: the default. A run is never more than 64 KiB or an eighth of
-    /// its own length ahead of what was touched, whichever is more, and never more than 512 KiB. (Where
-    /// transparent huge pages are asked for, everything is rounded outward to them.)
+    /// its own length ahead of what was touched, whichever is more, and never more than 512 KiB. With
+    /// [`HugePages::Adaptive`](crate::HugePages::Adaptive), runs from 16 MiB on commit whole huge pages of 2 MiB.
+    /// With [`HugePages::Transparent`](crate::HugePages::Transparent), everything is rounded outward to them.
     ///
     /// ```
     /// use pagewise::{CommitStep, DemandRegion, page_size};
@@ -85,6 +86,8 @@ pub(super) struct StepPolicy {
     /// Pages of the aligned blocks in which the adaptive step commits: a huge page's worth where huge
     /// pages are asked for, since they come to no smaller piece.
     block: NonZeroUsize,
+    /// Pages of a huge page, where a run commits whole ones once an eighth of it is as much.
+    huge: Option<NonZeroUsize>,
     streams: [Stream; STREAMS],
     next: AtomicUsize,
 }
@@ -109,7 +112,8 @@ struct Stream {
 const NOWHERE: usize = usize::MAX;
 
 impl StepPolicy {
-    pub(super) fn new(step: CommitStep, block: usize) -> Self {
+    /// `block` and `huge` are in pages; zero for none.
+    pub(super) fn new(step: CommitStep, block: usize, huge: usize) -> Self {
         let streams = std::array::from_fn(|_| Stream {
             low: AtomicUsize::new(NOWHERE),
             high: AtomicUsize::new(NOWHERE),
@@ -117,6 +121,7 @@ impl StepPolicy {
         Self {
             step,
             block: NonZeroUsize::new(block).unwrap_or(NonZeroUsize::MIN),
+            huge: NonZeroUsize::new(huge),
             streams,
             next: AtomicUsize::new(0),
         }
@@ -144,15 +149,36 @@ impl StepPolicy {
             let high = stream.high.load(Ordering::Relaxed);
             let low = stream.low.load(Ordering::Relaxed);
             if page == high {
-                let end = page.saturating_add(window(low, high, size)).min(pages);
+                let end = self.end_of_window(page, run(low, high), size).min(pages);
                 return size.pages(page, end);
             }
             if page == low {
-                let first = (page + 1).saturating_sub(window(low, high, size));
+                let first = self.start_of_window(page + 1, run(low, high), size);
                 return size.pages(first, page + 1);
             }
         }
         size.pages(page, page + 1)
+    }
+
+    /// Where the window at the upper edge of a run of so many pages ends: it starts at `first`.
+    fn end_of_window(&self, first: usize, run: usize, size: PageSize) -> usize {
+        let end = first.saturating_add(window(run, size));
+        match self.huge.filter(|huge| run / 8 >= huge.get()) {
+            // As far as the next huge page, or all of it.
+            Some(huge) if first % huge != 0 => end.min(first - first % huge + huge.get()),
+            Some(huge) => first.saturating_add(huge.get()),
+            None => end,
+        }
+    }
+
+    /// Where the window at the lower edge of a run of so many pages starts: it ends before `end`.
+    fn start_of_window(&self, end: usize, run: usize, size: PageSize) -> usize {
+        let first = end.saturating_sub(window(run, size));
+        match self.huge.filter(|huge| run / 8 >= huge.get()) {
+            Some(huge) if end % huge != 0 => first.max(end - end % huge),
+            Some(huge) => end.saturating_sub(huge.get()),
+            None => first,
+        }
     }
 
     /// Learns what a fault committed.
@@ -175,9 +201,13 @@ impl StepPolicy {
     }
 }
 
+/// The pages of the run `low + 1 .. high`.
+fn run(low: usize, high: usize) -> usize {
+    high.wrapping_sub(low).wrapping_sub(1)
+}
+
 /// How many pages to commit at the edge of a run: as many as it has, up to 64 KiB; beyond, an eighth.
-fn window(low: usize, high: usize, size: PageSize) -> usize {
-    let run = high.wrapping_sub(low).wrapping_sub(1);
+fn window(run: usize, size: PageSize) -> usize {
     let small = size.page_of(SMALL_WINDOW).max(1);
     let largest = size.page_of(LARGEST_WINDOW).max(1);
     run.min(small).max(run / 8).clamp(1, largest)
@@ -198,7 +228,7 @@ mod tests {
 
     /// Touches a run that starts at `from`, and returns how many faults it took and the most that it
     /// was ahead by, in pages beyond an eighth of what was touched.
-    fn run(policy: &StepPolicy, from: usize, count: usize, down: bool) -> (usize, usize) {
+    fn touch_run(policy: &StepPolicy, from: usize, count: usize, down: bool) -> (usize, usize) {
         let (mut faults, mut ahead, mut done) = (0, 0, 0);
         while done < count {
             let wanted = touch(policy, if down { from - done } else { from + done });
@@ -213,7 +243,7 @@ mod tests {
     fn runs_in_either_direction_take_few_faults_and_stay_close() {
         for down in [false, true] {
             let (faults, ahead) =
-                run(&StepPolicy::new(CommitStep::adaptive(), 1), 500_000, 262_144, down);
+                touch_run(&StepPolicy::new(CommitStep::adaptive(), 1, 0), 500_000, 262_144, down);
             assert!(faults < 2200, "{faults} faults for a gigabyte");
             assert!(ahead <= 16, "{ahead} pages ahead beyond an eighth");
         }
@@ -226,7 +256,7 @@ mod tests {
             let size = PageSize::of(page_size);
             let largest = ((512 << 10) / page_size).max(1);
             for down in [false, true] {
-                let policy = StepPolicy::new(CommitStep::adaptive(), 1);
+                let policy = StepPolicy::new(CommitStep::adaptive(), 1, 0);
                 let (mut done, mut most) = (0, 0);
                 while done * page_size < 16 << 30 {
                     let page = if down { PAGES / 2 - done } else { PAGES / 2 + done };
@@ -252,7 +282,7 @@ mod tests {
     fn with_huge_pages_no_window_is_larger_than_one_of_them() {
         let size = PageSize::of(4096);
         for (first, down) in [(0, false), (700, false), (PAGES - 1, true), (PAGES / 2 + 3, true)] {
-            let policy = StepPolicy::new(CommitStep::adaptive(), 512);
+            let policy = StepPolicy::new(CommitStep::adaptive(), 512, 0);
             let mut page = first;
             for _ in 0..5000 {
                 let wanted = policy.wanted(page, PAGES, size);
@@ -263,11 +293,64 @@ mod tests {
         }
     }
 
+    /// From a run of 16 MiB on, an eighth is a huge page. What is committed is never ahead by more than without
+    /// huge pages.
+    #[test]
+    fn long_runs_commit_whole_huge_pages_and_are_no_further_ahead_than_an_eighth() {
+        let size = PageSize::of(4096);
+        for (first, down) in
+            [(0, false), (700, false), (511, false), (PAGES / 2, true), (PAGES / 2 + 3, true)]
+        {
+            let policy = StepPolicy::new(CommitStep::adaptive(), 1, 512);
+            let (mut page, mut done, mut whole) = (first, 0, 0);
+            while done < 1 << 18 {
+                let wanted = policy.wanted(page, PAGES, size);
+                assert!((wanted.first()..wanted.end()).contains(&page));
+                let allowed = 16.max(done / 8);
+                assert!(wanted.count() <= allowed, "{} after {done}", wanted.count());
+                let is_whole = wanted.count() == 512 && wanted.first().is_multiple_of(512);
+                assert!(is_whole || wanted.count() <= 128, "{} pages", wanted.count());
+                if done >= 5120 {
+                    assert!(is_whole, "{:?} after {done}", (wanted.first(), wanted.end()));
+                }
+                whole += usize::from(is_whole);
+                done += wanted.count();
+                policy.note(wanted);
+                page = if down { wanted.first().saturating_sub(1) } else { wanted.end() };
+            }
+            assert!(whole > 500, "{whole}");
+        }
+    }
+
+    #[test]
+    fn scattered_pages_and_short_runs_stay_small_where_long_runs_get_huge_pages() {
+        let policy = StepPolicy::new(CommitStep::adaptive(), 1, 512);
+        for i in 0..10_000 {
+            assert_eq!(touch(&policy, i * 7919 % 1_000_003 * 3).count(), 1);
+        }
+        let policy = StepPolicy::new(CommitStep::adaptive(), 1, 512);
+        let mut page = 1_000_000;
+        while page < 1_000_000 + 8 * 512 {
+            let wanted = touch(&policy, page);
+            assert!(wanted.count() <= 128);
+            page = wanted.end();
+        }
+        // At the ends of the region, too.
+        let policy = StepPolicy::new(CommitStep::adaptive(), 1, 512);
+        let (mut page, pages, size) = (0, 10_000, PageSize::of(4096));
+        while page < pages {
+            let wanted = policy.wanted(page, pages, size);
+            assert!(wanted.end() <= pages && !wanted.is_empty());
+            policy.note(wanted);
+            page = wanted.end();
+        }
+    }
+
     #[test]
     fn a_single_page_and_fixed_blocks_stay_what_they_are_however_long_the_run() {
         let size = PageSize::of(4096);
         for (step, pages) in [(CommitStep::page(), 1), (CommitStep::fixed(40 << 10), 10)] {
-            let policy = StepPolicy::new(step, 512);
+            let policy = StepPolicy::new(step, 512, 0);
             for page in (0..100_000).step_by(pages) {
                 let wanted = policy.wanted(page, PAGES, size);
                 assert_eq!((wanted.first(), wanted.count()), (page, pages));
@@ -278,7 +361,7 @@ mod tests {
 
     #[test]
     fn several_runs_at_once_are_told_apart() {
-        let policy = StepPolicy::new(CommitStep::adaptive(), 1);
+        let policy = StepPolicy::new(CommitStep::adaptive(), 1, 0);
         let mut at: Vec<usize> = (0..STREAMS).map(|i| i * 1_000_000).collect();
         let mut faults = 0;
         while at[0] < 10_000 {
@@ -292,7 +375,7 @@ mod tests {
 
     #[test]
     fn scattered_pages_stay_single() {
-        let policy = StepPolicy::new(CommitStep::adaptive(), 1);
+        let policy = StepPolicy::new(CommitStep::adaptive(), 1, 0);
         for i in 0..10_000 {
             assert_eq!(touch(&policy, i * 7919 % 1_000_003 * 3).count(), 1);
         }
@@ -300,7 +383,7 @@ mod tests {
 
     #[test]
     fn with_huge_pages_every_commit_is_made_of_whole_ones() {
-        let policy = StepPolicy::new(CommitStep::adaptive(), 512);
+        let policy = StepPolicy::new(CommitStep::adaptive(), 512, 0);
         for page in [700, 1024, 5000, 4607] {
             let wanted = touch(&policy, page);
             assert!(
@@ -315,13 +398,13 @@ mod tests {
 
     #[test]
     fn fixed_blocks_are_aligned_and_clamped_to_the_region() {
-        let policy = StepPolicy::new(CommitStep::fixed(65_536), 1);
+        let policy = StepPolicy::new(CommitStep::fixed(65_536), 1, 0);
         let size = PageSize::of(4096);
         assert_eq!(policy.wanted(17, 100, size), size.pages(16, 32));
         assert_eq!(policy.wanted(98, 100, size), size.pages(96, 100));
-        let odd = StepPolicy::new(CommitStep::fixed(0), 1);
+        let odd = StepPolicy::new(CommitStep::fixed(0), 1, 0);
         assert_eq!(odd.wanted(5, 100, size), size.pages(5, 6));
-        let all = StepPolicy::new(CommitStep::fixed(usize::MAX), 1);
+        let all = StepPolicy::new(CommitStep::fixed(usize::MAX), 1, 0);
         assert_eq!(all.wanted(5, 100, size), size.pages(0, 100));
     }
 }

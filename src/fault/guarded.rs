@@ -14,7 +14,7 @@ use crate::os::{self, Access};
 /// Copies `len` bytes. A refused fault on either side ends it early.
 ///
 /// # Safety
-/// Each side is readable or writable as far as it goes, or lies in a registered range. They do not
+/// Every byte of `from` can be read and every byte of `to` written, or it lies in a registered range. The two do not
 /// overlap.
 pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<(), AccessError> {
     if cfg!(any(miri, pagewise_model)) {
@@ -27,14 +27,14 @@ pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<()
     let mut refusal = MaybeUninit::uninit();
     // SAFETY: the caller's promise; the leaf touches nothing else.
     let left = unsafe { imp::pagewise_guarded_copy(to, from, len, refusal.as_mut_ptr()) };
-    // SAFETY: the refusal is the handler's, where something is left to do.
+    // SAFETY: where bytes are left, the handler wrote the refusal before it went to the landing.
     unsafe { result(len, left, refusal) }
 }
 
 /// Writes `len` bytes of the same value. A refused fault ends it early.
 ///
 /// # Safety
-/// The range is writable as far as it goes, or lies in a registered range.
+/// Every byte of the range can be written, or lies in a registered range.
 pub(crate) unsafe fn fill(to: *mut u8, value: u8, len: usize) -> Result<(), AccessError> {
     if cfg!(any(miri, pagewise_model)) {
         os::expect_access(to, len, Access::ReadWrite);
@@ -45,7 +45,7 @@ pub(crate) unsafe fn fill(to: *mut u8, value: u8, len: usize) -> Result<(), Acce
     let mut refusal = MaybeUninit::uninit();
     // SAFETY: the caller's promise; the leaf touches nothing else.
     let left = unsafe { imp::pagewise_guarded_fill(to, value.into(), len, refusal.as_mut_ptr()) };
-    // SAFETY: the refusal is the handler's, where something is left to do.
+    // SAFETY: where bytes are left, the handler wrote the refusal before it went to the landing.
     unsafe { result(len, left, refusal) }
 }
 
@@ -72,8 +72,8 @@ pub(super) fn landing(pc: usize) -> Option<usize> {
     })
 }
 
-/// Offsets in a leaf, in bytes from its start. (Labels would be global symbols, which clash between two
-/// versions of this library in one program.)
+/// Offsets in a leaf, in bytes from its start. Not labels in the assembly, which would be global symbols: two versions of
+/// this library in one program would clash.
 struct Leaf {
     /// The instructions that touch guarded memory.
     accesses: std::ops::Range<usize>,
@@ -90,9 +90,9 @@ mod imp {
     pub(super) const COPY: Leaf = Leaf { accesses: 6..8, landing: 8 };
     pub(super) const FILL: Leaf = Leaf { accesses: 8..10, landing: 10 };
 
-    /// `rep movsb` keeps the exact number of bytes that are left in rcx whenever it is interrupted,
-    /// and microcode makes it as fast as any loop. The refusal's address stays in r8, where the
-    /// handler finds it. The System V convention is used on every system.
+    /// `rep movsb` keeps the exact number of bytes that are left in rcx whenever it is interrupted, and microcode makes it
+    /// as fast as a loop. The refusal's address stays in r8, where the handler finds it. On Windows, too, these functions
+    /// have the System V calling convention, so that one body serves every system.
     ///
     /// # Safety
     /// See [`copy`](super::copy).

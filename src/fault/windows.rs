@@ -63,7 +63,8 @@ pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Stored in the exception record behind its two parameters, so that [`resumed`] knows a served fault.
+/// "pagewise" in ASCII. Stored in the exception record behind its two parameters, where [`resumed`] recognizes a fault
+/// that was served.
 const SERVED: usize = 0x7061_6765_7769_7365;
 
 unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
@@ -90,13 +91,13 @@ unsafe extern "system" fn resumed(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     }
 }
 
-/// Serves a fault for a host with a vectored handler of its own in front of ours: true if it was
-/// ours, and the handler is to return `EXCEPTION_CONTINUE_EXECUTION`.
+/// Serves a fault for a host that has its own vectored handler in front of ours. Returns `true` where the fault was
+/// served: the host's handler must then return `EXCEPTION_CONTINUE_EXECUTION`.
 ///
-/// Rarely needed: handlers form a list here, and those that do not know an exception pass it on.
+/// Rarely needed: on Windows, handlers form a list, and each passes on the exceptions that it does not know.
 ///
 /// # Safety
-/// To be called from a vectored exception handler only, with its own argument.
+/// Called from a vectored exception handler only, with the handler's own argument.
 pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> bool {
     // SAFETY: the caller's promise: both are the system's.
     let (record, context) =
@@ -104,7 +105,7 @@ pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> bool {
     if record.ExceptionCode != EXCEPTION_ACCESS_VIOLATION {
         return false;
     }
-    // 0 is a read, 1 a write; 8 is an attempt to execute, which is not ours.
+    // 0 is a read, 1 a write. 8 is an attempt to execute: committing a page would not make it executable.
     let write = match record.ExceptionInformation[0] {
         0 => false,
         1 => true,

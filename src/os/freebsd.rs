@@ -12,10 +12,10 @@ pub(crate) use unix::{
     release, reserve_granularity, sleep_a_little, unlock, watch_forks, write_stderr, yield_now,
 };
 
-/// Prefaulting writes to each page.
+/// `prefault` writes to each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;
 
-/// `mmap(PROT_NONE)`, not `MAP_GUARD`: `mprotect` skips guard entries and returns success, without access.
+/// `mmap(PROT_NONE)`. Not `MAP_GUARD`: `mprotect` returns success for guard pages, and leaves them inaccessible.
 pub(crate) fn reserve(
     len: usize,
     align: usize,
@@ -35,7 +35,7 @@ pub(crate) unsafe fn decommit(
     unsafe { unix::map_over(start, len, ProtFlags::empty(), map_flags(attributes)) }
 }
 
-/// Maps fresh memory over the range: `MADV_DONTNEED` keeps the contents here.
+/// Maps fresh memory over the range: on FreeBSD, `MADV_DONTNEED` keeps the contents.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -51,7 +51,7 @@ pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
     unsafe { super::touch_each_page(start, len) };
 }
 
-/// Core dump exclusion is a flag of the mapping here, so it survives mapping over.
+/// `MAP_NOCORE` keeps a mapping out of core dumps. Linux has advice for that.
 fn map_flags(attributes: &Attributes) -> MapFlags {
     if attributes.dump {
         MapFlags::empty()
@@ -73,7 +73,13 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// Does nothing: this file keeps no state of the process that a child would have to drop.
+/// The address of this thread's errno.
+pub(crate) fn errno() -> *mut i32 {
+    // SAFETY: has no preconditions.
+    unsafe { libc::__error() }
+}
+
+/// Does nothing: no state here belongs to one process.
 pub(crate) fn forget_parent() {}
 
 /// Maps fresh, inaccessible memory over a reservation that cannot be released: its memory goes back.
@@ -85,18 +91,17 @@ pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     let _ = unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) };
 }
 
-// By number, past the C library's functions of these names: those are cancellation points, where a pending
-// `pthread_cancel` would end the thread in its memory access. The numbers are those of FreeBSD's
-// `sys/syscall.h`, which never change.
+// System calls by their numbers, which are those of `<sys/syscall.h>` and never change. The C library's functions of
+// these names are cancellation points: a pending `pthread_cancel` would end the thread in its memory access.
 
-/// `nanosleep`, which is no cancellation point here.
+/// `nanosleep`.
 pub(crate) fn sleep(time: &libc::timespec) {
     const NANOSLEEP: i32 = 240;
-    // SAFETY: a complete time; nobody asks how much of it was left.
+    // SAFETY: a complete time; null says that the rest of the time is not asked for.
     unsafe { libc::syscall(NANOSLEEP, &raw const *time, std::ptr::null_mut::<libc::timespec>()) };
 }
 
-/// `poll` for one descriptor, which is no cancellation point here.
+/// `poll` for one descriptor.
 pub(crate) fn poll(descriptor: &mut libc::pollfd, milliseconds: i32) -> i32 {
     const POLL: i32 = 209;
     // SAFETY: one record.

@@ -12,7 +12,7 @@ pub(crate) use unix::{
     release, reserve_granularity, sleep_a_little, unlock, watch_forks, write_stderr, yield_now,
 };
 
-/// Prefaulting writes to each page.
+/// `prefault` writes to each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;
 
 pub(crate) fn reserve(
@@ -34,7 +34,7 @@ pub(crate) unsafe fn decommit(
     unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) }
 }
 
-/// Maps fresh memory over the range: `MADV_DONTNEED` only lowers the priority of pages here.
+/// Maps fresh memory over the range: on macOS, `MADV_DONTNEED` keeps the contents.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -43,7 +43,7 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
     unsafe { unix::map_over(start, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::empty()) }
 }
 
-/// `MADV_WILLNEED`, which is only a hint; then a write to each page that keeps its contents.
+/// `MADV_WILLNEED`, a hint that may make the writes cheaper; then a write to each page that keeps its contents.
 ///
 /// # Safety
 /// See the contract of [`os`](super); the pages are writable.
@@ -68,7 +68,13 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// Does nothing: this file keeps no state of the process that a child would have to drop.
+/// The address of this thread's errno.
+pub(crate) fn errno() -> *mut i32 {
+    // SAFETY: has no preconditions.
+    unsafe { libc::__error() }
+}
+
+/// Does nothing: no state here belongs to one process.
 pub(crate) fn forget_parent() {}
 
 /// Maps fresh, inaccessible memory over a reservation that cannot be released: its memory goes back.
@@ -80,11 +86,12 @@ pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     let _ = unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) };
 }
 
-// The C library's functions are cancellation points. There is no supported way past them here.
+// These functions of the C library are cancellation points. macOS has no supported way to make system calls without
+// the C library.
 
 /// `nanosleep`.
 pub(crate) fn sleep(time: &libc::timespec) {
-    // SAFETY: a complete time; nobody asks how much of it was left.
+    // SAFETY: a complete time; null says that the rest of the time is not asked for.
     unsafe { libc::nanosleep(time, std::ptr::null_mut()) };
 }
 

@@ -1,11 +1,11 @@
-//! The only folder that knows an operating system, besides the handlers and registers in `fault/`. A port
+//! The system calls. Besides this folder, only the handlers and registers in `fault/` know an operating system. A port
 //! adds one file here; see "Porting" in `docs/architecture.md`.
 //!
-//! Every file has the same functions, each of which makes a system call and decides nothing else. `table.rs` is
-//! the list of them, each with its contract.
+//! Every system's file has the same functions, each of which makes one system call or a few. `table.rs` lists the
+//! functions, each with its contract: what it does to pages, and what the caller promises.
 //!
-//! `model.rs` is a simulated operating system for Miri and for tests; it checks the contract. `refusals.rs` is a
-//! layer above that or the real system, for tests: it refuses calls on request.
+//! `model.rs` is a simulated operating system for Miri and for tests; it checks the contract. `refusals.rs` lies
+//! between the library and that or the real system, for tests: it refuses calls on request.
 
 use std::ffi::CString;
 use std::fmt;
@@ -52,7 +52,7 @@ compile_error!(
 
 pub(crate) use system::*;
 
-/// The calls of the system, past the layer of `refusals.rs`.
+/// The functions of the system's file, without the layer of `refusals.rs`.
 mod system {
     pub(crate) use super::imp::*;
     #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
@@ -62,15 +62,15 @@ mod system {
 #[cfg(any(miri, pagewise_model, pagewise_refusals, all(test, loom)))]
 pub mod refusals;
 
-/// These stand before the system's own.
+/// In place of the system's own functions of these names.
 #[cfg(any(miri, pagewise_model, pagewise_refusals, all(test, loom)))]
 pub(crate) use refusals::{
     commit, decommit, discard, guard_install, guard_remove, lock, protect, release, reserve,
     unlock, userfault_commit, zero,
 };
 
-/// Stand-ins for functions that only Linux has (guard markers, userfaultfd, a limit on mappings): errors, or no
-/// effect.
+/// The functions of `table.rs` that only Linux has (guard markers, userfaultfd, a limit on mappings), for other systems:
+/// they return an error, or have no effect.
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
 mod not_linux {
     use std::ptr::NonNull;
@@ -84,6 +84,14 @@ mod not_linux {
     pub(crate) fn commits_strictly() -> bool {
         cfg!(windows)
     }
+
+    pub(crate) fn has_huge_pages() -> bool {
+        false
+    }
+
+    /// # Safety
+    /// None.
+    pub(crate) unsafe fn prefer_huge_pages(_: NonNull<u8>, _: usize) {}
 
     pub(crate) const USUAL_MAPPINGS: usize = usize::MAX / 2;
 
@@ -99,7 +107,7 @@ mod not_linux {
         false
     }
 
-    /// Only asked where there are guard markers.
+    /// Called only where there are guard markers.
     ///
     /// # Safety
     /// None.
@@ -132,8 +140,8 @@ mod not_linux {
     }
 }
 
-/// An error code of the operating system (`errno`, or Windows' last error): plain data, which the fault
-/// handler can make. As an [`io::Error`] it has words.
+/// An error code of the operating system (`errno`, or Windows' last error). Unlike an [`io::Error`], which it can be
+/// turned into, it is plain data: the fault handler can make one.
 ///
 /// ```
 /// use pagewise::{OsError, RefusalReason};
@@ -151,7 +159,7 @@ mod not_linux {
 pub struct OsError(pub(crate) i32);
 
 impl OsError {
-    /// The system's number for it.
+    /// Returns the system's number of the error.
     ///
     /// ```
     /// use pagewise::{DemandRegion, RefusalReason};
@@ -182,17 +190,17 @@ impl From<OsError> for io::Error {
     }
 }
 
-/// The causes of an error that lead to different advice for the user.
+/// The cause of an error, as far as it leads to different advice for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code)] // no system reports all of these causes
 pub(crate) enum Cause {
     /// Addresses, memory or commit charge ran out.
     OutOfMemory,
-    /// Too many mappings: how many there are, and the limit.
+    /// The process has (nearly) as many mappings as it may have.
     Mappings { mappings: usize, max: usize },
-    /// Locked memory forbids it.
+    /// Memory would be locked beyond what the process may lock, or is locked and must not change.
     Locked,
-    /// The kernel or the configuration cannot do it.
+    /// The kernel, its version or its configuration does not support the call.
     Unsupported,
     /// Anything else.
     Other,
@@ -225,7 +233,10 @@ pub enum Access {
     ReadExecute,
 }
 
-/// Whether a reservation uses huge pages.
+/// Whether a reservation uses huge pages: of 2 MiB where pages are 4 KiB.
+///
+/// Huge pages are filled several times faster, and take fewer entries of the processor's address translation
+/// caches. But each takes 2 MiB, however little of it is used.
 ///
 /// ```
 /// use pagewise::{HugePages, PageVec};
@@ -241,13 +252,26 @@ pub enum HugePages {
     /// The system's own setting.
     #[default]
     System,
-    /// Transparent huge pages (`MADV_HUGEPAGE` on Linux; no effect on other systems). Best effort.
+    /// None (`MADV_NOHUGEPAGE` on Linux; no effect on other systems): also where the system's own setting is to
+    /// use them `always`.
+    Never,
+    /// Small pages where access is scattered or the memory is small, huge pages where a sequential run is so
+    /// long that a whole one is not more than it may be ahead anyway: an eighth of its length, so from 16 MiB
+    /// on. Nothing more is committed for their sake. Best effort, on Linux; elsewhere as
+    /// [`System`](Self::System).
+    ///
+    /// A run is a sequence of page faults at neighbouring addresses, or the growth of an array or arena. What is
+    /// committed explicitly stays small until it is [prefaulted](crate::Reservation::prefault). With
+    /// [`Engine::UserFault`](crate::Engine::UserFault), all pages are small.
+    Adaptive,
+    /// Transparent huge pages (`MADV_HUGEPAGE` on Linux; no effect on other systems). Best effort. A page fault
+    /// commits all of a huge page.
     Transparent,
     /// Pages from the explicit pool of huge pages (Linux `hugetlb`). An error where it is empty.
     Explicit,
 }
 
-/// Properties of a reservation that are lost where its pages are mapped anew, and have to be applied again.
+/// Properties of a reservation that a new mapping of its pages does not have by itself.
 #[derive(Debug)]
 #[allow(dead_code)] // only Linux uses all of the fields
 pub(crate) struct Attributes {
@@ -278,7 +302,7 @@ pub(crate) struct Residency {
     pub(crate) swapped: bool,
 }
 
-/// Stand-ins for systems that have no `fork`.
+/// For systems that have no `fork`: none is ever seen.
 #[cfg(any(windows, miri, pagewise_model))]
 mod no_fork {
     pub(crate) fn forks() -> usize {
@@ -296,24 +320,24 @@ mod no_fork {
 #[cfg(any(windows, miri, pagewise_model))]
 pub(crate) use no_fork::*;
 
-/// The library is about to read, or write, memory that may be a reservation's: the model panics where the
-/// pages do not allow it. Elsewhere the processor does.
+/// Announces that the library is about to read, or write, memory that may belong to a reservation. The model panics
+/// where the pages do not allow that access. On real systems, where the access itself would fault, it does nothing.
 #[cfg(not(any(miri, pagewise_model)))]
 #[inline(always)]
 pub(crate) fn expect_access(_start: *const u8, _len: usize, _access: Access) {}
 
-/// Makes pages resident by writing to each, without changing what it holds.
+/// Makes pages resident by a write to each that keeps its contents.
 ///
 /// # Safety
 /// The range is committed and writable.
-#[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd", all(test, unix)))]
+#[cfg(all(unix, any(test, not(target_os = "linux"))))]
 #[cfg_attr(any(miri, pagewise_model), allow(dead_code))]
 unsafe fn touch_each_page(start: std::ptr::NonNull<u8>, len: usize) {
     use std::sync::atomic::{AtomicU8, Ordering};
     for offset in (0..len).step_by(page_size()) {
         // SAFETY: the caller's promise; an atomic `or` with zero races with nothing.
         let byte = unsafe { AtomicU8::from_ptr(start.as_ptr().add(offset)) };
-        // The compiler would drop an `or` with a number that it knows to be zero.
+        // `black_box`, since the compiler may drop an `or` with a number that it knows to be zero.
         byte.fetch_or(std::hint::black_box(0), Ordering::Relaxed);
     }
 }

@@ -1,12 +1,12 @@
 //! A simulated operating system, for Miri and for tests.
 //!
-//! It checks the contract of [`os`](super) and panics at a call that breaks it: out of a page's state, out of a
-//! reservation, of less than a page. Its memory is the heap's, so that it cannot see each access; it panics where
-//! the library announces one ([`expect_access`]) to memory that is not committed, or from which [`protect`]
-//! has taken that access.
+//! It checks the contract of [`os`](super) and panics at a call that breaks it: for pages in the wrong state, outside of
+//! a reservation, or for a part of a page. Its memory comes from the heap, so it does not see accesses by themselves. It
+//! panics where the library announces one ([`expect_access`]) to memory that is not committed, or from which
+//! [`protect`] took that access.
 //!
 //! Decommitted and discarded memory is filled with a poison byte, so that a stale read does not look like zero.
-//! Pages are 16 KiB and the granularity is 64 KiB, to find code that assumes 4 KiB. It has no page faults:
+//! Pages are 16 KiB and the granularity is 64 KiB, to find code that assumes 4 KiB. There are no page faults:
 //! regions commit before they access.
 
 use std::alloc::Layout;
@@ -28,8 +28,8 @@ const LONGEST: usize = if cfg!(miri) { 16 << 20 } else { 16 << 30 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Page {
-    /// Reserved, and never committed: it reads zero already. (A long table of page states is committed as a
-    /// whole, and must not become resident by that.)
+    /// Reserved, and never committed. A commit need not write zeros, which the heap's memory holds already: a long table
+    /// of page states is committed as a whole, and must not become resident by that.
     Fresh,
     Reserved,
     Committed(Access),
@@ -46,7 +46,7 @@ impl Page {
 }
 
 struct Mapping {
-    /// What the heap gave, of which the reservation is the aligned part.
+    /// The heap's memory. The reservation is the aligned part of it.
     memory: NonNull<u8>,
     layout: Layout,
     pages: Vec<Page>,
@@ -62,7 +62,7 @@ struct Machine {
 static MACHINE: Mutex<Machine> = Mutex::new(Machine { mappings: BTreeMap::new() });
 
 fn machine() -> MutexGuard<'static, Machine> {
-    // The model panics at a broken contract while it holds the lock; the map is consistent all the same.
+    // A panic at a broken contract poisons the lock, but leaves the map as it was.
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -103,8 +103,8 @@ pub(crate) fn reserve(
     if len > LONGEST {
         return Err(OUT_OF_MEMORY);
     }
-    // Aligned here: memory that the heap is to align, it zeroes by writing, and a long reservation would
-    // be resident.
+    // Aligned here and not by the heap, which writes zeros to memory that it aligns: a long reservation would become
+    // resident.
     let layout = Layout::from_size_align(len + align, 1).map_err(|_| OUT_OF_MEMORY)?;
     // SAFETY: the layout is not empty.
     let memory = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(OUT_OF_MEMORY)?;
@@ -133,8 +133,8 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsErro
     Ok(())
 }
 
-/// Panics where the library is about to access pages that do not allow it. Memory that belongs to no
-/// reservation is somebody else's, and none of the model's business.
+/// Panics where the library is about to access pages that do not allow it. Ignores memory outside of every
+/// reservation.
 pub(crate) fn expect_access(start: *const u8, len: usize, access: Access) {
     let machine = machine();
     let Some((base, mapping)) = machine.mappings.range(..=start.addr()).next_back() else { return };

@@ -1,12 +1,11 @@
 //! Refusals on request: a layer above the system's calls, in which a test has some of them refused.
 //!
-//! No normal build contains it: `--cfg pagewise_refusals` puts it above the real system, so that the real
-//! engines meet refusals which no system gives on demand; the model and loom's models have it, too. The
-//! functions below have the names and signatures of those that they stand for, so that the rest of the
-//! library does not know of it.
+//! No normal build contains it. `--cfg pagewise_refusals` puts it above the real system, so that the real engines meet
+//! refusals that no system gives on demand; the simulated system and loom's models always have it. The functions below
+//! have the names and signatures of the system's own, which they call.
 //!
-//! Refusals are the calling thread's own: tests that run at the same time do not disturb one another. A
-//! fault handler runs on the thread that faulted, so it gets the refusals of that thread.
+//! A refusal holds for the thread that asked for it, so tests that run at the same time do not disturb one another. The
+//! fault handler runs on the thread that faulted, and meets the refusals of that thread.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -36,8 +35,7 @@ pub enum Call {
     UserFaultCommit,
 }
 
-/// Which calls are refused, and what they have done by then. Every call of one kind, as long as nothing
-/// else is said.
+/// Which calls are refused, and what they do before that. Every call of one kind, unless a method below narrows it.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is refused before `begin`"]
 pub struct Refusal {
@@ -64,7 +62,7 @@ const REFUSED: OsError = OsError(12);
 const ANYWHERE: (usize, usize) = (0, usize::MAX);
 
 thread_local! {
-    /// (Without a destructor and without allocation: fault handlers look here, too.)
+    /// Without a destructor and without allocation, since the fault handler reads it.
     static REFUSALS: Cell<[Option<Refusal>; 4]> = const { Cell::new([None; 4]) };
 }
 
@@ -95,34 +93,34 @@ impl Refusal {
         self
     }
 
-    /// Not the first `calls` of the calls that would be refused.
+    /// Grants the first `calls` of the calls that would be refused.
     pub const fn after(mut self, calls: usize) -> Self {
         self.spared = calls;
         self
     }
 
-    /// No more than `calls` calls.
+    /// Refuses no more than `calls` calls.
     pub const fn times(mut self, calls: usize) -> Self {
         self.times = calls;
         self
     }
 
-    /// A refused call has done a part: what lies before the addresses that were named, or half of its
-    /// pages.
+    /// A refused call does a part before it returns its error: what lies before the addresses of
+    /// [`touching`](Self::touching), or without those, half of its pages.
     pub const fn half_done(mut self) -> Self {
         self.half_done = true;
         self
     }
 
-    /// As [`half_done`](Self::half_done); and before the call returns, somebody writes a byte to each page
-    /// that the call has made accessible, as any thread may that happens upon them.
+    /// As [`half_done`](Self::half_done). Before the call returns, it writes a byte to each page that it has made
+    /// accessible, as another thread could do.
     pub const fn half_done_and_written(mut self, value: u8) -> Self {
         self.half_done = true;
         self.written = Some(value);
         self
     }
 
-    /// From now on. The refusals that were begun first are asked first.
+    /// Refuses from now on. Where several refusals apply to a call, the one that began first counts.
     ///
     /// # Panics
     /// Where four refusals are under way.
@@ -139,7 +137,7 @@ impl Refusal {
         self.call == call && len > self.longer_than && start < end && start + len > first
     }
 
-    /// Bytes that a refused call has done: whole pages, and not all of them.
+    /// The bytes that a refused call still does: whole pages, and not all of them.
     fn done(&self, start: usize, len: usize) -> usize {
         let page = super::page_size();
         if !self.half_done {
@@ -167,7 +165,7 @@ impl Drop for Refusing {
     }
 }
 
-/// The refusal that a call meets, if it does; counts it.
+/// The refusal that applies to a call, if one does; counts it.
 fn met(call: Call, start: usize, len: usize) -> Option<Refusal> {
     let mut all = REFUSALS.get();
     let met = all.iter_mut().flatten().find_map(|refusal| {
@@ -198,7 +196,7 @@ fn ask(
         make(done)?;
         if let Some(value) = refusal.written {
             for offset in (0..done).step_by(super::page_size()) {
-                // SAFETY: the call has made these pages accessible, and whoever asked for it holds them.
+                // SAFETY: the call has made these pages accessible, and its caller holds them.
                 unsafe { start.add(offset).write(value) };
             }
         }
@@ -221,7 +219,7 @@ macro_rules! calls {
     ($($name:ident: $call:ident($($argument:ident: $type:ty)?);)*) => {
         $(
             /// # Safety
-            /// As the system's.
+            /// As for the system's function of this name.
             pub(crate) unsafe fn $name(
                 start: NonNull<u8>,
                 len: usize,

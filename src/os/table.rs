@@ -2,7 +2,9 @@
 //! those of a page: see [`Reservation`](crate::Reservation).)
 //!
 //! Nothing calls through this table. It is checked by the compiler: a function that a system's file lacks is an
-//! error here that names it.
+//! error here that names it. `unix.rs` has most of the functions for all Unix systems; a system's file passes them on
+//! by `pub(crate) use`, and adds those under "Unix" below. `super::not_linux` has stand-ins for those that only Linux
+//! has.
 //!
 //! For all functions with an address and a length: both are multiples of the page size, the length is not zero,
 //! and the range lies inside one living reservation.
@@ -49,52 +51,85 @@ struct System {
     discard: UnsafeRange,
     /// Other access rights for committed pages.
     protect: unsafe fn(NonNull<u8>, usize, Access) -> Result<(), OsError>,
-    /// Committed → Resident, as far as the system does that without an access. *(signal)*
+    /// Committed → Resident; best effort. *(signal)*
     prefault: unsafe fn(NonNull<u8>, usize),
+    /// Whether the system has huge pages that need no pool, where [`prefer_huge_pages`](Self::prefer_huge_pages)
+    /// asks for them.
+    has_huge_pages: fn() -> bool,
+    /// Has committed pages backed by huge ones, as far as the range covers whole ones, when they become resident.
+    /// *(signal)*
+    prefer_huge_pages: unsafe fn(NonNull<u8>, usize),
+    /// Whether `prefault` accesses the pages, so that their access rights must allow it.
+    prefault_touches: bool,
     /// Committed → Resident, and kept so.
     lock: UnsafeRange,
     /// Ends `lock`, for pages in either state. *(signal)*
     unlock: UnsafeRange,
-    /// Tells of committed pages that are there: offset and length in bytes, and how. Parts that it does not
-    /// tell of are not. *(signal)*
+    /// Calls the function with offset and length, in bytes, of each part of a committed range that is resident
+    /// or swapped. Pages in no such part are neither. *(signal)*
     residency: Residencies,
 
     /// Gives the processor to another thread. *(signal)*
     yield_now: fn(),
     /// Sleeps for some microseconds, so that threads of lower priority run, too. *(signal)*
     sleep_a_little: fn(),
-    /// Writes to stderr what can be written there without waiting for long. *(signal)*
+    /// Writes a line to stderr. Drops it where that would wait for long. *(signal)*
     write_stderr: fn(&[u8]),
-    /// What an error of the functions above means to a person. *(signal)*
+    /// The cause of an error that a function above returned. *(signal)*
     diagnose: fn(OsError) -> Cause,
-    /// How many forks lie between this process and the first one that had the library. *(signal)*
+    /// Runs a function, and restores errno (Windows: the last error) afterwards. *(signal)*
+    preserving_error_code: fn(fn()),
+    /// How many forks lie between this process and the one that called `watch_forks` first. *(signal)*
     forks: fn() -> usize,
     /// From its first call on, `forks` counts.
     watch_forks: fn() -> Result<(), OsError>,
+    /// Calls a function in each child of a fork, before code of the program runs there. Needs `watch_forks`.
+    #[cfg(unix)]
+    call_in_children: fn(fn()),
 
     /// Whether the system refuses commits beyond the memory that it has.
     commits_strictly: fn() -> bool,
     /// Whether the process may make only so much memory accessible (`RLIMIT_DATA`). *(signal)*
     data_is_limited: fn() -> bool,
-    /// Mappings of the process, and how many it may have; none where there is no such limit. *(signal)*
+    /// Mappings of the process, and how many it may have; `None` where there is no such limit, or the system
+    /// does not tell. *(signal)*
     mappings: fn() -> Option<(usize, usize)>,
+    /// How many mappings a process may have, where `mappings` is `None`.
+    usual_mappings: usize,
 
-    /// Whether guard markers work. Systems without them have stand-ins for these functions.
+    /// Whether guard markers work.
     guards_work: fn() -> bool,
-    /// Makes accessible pages fault, whatever their access rights; what they hold is lost. Where it fails, a
-    /// prefix may have been done. *(signal)*
+    /// Installs guard markers: every access to the pages faults, whatever their access rights; what they hold is
+    /// lost. Where it fails, a prefix may have been done. *(signal)*
     guard_install: UnsafeRange,
-    /// Undoes that, where it was done: the pages read zero. Where it fails, a prefix may have been done.
-    /// *(signal)*
+    /// Removes guard markers. Pages that had one read zero; the others keep what they hold. Where it fails, a prefix
+    /// may have been done. *(signal)*
     guard_remove: UnsafeRange,
-    /// Whether pages can be read; changes nothing that they hold. *(signal)*
+    /// An error where reading one of the pages would fault. Changes nothing that they hold. *(signal)*
     populate_for_reading: UnsafeRange,
     /// Writes a zero to a page that is not accessible: see the guard engine. *(signal)*
     write_inaccessible_zero: unsafe fn(NonNull<u8>),
-    /// Has missing pages of an accessible range raise a signal. Systems without `userfaultfd` refuse.
+    /// Reserved → accessible, but each access to a page without memory raises a signal.
     userfault_register: UnsafeRange,
-    /// Gives such a range pages of zeros. *(signal)*
+    /// Gives pages of zeros to those pages of such a range that have no memory. *(signal)*
     userfault_commit: UnsafeRange,
+
+    /// Unix: what `unix.rs` needs of a system's file. The address of this thread's errno. *(signal)*
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    errno: fn() -> *mut i32,
+    /// Unix: drops state that belongs to the parent process. Called in the child of a fork. *(signal)*
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    forget_parent: fn(),
+    /// Unix: `nanosleep`, and the next two, if possible as no cancellation points
+    /// ([`pthreads(7)`](https://man7.org/linux/man-pages/man7/pthreads.7.html)). *(signal)*
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    sleep: fn(&libc::timespec),
+    /// Unix: `poll` for one descriptor, with a time limit in milliseconds. *(signal)*
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    poll: fn(&mut libc::pollfd, i32) -> i32,
+    /// Unix: `write`, once. *(signal)*
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    write: fn(i32, &[u8]),
 }
 
 #[allow(dead_code)]
@@ -111,6 +146,9 @@ const COMPLETE: System = System {
     discard: system::discard,
     protect: system::protect,
     prefault: system::prefault,
+    has_huge_pages: system::has_huge_pages,
+    prefer_huge_pages: system::prefer_huge_pages,
+    prefault_touches: system::PREFAULT_TOUCHES,
     lock: system::lock,
     unlock: system::unlock,
     residency: system::residency,
@@ -118,11 +156,15 @@ const COMPLETE: System = System {
     sleep_a_little: system::sleep_a_little,
     write_stderr: system::write_stderr,
     diagnose: system::diagnose,
+    preserving_error_code: |work| system::preserving_error_code(work),
     forks: super::forks,
     watch_forks: super::watch_forks,
+    #[cfg(unix)]
+    call_in_children: super::call_in_children,
     commits_strictly: system::commits_strictly,
     data_is_limited: system::data_is_limited,
     mappings: system::mappings,
+    usual_mappings: system::USUAL_MAPPINGS,
     guards_work: system::guards_work,
     guard_install: system::guard_install,
     guard_remove: system::guard_remove,
@@ -130,4 +172,14 @@ const COMPLETE: System = System {
     write_inaccessible_zero: system::write_inaccessible_zero,
     userfault_register: system::userfault_register,
     userfault_commit: system::userfault_commit,
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    errno: system::errno,
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    forget_parent: system::forget_parent,
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    sleep: system::sleep,
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    poll: system::poll,
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    write: system::write,
 };

@@ -1,6 +1,6 @@
 //! What all Unix systems share. The differences are in `linux.rs`, `macos.rs` and `freebsd.rs`.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
@@ -37,12 +37,12 @@ pub(crate) fn reserve_granularity() -> usize {
 /// ends. [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html)
 ///
 /// - `PROT_NONE`: the kernel does not charge inaccessible private memory.
-/// - `MAP_PRIVATE`, anonymous: zeros that no other process sees.
-/// - No `MAP_NORESERVE` (unless `flags` has it): so `mprotect` charges each later commit, and can refuse it
-///   with an error, where an uncharged one would end in the out-of-memory killer.
+/// - `MAP_PRIVATE`, `MAP_ANON`: memory of this process alone, which reads zero at first.
+/// - No `MAP_NORESERVE` (unless `flags` has it): `mprotect` then charges each later commit, and can refuse it with an
+///   error. Without a charge, a commit beyond what there is would end in the out-of-memory killer.
 ///
-/// `page` is the size of the pages that the mapping is made of. The kernel aligns to it by itself, and
-/// unmaps nothing smaller: `munmap` of a part of an explicit huge page is an error.
+/// `page` is the size of the pages that the mapping is made of. The kernel aligns to it, and unmaps only whole pages:
+/// `munmap` of a part of an explicit huge page is an error.
 pub(super) fn map_inaccessible(
     len: usize,
     align: usize,
@@ -51,7 +51,7 @@ pub(super) fn map_inaccessible(
 ) -> Result<NonNull<u8>, OsError> {
     let slack = align.saturating_sub(page);
     let total = len.checked_add(slack).ok_or(OsError(libc::ENOMEM))?;
-    // SAFETY: a new mapping at an address of the kernel's choice disturbs nobody.
+    // SAFETY: a new mapping, at an address that the kernel chooses, replaces none.
     let start = unsafe {
         rustix::mm::mmap_anonymous(
             ptr::null_mut(),
@@ -62,7 +62,7 @@ pub(super) fn map_inaccessible(
     };
     let before = start.addr().wrapping_neg() & (align - 1);
     let before = if slack == 0 { 0 } else { before };
-    // SAFETY: both ends lie inside the new mapping, which nobody else knows yet.
+    // SAFETY: both ends lie inside the new mapping, which only this function uses.
     unsafe {
         let base = start.byte_add(before);
         let cut = unmap(base.byte_add(len), slack - before).and_then(|()| unmap(start, before));
@@ -94,8 +94,8 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsErro
     unsafe { change_access(start, len, MprotectFlags::READ | MprotectFlags::WRITE) }
 }
 
-/// `mmap(MAP_FIXED)` over the range, which replaces its mapping atomically. Used because it returns the memory
-/// *and* the commit charge; `MADV_DONTNEED` and `mprotect(PROT_NONE)` keep the charge.
+/// `mmap(MAP_FIXED)` over the range, which replaces its mapping atomically. It returns the memory *and* the commit
+/// charge, unlike `MADV_DONTNEED` and `mprotect(PROT_NONE)`, which keep the charge.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -106,13 +106,12 @@ pub(super) unsafe fn map_over(
     flags: MapFlags,
 ) -> Result<(), OsError> {
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | flags;
-    // SAFETY: the range lies inside one of our own reservations, so that mapping over it replaces
-    // only pages which the caller gives up.
+    // SAFETY: the range lies inside one of our own reservations, and the caller gives up its contents.
     unsafe { rustix::mm::mmap_anonymous(start.as_ptr().cast(), len, access, flags)? };
     Ok(())
 }
 
-/// `mprotect`: it never changes the charge of what is committed.
+/// `mprotect`. The commit charge of committed pages stays as it is.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -143,8 +142,8 @@ unsafe fn change_access(
     Ok(())
 }
 
-/// `MADV_FREE`: the kernel takes the memory when it runs short. It refuses locked memory, which then simply
-/// keeps its contents. [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
+/// `MADV_FREE`: the kernel takes the memory when it runs short. It refuses locked memory (`EINVAL`); discarded pages may
+/// hold anything, so keeping their contents is a success, too. [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -159,28 +158,17 @@ pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsErr
     }
 }
 
-/// Where the thread's errno is.
-fn errno() -> *mut c_int {
-    // SAFETY: has no preconditions.
-    unsafe {
-        #[cfg(target_os = "linux")]
-        return libc::__errno_location();
-        #[cfg(not(target_os = "linux"))]
-        return libc::__error();
-    }
-}
-
 /// errno, read without a `std::io::Error`, whose destructor may free memory: the fault handler calls this.
 pub(super) fn last_error() -> OsError {
     // SAFETY: errno's place is the thread's own.
-    OsError(unsafe { *errno() })
+    OsError(unsafe { *super::errno() })
 }
 
 /// Runs `work` and restores errno: the code that the fault handler interrupted may be about to read it.
 pub(crate) fn preserving_error_code<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: errno's place is the thread's own.
     unsafe {
-        let place = errno();
+        let place = super::errno();
         let saved = *place;
         let result = work();
         *place = saved;
@@ -221,10 +209,9 @@ pub(crate) fn yield_now() {
     rustix::thread::sched_yield();
 }
 
-/// Sleeps for 50 µs: so that a thread of lower priority can run, too. An early end is as good.
-/// Async-signal-safe; a cancellation point on no system but macOS.
+/// Sleeps for 50 µs, or less where a signal comes. A page is held for some microseconds as a rule; a longer sleep would
+/// delay the waiting thread more than the holder. Async-signal-safe; a cancellation point on no system but macOS.
 pub(crate) fn sleep_a_little() {
-    // Waking early does no harm.
     super::sleep(&libc::timespec { tv_sec: 0, tv_nsec: 50_000 });
 }
 
@@ -244,8 +231,8 @@ pub(crate) fn watch_forks() -> Result<(), OsError> {
     if WATCHED.load(Ordering::Acquire) {
         return Ok(());
     }
-    // Two threads at once may register it twice. Each fork then counts as two, and what is called in children is
-    // called twice, before any code of the program runs there: the second time changes nothing.
+    // Two threads at once may register `forked` twice. Then each fork counts as two, and the function of
+    // `call_in_children` is called twice, which does no harm: what the first call repaired is not broken any more.
     // SAFETY: the function is as `pthread_atfork` wants it, and lives as long as the program.
     match unsafe { libc::pthread_atfork(None, None, Some(forked)) } {
         0 => {
@@ -256,9 +243,8 @@ pub(crate) fn watch_forks() -> Result<(), OsError> {
     }
 }
 
-/// Has `work` called in every child from now on, before the program's code runs there and after
-/// [`forks`] has counted the fork. It takes one function in all, which is async-signal-safe. Needs
-/// [`watch_forks`].
+/// Has `work` called in every child from now on, before the program's code runs there and after [`forks`] has counted
+/// the fork. `work` is async-signal-safe, and the same function in every call. Needs [`watch_forks`].
 pub(crate) fn call_in_children(work: fn()) {
     IN_CHILDREN.store(work as *mut (), Ordering::Release);
 }
@@ -274,9 +260,10 @@ unsafe extern "C" fn forked() {
     }
 }
 
-/// `write(2, text)`. Errors and short writes are ignored: there is no other place to report them. Skipped for
-/// a pipe without a reader, which would raise SIGPIPE, and for one that stays full, which would block.
+/// `write(2, text)`. Errors and short writes are ignored: there is no other place to report them. Writes nothing to a
+/// pipe without a reader, which would raise SIGPIPE, nor to one that stays full, where the call would wait.
 pub(crate) fn write_stderr(text: &[u8]) {
+    /// How long to wait for the reader of a full pipe: a reader that lives needs less, and the program is about to end.
     const PATIENCE_MS: i32 = 200;
     let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
     let is_ready = super::poll(&mut stderr, PATIENCE_MS) != 0;
@@ -285,13 +272,14 @@ pub(crate) fn write_stderr(text: &[u8]) {
     }
 }
 
-/// Residency by `mincore`, for systems that have nothing better.
+/// Residency by `mincore`, which tells whether a page is resident, and no more.
 /// [`mincore(2)`](https://man.freebsd.org/cgi/man.cgi?query=mincore)
 pub(crate) fn residency_by_mincore(
     start: NonNull<u8>,
     len: usize,
     each: &mut dyn FnMut(usize, usize, super::Residency),
 ) -> Result<(), OsError> {
+    /// Pages for each call: so many that few calls are needed, and their states fit a stack.
     const BATCH: usize = 4096;
     let page = page_size();
     let mut states = [0u8; BATCH];

@@ -24,7 +24,7 @@ use windows_sys::Win32::System::Threading::{GetCurrentProcess, Sleep, SwitchToTh
 use super::{Access, Attributes, Cause, OsError, Residency};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Prefaulting reads from each page.
+/// `prefault` reads from each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;
 
 pub(crate) fn page_size() -> usize {
@@ -37,7 +37,7 @@ pub(crate) fn reserve_granularity() -> usize {
     ask_once(&SIZE, |info| info.dwAllocationGranularity)
 }
 
-/// `GetSystemInfo`.
+/// A number that `GetSystemInfo` tells, asked once.
 fn ask_once(answer: &AtomicUsize, field: impl Fn(&SYSTEM_INFO) -> u32) -> usize {
     let known = answer.load(Ordering::Relaxed);
     if known != 0 {
@@ -50,8 +50,9 @@ fn ask_once(answer: &AtomicUsize, field: impl Fn(&SYSTEM_INFO) -> u32) -> usize 
     field(&info) as usize
 }
 
-/// `VirtualAlloc(MEM_RESERVE, PAGE_NOACCESS)`. An alignment beyond the granularity is found by
-/// reserving more, releasing, and reserving at the aligned address before somebody else does.
+/// `VirtualAlloc(MEM_RESERVE, PAGE_NOACCESS)`. For an alignment beyond the granularity, it reserves more to find an
+/// aligned address, releases that, and reserves at the aligned address. Another thread may take the addresses in
+/// between, so it tries several times.
 /// [`VirtualAlloc`](https://learn.microsoft.com/windows/win32/api/memoryapi/nf-memoryapi-virtualalloc)
 pub(crate) fn reserve(
     len: usize,
@@ -60,7 +61,7 @@ pub(crate) fn reserve(
 ) -> Result<NonNull<u8>, OsError> {
     const TRIES: usize = 16;
     let allocate = |at: *mut u8, len| {
-        // SAFETY: reserving free addresses disturbs nobody.
+        // SAFETY: reserving takes only addresses that are free.
         unsafe { allocate(at, len, MEM_RESERVE, PAGE_NOACCESS) }
     };
     if align <= reserve_granularity() {
@@ -71,7 +72,7 @@ pub(crate) fn reserve(
     for _ in 0..TRIES {
         let probe = allocate(ptr::null_mut(), total)?;
         let aligned = probe.as_ptr().map_addr(|address| address.next_multiple_of(align));
-        // SAFETY: the probe is ours, and nobody else knows it.
+        // SAFETY: the probe is this function's own.
         unsafe { release(probe, total)? };
         result = allocate(aligned, len);
         if result.is_ok() {
@@ -94,8 +95,8 @@ unsafe fn allocate(
     NonNull::new(start.cast()).ok_or_else(last_error)
 }
 
-/// `VirtualAlloc(MEM_COMMIT, PAGE_READWRITE)`: charges at once, never overcommits, keeps what is
-/// committed already.
+/// `VirtualAlloc(MEM_COMMIT, PAGE_READWRITE)`. Charges the pages at once; Windows never overcommits. Pages that are
+/// committed already keep their contents.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -104,7 +105,7 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, len: usize) -> Result<(), OsErro
     unsafe { allocate(start.as_ptr(), len, MEM_COMMIT, PAGE_READWRITE).map(|_| ()) }
 }
 
-/// `VirtualFree(MEM_DECOMMIT)`. The length must not be zero, which `VirtualFree` takes for the whole reservation.
+/// `VirtualFree(MEM_DECOMMIT)`. The length must not be zero, which stands for the whole reservation.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -132,7 +133,7 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
     Ok(())
 }
 
-/// `VirtualAlloc(MEM_RESET)`.
+/// `VirtualAlloc(MEM_RESET)`: the system takes the memory when it runs short, without writing it to the page file.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -161,7 +162,7 @@ pub(crate) unsafe fn protect(
     check(unsafe { VirtualProtect(start.as_ptr().cast(), len, access, &mut before) })
 }
 
-/// A read makes a private page resident here: there is no shared zero page.
+/// Reads a byte of each page. On Windows that makes a private page resident: there is no shared page of zeros.
 ///
 /// # Safety
 /// See the contract of [`os`](super); the pages are readable.
@@ -172,7 +173,7 @@ pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
     }
 }
 
-/// `VirtualLock`: at most the minimum working set.
+/// `VirtualLock`. The system locks no more than a little less than the process's minimum working set.
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -238,7 +239,8 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// `QueryWorkingSetEx`: a page at a time. Bit 0 says resident, bit 26 says large.
+/// `QueryWorkingSetEx`, which tells of each page by itself. In `PSAPI_WORKING_SET_EX_BLOCK`, bit 0 is *valid* (resident)
+/// and bit 26 is *large page*.
 pub(crate) fn residency(
     start: NonNull<u8>,
     len: usize,
@@ -277,7 +279,7 @@ fn last_error() -> OsError {
     OsError(unsafe { GetLastError() } as i32)
 }
 
-/// Decommits all of a reservation that cannot be released.
+/// Decommits all of a reservation that cannot be released, so that its memory goes back.
 ///
 /// # Safety
 /// The range is what [`reserve`] returned, and nobody uses it any more.

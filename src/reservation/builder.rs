@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::budget::{Account, Budget};
-use super::engines::{Engine, Ground};
+use super::engines::{ChosenEngine, Engine, Ground, Resolved};
 use super::pages::PageStates;
-use super::{HUGE_PAGE, Reservation};
+use super::{HUGE_PAGE, LONG_RUN, Reservation};
 use crate::error::Error;
 use crate::os::{self, Attributes, Cause, HugePages, OsError};
 use crate::page::PageSize;
@@ -64,7 +64,7 @@ impl ReservationBuilder {
         self
     }
 
-    /// Adds what a user of a container's builder may have stated to its description.
+    /// Adds the options that a user of a container's builder may have set to its `Debug` output.
     pub(crate) fn describe(&self, builder: &mut fmt::DebugStruct<'_, '_>) {
         if self.limit != usize::MAX {
             builder.field("limit", &self.limit);
@@ -74,7 +74,7 @@ impl ReservationBuilder {
         }
     }
 
-    /// Another length, for containers that know theirs last.
+    /// Sets another length, for containers that compute theirs in `build`.
     pub(crate) fn len(mut self, len: usize) -> Self {
         self.len = len;
         self.at_least = len;
@@ -110,8 +110,8 @@ impl ReservationBuilder {
         self
     }
 
-    /// Asks for huge pages, transparent or explicit. Transparent ones align the start to 2 MiB where the
-    /// length is at least that; explicit ones round everything to their size.
+    /// Sets where memory is in huge pages: see [`HugePages`]. The start is aligned to 2 MiB where it may be in
+    /// transparent ones; explicit ones round everything to their size.
     ///
     /// ```
     /// use pagewise::{HugePages, Reservation};
@@ -168,7 +168,7 @@ impl ReservationBuilder {
         self
     }
 
-    /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+    /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do by default.
     ///
     /// ```
     /// let secrets = pagewise::Reservation::builder(1 << 20).dump(false).build()?;
@@ -237,7 +237,7 @@ impl ReservationBuilder {
         Ok(PageSize::of(size))
     }
 
-    fn reserve(&self, len: usize, page: PageSize, engine: Engine) -> Result<Reservation, Error> {
+    fn reserve(&self, len: usize, page: PageSize, engine: Resolved) -> Result<Reservation, Error> {
         let overflow = Error::Overflow { requested: self.len };
         let guard = self.guard_pages.checked_mul(page.bytes());
         let rounded = page.round_up(len).filter(|&len| len <= isize::MAX as usize);
@@ -247,7 +247,7 @@ impl ReservationBuilder {
         let before = if guard == 0 { Some(0) } else { guard.checked_next_multiple_of(align) };
         let mapping_len = before.and_then(|before| before.checked_add(len)?.checked_add(guard));
         let (Some(before), Some(mapping_len)) = (before, mapping_len) else { return Err(overflow) };
-        let attributes = self.attributes(page, engine.is_charged());
+        let attributes = self.attributes(page, engine.is_charged);
         os::watch_forks()
             .map_err(|error| Error::System { operation: "pthread_atfork", source: error.into() })?;
         let mapping = os::reserve(mapping_len, align.max(os::reserve_granularity()), &attributes)
@@ -256,8 +256,8 @@ impl ReservationBuilder {
         let start = unsafe { mapping.add(before) };
         let states = PageStates::new(page.page_of(len));
         let ground = Ground { start, states: &states, size: page, attributes: &attributes };
-        let engine = engine.set_up(ground).inspect_err(|_| {
-            // SAFETY: nobody else knows the mapping.
+        let engine = (engine.set_up)(ground).inspect_err(|_| {
+            // SAFETY: the mapping is this function's own.
             let _ = unsafe { os::release(mapping, mapping_len) };
         })?;
         Ok(Reservation {
@@ -266,6 +266,7 @@ impl ReservationBuilder {
             start,
             len,
             page,
+            huge_pages_of_runs: self.huge_pages_of_runs(len, &engine),
             states,
             account: Account::new(page.round_down(self.limit.min(len)), self.budget.clone()),
             engine,
@@ -279,8 +280,20 @@ impl ReservationBuilder {
 
     /// The kernel backs only whole aligned ranges with transparent huge pages.
     fn huge_page_alignment(&self, len: usize) -> usize {
-        let wanted = self.huge_pages == HugePages::Transparent && len >= HUGE_PAGE;
+        let wanted = match self.huge_pages {
+            HugePages::Transparent => len >= HUGE_PAGE,
+            HugePages::Adaptive => len > LONG_RUN,
+            HugePages::System | HugePages::Never | HugePages::Explicit => false,
+        };
         if wanted { HUGE_PAGE } else { 1 }
+    }
+
+    /// See [`Reservation::huge_pages_of_runs`].
+    fn huge_pages_of_runs(&self, len: usize, engine: &ChosenEngine) -> usize {
+        let adaptive = self.huge_pages == HugePages::Adaptive && len > LONG_RUN;
+        // (An engine that gives each page its memory gives small ones.)
+        let possible = !engine.commits_resident() && os::has_huge_pages();
+        if adaptive && possible { HUGE_PAGE } else { 0 }
     }
 
     fn attributes(&self, page: PageSize, charged: bool) -> Attributes {
@@ -404,7 +417,7 @@ macro_rules! reservation_options {
             self
         }
 
-        /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do unless told otherwise.
+        /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do by default.
         ///
         /// ```
         /// let keys = pagewise::Arena::builder(1 << 20).dump(false).build()?; // in no core dump

@@ -8,7 +8,7 @@ use crate::error::{Error, Refusal, RefusalReason};
 use crate::os::{self, Cause, OsError};
 use crate::page::PageRange;
 
-/// What happens to the pages that were committed before the one that the system refused.
+/// What happens to the pages that a commit made accessible before the system refused the next one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OnRefusal {
     RollBack,
@@ -42,8 +42,8 @@ impl Reservation {
         self.commit_pages(self.page.outward(range, self.len)?, OnRefusal::RollBack)
     }
 
-    /// Like [`commit`](Self::commit), for memory that other threads may be faulting into: pages that
-    /// were committed before the system refused stay, since another thread may have written to them.
+    /// Like [`commit`](Self::commit), for memory that other threads may be faulting into: where the system refuses
+    /// half-way, the pages before stay committed, since another thread may have written to them.
     pub(crate) fn commit_among_faults(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         self.commit_pages(self.page.outward(range, self.len)?, OnRefusal::KeepPrefix)
     }
@@ -89,7 +89,8 @@ impl Reservation {
         }
     }
 
-    /// After a refusal at `failed`: what comes before `kept_end` stays, and what was reserved behind goes back.
+    /// After the system refused `failed`: pages before `kept_end` become committed, and those behind it that were
+    /// reserved become reserved again. Returns the error for the user.
     fn undo_commit(
         &self,
         range: PageRange,
@@ -106,11 +107,11 @@ impl Reservation {
             Ok(())
         });
         let _ = self.states.for_each_run(rest, |run, is_committed| {
-            // What is kept may end before the page that the first attempt reached.
+            // The first attempt may have made pages accessible behind `kept_end`, up to the end of `failed`.
             if !is_committed && run.first() < failed.end() {
-                // Where the system refuses this, too, the pages stay accessible but count as reserved. That
-                // loses no data, and the next commit makes accessible pages accessible.
-                // SAFETY: the run is held, was reserved, and nobody was told that it is committed.
+                // Where the system refuses this, too, the pages stay accessible but count as reserved. That loses no
+                // data, and the next commit of these pages succeeds.
+                // SAFETY: the run is held and was never marked as committed.
                 let _ = unsafe { self.engine.settle(self.ground(), run, false) };
             }
             Ok(())
@@ -201,6 +202,6 @@ pub(super) fn refused_by_system(error: OsError) -> RefusalReason {
     match os::diagnose(error) {
         Cause::Mappings { mappings, max } => RefusalReason::Mappings { mappings, max, error },
         Cause::Locked => RefusalReason::Locked(error),
-        _ => RefusalReason::System(error),
+        Cause::OutOfMemory | Cause::Unsupported | Cause::Other => RefusalReason::System(error),
     }
 }

@@ -59,7 +59,8 @@ impl Reservation {
             // SAFETY: the page is held and committed, and the bytes lie inside it; the caller gives up
             // what they hold.
             unsafe {
-                // Whatever became of the access rights: the handler would wait for the page, which is held.
+                // The program may have taken the access away. A fault would wait for ever, since this thread holds
+                // the page.
                 os::protect(address, len, Access::ReadWrite)?;
                 let target = self.start.add(bytes.start).as_ptr();
                 os::expect_access(target, bytes.len(), Access::ReadWrite);
@@ -133,8 +134,8 @@ impl Reservation {
             self.was_protected.store(true, Ordering::Relaxed);
         }
         // SAFETY: the range is held and committed.
-        self.on_all_committed(range, "protect", |start, len| unsafe {
-            os::protect(start, len, access)
+        self.on_all_committed(range, "protect", |pages| unsafe {
+            os::protect(self.address(pages), pages.len(), access)
         })
     }
 
@@ -158,10 +159,11 @@ impl Reservation {
     /// ```
     pub fn prefault(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let may_touch = !(os::PREFAULT_TOUCHES && self.was_protected.load(Ordering::Relaxed));
-        self.on_all_committed(range, "prefault", |start, len| {
+        self.on_all_committed(range, "prefault", |pages| {
             if may_touch {
+                self.prefer_huge_pages(pages);
                 // SAFETY: the range is held, committed, and accessible where that matters.
-                unsafe { os::prefault(start, len) };
+                unsafe { os::prefault(self.address(pages), pages.len()) };
             }
             Ok(())
         })
@@ -188,7 +190,9 @@ impl Reservation {
     /// ```
     pub fn lock(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         // SAFETY: the range is held and committed.
-        self.on_all_committed(range, "lock", |start, len| unsafe { os::lock(start, len) })
+        self.on_all_committed(range, "lock", |pages| unsafe {
+            os::lock(self.address(pages), pages.len())
+        })
     }
 
     /// Undoes [`lock`](Self::lock). Rounds outward to whole pages.
@@ -207,14 +211,16 @@ impl Reservation {
     /// ```
     pub fn unlock(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         // SAFETY: the range is held and committed.
-        self.on_all_committed(range, "unlock", |start, len| unsafe { os::unlock(start, len) })
+        self.on_all_committed(range, "unlock", |pages| unsafe {
+            os::unlock(self.address(pages), pages.len())
+        })
     }
 
     fn on_all_committed(
         &self,
         range: impl RangeBounds<usize>,
         operation: &'static str,
-        call: impl Fn(NonNull<u8>, usize) -> Result<(), OsError>,
+        call: impl Fn(PageRange) -> Result<(), OsError>,
     ) -> Result<(), Error> {
         let range = self.page.outward(range, self.len)?;
         if range.is_empty() {
@@ -231,8 +237,7 @@ impl Reservation {
             let offset = range.with(run.end(), range.end()).offset();
             Err(Error::NotCommitted { operation, offset })
         } else {
-            call(self.address(range), range.len())
-                .map_err(|error| self.operation_error(operation, range, error))
+            call(range).map_err(|error| self.operation_error(operation, range, error))
         };
         self.states.unlock(range);
         result

@@ -8,7 +8,7 @@ use crate::os;
 use crate::page::PageRange;
 
 impl Reservation {
-    /// In the child of a fork: gives pages that threads of the parent held a definite state, and counts the
+    /// In the child of a fork: makes each page that a thread of the parent held committed or reserved, and counts the
     /// account anew. Called by one thread while no other uses the reservation. Async-signal-safe.
     pub(super) fn end_abandoned_changes(&self) {
         self.engine.fork(self.ground());
@@ -58,7 +58,7 @@ impl Reservation {
     }
 }
 
-/// A fork in the middle of a change, played by one thread: what a child must make of each state.
+/// One thread makes the first steps of what threads of a parent do, then repairs the reservation as their child.
 #[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
 mod tests {
     use std::ptr::NonNull;
@@ -98,14 +98,14 @@ mod tests {
             // SAFETY: the page is committed.
             unsafe { byte(&memory, 0).write(1) };
             claim(&memory, 8, true);
-            // Another thread writes to a page that it finds accessible.
-            // SAFETY: it is.
+            // Another thread writes to a page that is accessible already.
+            // SAFETY: the page was made accessible.
             unsafe { byte(&memory, 9).write(2) };
             claim(&memory, 16, false);
             memory.end_abandoned_changes();
             assert_eq!(memory.committed(), 2 * memory.page_size());
             assert!(memory.states.is_committed(9) && !memory.states.is_committed(8));
-            // (Guard markers are tried by their effect: where they work, this advice is known, too.)
+            // Kernels with guard markers know the advice of `populate_for_reading`; emulators accept any advice.
             for reserved in [8, 10, 11, 16, 19].into_iter().filter(|_| os::guards_work()) {
                 let at = NonNull::new(byte(&memory, reserved)).unwrap();
                 // SAFETY: a page of the reservation, whose contents this does not change.
@@ -114,7 +114,7 @@ mod tests {
             }
             // SAFETY: both are committed.
             assert_eq!(unsafe { (byte(&memory, 0).read(), byte(&memory, 9).read()) }, (1, 2));
-            // Everything can be had, and reads zero where it is new.
+            // The rest can be committed, and new pages read zero.
             memory.commit(..64 * memory.page_size()).unwrap();
             // SAFETY: all of them are committed.
             unsafe {
@@ -161,7 +161,7 @@ mod tests {
                 memory.decommits.store(decommits, Ordering::Relaxed);
                 memory.end_abandoned_changes();
                 assert!(memory.states.all_committed(pages));
-                // (Guard markers are tried by their effect: where they work, this advice is known, too.)
+                // Kernels with guard markers know the advice of `populate_for_reading`; emulators accept any advice.
                 if os::guards_work() {
                     assert_eq!(is_readable(), decommits > 0);
                 }
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(unsafe { byte(&memory, 8).read() }, 0);
     }
 
-    /// Opening a block changes the rights of all of its reserved pages: they must be nobody else's.
+    /// Opening a block changes the access rights of all of its reserved pages, so no other thread may hold one.
     #[test]
     fn a_block_is_not_opened_while_somebody_holds_a_page_of_it() {
         if !os::guards_work() {

@@ -77,6 +77,8 @@ pub struct Reservation {
     start: NonNull<u8>,
     len: usize,
     page: PageSize,
+    /// Bytes of the huge pages that long runs get; zero if they get none.
+    huge_pages_of_runs: usize,
     /// Invariants: a page that is committed and not busy is readable and writable, unless `protect` set other
     /// rights. `account` counts the pages that are committed here, and those that an operation holds to
     /// commit or decommit them.
@@ -102,6 +104,9 @@ unsafe impl Sync for Reservation {}
 /// Bytes of a transparent huge page where pages are 4 KiB. Systems with larger pages have larger huge pages,
 /// to which reservations are not aligned.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+/// With [`HugePages::Adaptive`], runs get huge pages from this length on: an eighth of it is a huge page.
+pub(crate) const LONG_RUN: usize = 8 * HUGE_PAGE;
 
 impl Reservation {
     /// Reserves at least `len` bytes, rounded up to whole pages, with no access. None → Reserved.
@@ -231,6 +236,11 @@ impl Reservation {
         self.attributes.huge_pages
     }
 
+    /// Bytes of the huge pages that long runs get; zero if they get none. The start is aligned to them.
+    pub(crate) fn huge_pages_of_runs(&self) -> usize {
+        self.huge_pages_of_runs
+    }
+
     /// Returns which pages are reserved, committed, resident, huge, swapped: now.
     ///
     /// # Errors
@@ -297,7 +307,7 @@ impl Reservation {
         &self.states
     }
 
-    /// Whether any page is held, which the next operation on it would wait for: for tests of refusals.
+    /// Whether any page is held, so that the next operation on it would wait. For tests of refusals.
     #[cfg(any(pagewise_model, pagewise_refusals))]
     #[doc(hidden)]
     pub fn holds_pages(&self) -> bool {
@@ -310,9 +320,9 @@ impl Reservation {
     /// Gives the addresses back. Any → None. Dropping does the same, and cannot report an error.
     ///
     /// # Errors
-    /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and cutting one
-    /// needs another), or [`System`](Error::System) (for instance about memory that the program sealed, `mseal(2)`). The
-    /// memory was given back all the same, where the system allows that; the addresses stay taken.
+    /// [`MappingsExhausted`](Error::MappingsExhausted) (Linux merges neighbouring mappings, and unmapping the middle of
+    /// one needs another), or [`System`](Error::System) (for instance for memory that the program sealed, `mseal(2)`).
+    /// The memory is given back all the same, where the system allows that; the addresses stay taken.
     ///
     /// ```
     /// let memory = pagewise::Reservation::new(1 << 30)?;
@@ -371,10 +381,13 @@ impl Reservation {
                 Error::MappingsExhausted { operation, mappings, max, source }
             }
             Cause::Locked => Error::Locked { operation, len: range.len(), source },
-            Cause::OutOfMemory if matches!(operation, "lock") => {
+            // Beyond `RLIMIT_MEMLOCK`, `mlock(2)` returns `ENOMEM`, too.
+            Cause::OutOfMemory if operation == "lock" => {
                 Error::Locked { operation, len: range.len(), source }
             }
-            _ => Error::System { operation, source },
+            Cause::OutOfMemory | Cause::Unsupported | Cause::Other => {
+                Error::System { operation, source }
+            }
         }
     }
 }

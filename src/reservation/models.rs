@@ -29,7 +29,7 @@ impl Reservation {
     fn fault(&self, page: usize, wanted: Range<usize>) -> bool {
         let wanted = self.page.pages(wanted.start, wanted.end);
         loop {
-            match self.serve(page * self.page_size(), wanted) {
+            match self.commit_for_fault(page * self.page_size(), wanted) {
                 Ok(Served::Committed(pages)) => {
                     assert!((pages.first()..pages.end()).contains(&page));
                     return true;
@@ -41,8 +41,9 @@ impl Reservation {
         }
     }
 
-    /// When all is quiet: no page is held, the account is what the pages say, what it has left can be had,
-    /// and the access rights of every page are what its state says. Returns the committed pages.
+    /// Called when no thread runs any more. Asserts that no page is held, that the account agrees with the pages, that
+    /// exactly the rest of the limit can be taken, and that the access rights of each page agree with its state. Returns
+    /// the committed pages.
     fn settled(&self) -> Vec<usize> {
         let all = 0..self.states.pages();
         assert!(all.clone().all(|page| !self.states.is_held(page)), "a page is still held");
@@ -69,8 +70,8 @@ impl Reservation {
 
 type Work = fn(&Reservation) -> bool;
 
-/// Runs both at the same time, in every order (as far as three changes of threads make one), on what
-/// `prepare` returns. Returns every outcome that there was: what both returned, and the committed pages.
+/// Runs both at the same time on what `prepare` returns, in every order with up to three changes of threads. Returns each
+/// outcome that occurred: what both returned, and the committed pages.
 fn outcomes(
     prepare: fn() -> Arc<Reservation>,
     refusal: Option<fn(&Reservation) -> Refusal>,
@@ -83,7 +84,7 @@ fn outcomes(
     model.check(move || {
         let memory = prepare();
         let _refusing = refusal.map(|refusal| refusal(&memory).begin());
-        // (Not in this thread: loom lets it run first too often.)
+        // Both in threads of their own: loom would let the main thread run first in most orders.
         let threads = work.map(|work| {
             let memory = memory.clone();
             loom::thread::spawn(move || work(&memory))
@@ -98,7 +99,7 @@ fn four_pages() -> Arc<Reservation> {
     reservation(Engine::Protect, 4, 4)
 }
 
-/// A refused call has done what lies before the page.
+/// Refuses commits that contain the page, after they have made the pages before it accessible.
 fn refused_from<const PAGE: usize>(memory: &Reservation) -> Refusal {
     Refusal::of(Call::Commit).touching(memory.addresses(PAGE..PAGE + 1)).half_done()
 }
@@ -156,7 +157,7 @@ fn loom_two_reservations_for_the_last_page_of_a_budget() {
     });
 }
 
-/// Whoever sees that a page is committed finds it counted.
+/// A thread that sees that a page is committed also sees that it is counted.
 #[test]
 fn loom_what_is_seen_as_committed_is_counted() {
     fn is_counted_where_it_is_committed(memory: &Reservation) -> bool {
@@ -212,7 +213,7 @@ fn loom_a_commit_against_a_decommit_and_the_limit() {
     assert_eq!(seen, set([([false, true], &[]), ([true, true], &[1, 2])]));
 }
 
-/// A commit that is refused at the third page and rolled back takes nothing away that a fault committed.
+/// Rolling back a commit that was refused at the third page leaves what a fault committed.
 #[test]
 fn loom_a_commit_that_is_rolled_back_against_a_fault() {
     let work: [Work; 2] = [|memory| memory.commit(..).is_ok(), |memory| memory.fault(1, 0..2)];
@@ -236,8 +237,8 @@ fn loom_a_batch_that_becomes_one_page_against_a_commit() {
     assert_eq!(seen, set([([true, true], &[0, 2, 3])]));
 }
 
-/// The page that makes a block dense, against somebody who takes another page of it away: the block is
-/// opened or not, and no reserved page of it can be accessed.
+/// A commit that makes a block dense, against a decommit of another page of the block: the block is opened or not, and no
+/// reserved page of it can be accessed.
 #[test]
 fn loom_a_block_that_is_opened_against_a_decommit() {
     if !os::guards_work() {

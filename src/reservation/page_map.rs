@@ -1,4 +1,4 @@
-//! A picture of a reservation, page by page.
+//! The states of all pages of a reservation at one moment.
 
 use std::fmt;
 
@@ -130,15 +130,15 @@ impl PageMap {
         Ok(())
     }
 
-    /// Adds bytes of a committed run that the system knows something of, and what lies between them and
-    /// the bytes before, of which it knows nothing. A page that they cover a part of counts as covered.
+    /// Adds a part of a committed run that the system told of, and before it the pages that the system did not tell of.
+    /// A page that lies partly inside takes the state of that part.
     fn add_seen(&mut self, run: PageRange, offset: usize, len: usize, seen: Residency) {
         let size = PageSize::of(self.page_size);
         let Residency { resident, huge, swapped } = seen;
         let state = PageState { committed: true, resident, huge, swapped };
         for (end, state) in [(offset, COMMITTED), (offset + len + self.page_size - 1, state)] {
             let end = run.first() + size.page_of(end);
-            // Where the system tells in smaller pages, the page may be there already.
+            // The system's pages may be smaller than the reservation's: then the page may be in the map already.
             self.push(end.saturating_sub(self.pages()), state);
         }
     }
@@ -288,7 +288,7 @@ mod tests {
     const HUGE: Residency = Residency { resident: true, huge: true, swapped: false };
     const SWAPPED: Residency = Residency { resident: false, huge: false, swapped: true };
 
-    /// The map of a run that is committed, of whose bytes a system says this.
+    /// The map of eight committed pages between reserved ones, where the system tells `seen` of the committed run.
     fn map(page_size: usize, seen: &[(usize, usize, Residency)]) -> PageMap {
         let run = PageSize::of(page_size).pages(2, 10);
         let mut map = PageMap { page_size, runs: Vec::new() };
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(map.page(4), COMMITTED);
     }
 
-    /// Some systems tell of each page by itself.
+    /// Some systems tell of each page separately.
     #[test]
     fn neighbouring_pages_in_the_same_state_are_one_run() {
         let seen: Vec<_> = (0..6).map(|page| (page * 4096, 4096, RESIDENT)).collect();
@@ -330,7 +330,7 @@ mod tests {
         );
     }
 
-    /// The system tells in pages of its own, which may be smaller than those of the reservation.
+    /// The system's pages may be smaller than those of the reservation.
     #[test]
     fn a_large_page_that_is_there_in_part_is_there() {
         let (large, small) = (2 << 20, 4096);

@@ -1,6 +1,8 @@
 //! Committing pages for the fault handler. Everything here is async-signal-safe, and holds no page while it
 //! waits for one.
 
+use std::num::NonZeroUsize;
+
 use super::Reservation;
 use super::commit::refused_by_system;
 use super::pages::Claim;
@@ -8,7 +10,7 @@ use crate::error::{Refusal, RefusalReason};
 use crate::os::{self, OsError};
 use crate::page::PageRange;
 
-/// What the fault handler did about a page.
+/// What became of a page fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Served {
     /// These pages were committed, the wanted one among them.
@@ -22,12 +24,16 @@ pub(crate) enum Served {
 impl Reservation {
     /// Commits the page of the byte at `offset`, and those of its neighbours within `wanted` that are reserved,
     /// adjacent, and granted by the limits and the system. Holds no page on return. Async-signal-safe.
-    pub(crate) fn serve(&self, offset: usize, wanted: PageRange) -> Result<Served, Refusal> {
-        self.try_serve(self.page.page_of(offset), wanted)
+    pub(crate) fn commit_for_fault(
+        &self,
+        offset: usize,
+        wanted: PageRange,
+    ) -> Result<Served, Refusal> {
+        self.commit_around(self.page.page_of(offset), wanted)
             .map_err(|reason| self.refusal(offset, reason))
     }
 
-    fn try_serve(&self, page: usize, wanted: PageRange) -> Result<Served, RefusalReason> {
+    fn commit_around(&self, page: usize, wanted: PageRange) -> Result<Served, RefusalReason> {
         let claimed = match self.states.claim(page, wanted).map_err(refused_by_system)? {
             Claim::Claimed(claimed) => claimed,
             Claim::Committed => return Ok(Served::Already),
@@ -46,7 +52,7 @@ impl Reservation {
                 self.publish(granted);
                 Ok(Served::Committed(granted))
             }
-            Err(error) => self.serve_less(page, granted, error),
+            Err(error) => self.commit_less(page, granted, error),
         }
     }
 
@@ -76,10 +82,11 @@ impl Reservation {
         granted
     }
 
-    /// After the system refused a batch: commits the prefix that it grants, then the faulting page alone.
+    /// After the system refused a batch: commits the prefix that it grants, and the faulting page alone if that lies
+    /// behind the prefix.
     #[cold]
     #[inline(never)]
-    fn serve_less(
+    fn commit_less(
         &self,
         page: usize,
         granted: PageRange,
@@ -115,10 +122,9 @@ impl Reservation {
         if pages.is_empty() {
             return;
         }
-        // The first attempt may have come farther than the later ones. Where the system refuses this, too, the
-        // pages are accessible but count as reserved: no data is lost, and the next commit finds them as it
-        // expects.
-        // SAFETY: the pages are held, and nobody was told that they are committed.
+        // The first attempt may have made more pages accessible than the later ones. Where the system refuses this, too,
+        // the pages are accessible but count as reserved: no data is lost, and the next commit of them succeeds.
+        // SAFETY: the pages are held and were never marked as committed.
         let _ = unsafe { self.engine.settle(self.ground(), pages, false) };
         self.account.return_untouched(pages.len());
         self.states.unlock(pages);
@@ -129,8 +135,25 @@ impl Reservation {
         if self.engine.commits_resident() {
             return;
         }
+        self.prefer_huge_pages(range);
         // SAFETY: the pages are committed and accessible; populating changes no contents.
         unsafe { os::prefault(self.address(range), range.len()) };
+    }
+
+    /// Where long runs get huge pages: asks the system for them, for those that lie whole inside a range of
+    /// committed pages. All of the range is about to become resident, so that huge pages take no memory that
+    /// small ones would not. Async-signal-safe.
+    pub(crate) fn prefer_huge_pages(&self, range: PageRange) {
+        let Some(whole) = self.whole_huge_pages(range) else { return };
+        // SAFETY: the pages are committed.
+        unsafe { os::prefer_huge_pages(self.address(whole), whole.len()) };
+    }
+
+    fn whole_huge_pages(&self, range: PageRange) -> Option<PageRange> {
+        let pages = NonZeroUsize::new(self.page.page_of(self.huge_pages_of_runs))?;
+        let first = range.first().checked_next_multiple_of(pages.get())?;
+        let end = range.end() / pages * pages.get();
+        (first < end).then(|| range.with(first, end))
     }
 }
 

@@ -262,11 +262,16 @@ pub struct Counted {
     pub locked: usize,
     /// Bytes of mappings that core dumps leave out.
     pub not_dumped: usize,
+    /// Bytes of mappings that may get huge pages, or must not, because somebody said so.
+    pub asked_for_huge_pages: usize,
+    pub asked_for_small_pages: usize,
+    /// Bytes in huge pages.
+    pub huge: usize,
     pub mapped: usize,
 }
 
-/// Adds up what lies inside a range. Of a mapping that reaches beyond it, all resident, swapped and locked bytes
-/// count. (Guard pages, or other rights, keep mappings from merging with their neighbours.) `None` where the kernel
+/// Adds up what lies inside a range. Of a mapping that reaches beyond it, all resident, swapped, locked and huge
+/// bytes count. (Guard pages, or other rights, keep mappings from merging with their neighbours.) `None` where the kernel
 /// or an emulator does not tell.
 #[cfg(target_os = "linux")]
 pub fn counted(start: *const u8, len: usize) -> Option<Counted> {
@@ -290,6 +295,8 @@ pub fn counted(start: *const u8, len: usize) -> Option<Counted> {
             let flags: Vec<_> = words.collect();
             sum.charged += if flags.contains(&"ac") { size } else { 0 };
             sum.not_dumped += if flags.contains(&"dd") { size } else { 0 };
+            sum.asked_for_huge_pages += if flags.contains(&"hg") { size } else { 0 };
+            sum.asked_for_small_pages += if flags.contains(&"nh") { size } else { 0 };
             continue;
         }
         let number = words.next().and_then(|word| word.parse::<usize>().ok()).unwrap_or(0) << 10;
@@ -298,6 +305,7 @@ pub fn counted(start: *const u8, len: usize) -> Option<Counted> {
             "Swap:" => sum.swapped += number,
             "LazyFree:" => sum.left_to_the_system += number,
             "Locked:" => sum.locked += number,
+            "AnonHugePages:" => sum.huge += number,
             _ => {}
         }
     }

@@ -149,27 +149,6 @@ fn engines_that_cannot_be_are_refused_clearly() {
     assert!(matches!(both, Err(Error::Unsupported { .. })));
 }
 
-#[test]
-#[cfg(target_os = "linux")]
-fn huge_pages_come_when_they_are_asked_for_and_the_page_map_shows_them() {
-    let state = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
-    if common::emulated() || !state.as_ref().is_ok_and(|state| !state.contains("[never]")) {
-        return common::not_here("transparent huge pages");
-    }
-    let mut region =
-        DemandRegion::builder(64 << 20).huge_pages(HugePages::Transparent).build().unwrap();
-    region.fill(.., 1).unwrap();
-    let map = region.page_map().unwrap();
-    let huge = map.count(|state| state.huge);
-    if huge == 0 {
-        return common::not_here("huge pages in the page map, or free ones");
-    }
-    assert!(huge * 2 > map.pages(), "{huge} of {} pages are huge", map.pages());
-    let plain = DemandRegion::builder(64 << 20).build().unwrap();
-    plain.commit(..).unwrap();
-    assert_eq!(plain.page_map().unwrap().count(|state| state.huge), 0);
-}
-
 /// `mlock2`: pages are locked as they become resident. Those of a region may never become so.
 #[cfg(target_os = "linux")]
 const MLOCK_ONFAULT: libc::c_uint = 1;

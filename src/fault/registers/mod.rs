@@ -21,6 +21,6 @@
 #[cfg_attr(all(target_os = "freebsd", target_arch = "aarch64"), path = "freebsd_aarch64.rs")]
 #[cfg_attr(all(windows, target_arch = "x86_64"), path = "windows_x86_64.rs")]
 #[cfg_attr(all(windows, target_arch = "aarch64"), path = "windows_aarch64.rs")]
-mod here;
+mod this_platform;
 
-pub(super) use here::*;
+pub(super) use this_platform::*;

@@ -1,9 +1,9 @@
 //! The ranges of addresses whose faults pagewise serves. The fault handler looks them up wait-free, also
 //! while other threads add and remove ranges.
 //!
-//! A hash table of pointers. A range of length `2^(k-1) < len <= 2^k` lies in at most two aligned
-//! blocks of `2^k` bytes and is entered under both, so that a lookup asks one place for each size
-//! class in use, not one for each range: ten thousand ranges of equal size cost what one costs.
+//! A hash table of pointers. A range is of *size class* `k` where `2^(k-1) < len <= 2^k`. It lies in at most two aligned
+//! blocks of `2^k` bytes, and is entered under both. So a lookup looks at one place for each size class in use, and
+//! takes as long among ten thousand ranges of equal size as with one.
 //!
 //! A reader increments one of two counters while it uses the table. A thread that removes a range clears its
 //! slots, then waits until each counter was zero once: from then on no reader can be using the range.
@@ -14,7 +14,7 @@ use std::ptr;
 
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, SpinLock, fence, relax};
 
-/// A range of addresses and who serves its faults.
+/// A range of addresses, and the functions that serve its faults and repair it after a fork.
 pub(crate) struct Registered {
     pub(crate) start: usize,
     pub(crate) end: usize,
@@ -23,7 +23,7 @@ pub(crate) struct Registered {
     /// Serves a fault at an address of the range. Async-signal-safe.
     ///
     /// # Safety
-    /// `owner` is this entry's, and the entry is still registered or a reader holds it.
+    /// `owner` is that of this entry, which is registered, or was when a reader found it that is not done yet.
     pub(crate) serve: unsafe fn(owner: *const (), fault: super::Fault) -> super::Outcome,
     /// Repairs the owner in the child of a fork. Async-signal-safe.
     ///
@@ -63,15 +63,17 @@ pub(crate) struct Registry {
 
 const REMOVED: *mut Registered = ptr::without_provenance_mut(1);
 
-/// Shared by readers and the writer, so there is never a `&mut` to it: fields are atomics, or cells that only
-/// the holder of `writing` touches.
+/// Readers and the writer share it, so there is never a `&mut` to it: fields are atomics, or cells that only the holder of
+/// `writing` uses.
 struct Table {
     /// Never empty; the number is a power of two.
     slots: Box<[AtomicPtr<Registered>]>,
+    /// Slots that are not null: those of ranges, and removed ones.
     used: Cell<usize>,
+    /// Ranges, each of which has one slot or two.
     live: Cell<usize>,
     per_class: [Cell<usize>; usize::BITS as usize],
-    /// Stands for all of the table in loom's models: readers look into it, whoever makes or frees it writes.
+    /// Stands for all of the table in loom's models: readers read it, and making or freeing a table writes it.
     #[cfg(loom)]
     watched: loom::cell::UnsafeCell<()>,
 }
@@ -102,7 +104,8 @@ impl Table {
     /// The slots where an entry of this class and block may be, in the order of probing.
     fn probe(&self, class: u32, block: usize) -> impl Iterator<Item = &AtomicPtr<Registered>> {
         let mask = self.slots.len().wrapping_sub(1);
-        // The class in the lowest bits, which reach every bit of the product.
+        // The class is in the lowest bits, which change every bit of the product. The factor is 2^64 divided by the
+        // golden ratio: it spreads neighbouring keys evenly.
         let key = (block as u64).rotate_left(6).wrapping_add(u64::from(class));
         let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 32) as usize;
@@ -148,7 +151,7 @@ impl Table {
         })
     }
 
-    /// Whether a slot is where a range is found under the first of its blocks.
+    /// Whether a slot is the one under the first block of its range: true for one slot of each range.
     fn is_first(&self, slot: &AtomicPtr<Registered>, entry: &Registered) -> bool {
         let mut first = entry.blocks().take(1).flat_map(|block| self.probe(entry.class(), block));
         first
@@ -237,7 +240,7 @@ impl Registry {
         result
     }
 
-    /// Only for announced readers.
+    /// The range that holds an address. The caller has incremented a counter of readers.
     fn find(&self, address: usize, mut classes: u64) -> Option<&Registered> {
         // SAFETY: by the invariant, the table outlives this reader.
         let table = unsafe { self.table.load(Ordering::Acquire).as_ref() }?;
@@ -290,7 +293,9 @@ impl Registry {
         self.drain();
     }
 
-    /// Half of the slots stay empty, counting two for every range.
+    /// Makes room for one more range: where it could fill more than half of the slots, replaces the table. A new table has
+    /// eight slots for each range, of which one or two are used, so that probes are short and the next replacement is
+    /// far away.
     fn make_room(&self) {
         let old = self.table.load(Ordering::Relaxed);
         // SAFETY: only the writer, which the caller is, frees tables.
@@ -304,7 +309,7 @@ impl Registry {
         let table = Box::new(Table::with_slots(((live + 1) * 8).next_power_of_two().max(16)));
         // SAFETY: as above.
         if let Some(old) = unsafe { old.as_ref() } {
-            // A range with two blocks is met twice.
+            // A range under two blocks has two slots, but is added once.
             for (_, entry) in old.entries().filter(|(slot, entry)| old.is_first(slot, entry)) {
                 table.add(entry);
             }
@@ -317,7 +322,7 @@ impl Registry {
         }
     }
 
-    /// Waits until every reader that may have seen the state before this call is gone.
+    /// Waits until every reader that may have seen the state before this call is done.
     fn drain(&self) {
         fence(Ordering::SeqCst);
         for _ in 0..2 {
@@ -348,8 +353,8 @@ impl Registry {
         // this process.
         if let Some(table) = unsafe { self.table.load(Ordering::Relaxed).as_ref() } {
             for (_, entry) in table.entries() {
-                // SAFETY: entries of the table are alive. (One with two blocks is repaired twice:
-                // the second time there is nothing left to do.)
+                // A range under two blocks is repaired twice, the second time without effect.
+                // SAFETY: entries of the table are alive.
                 unsafe { (entry.forked)(entry.owner) };
             }
             self.classes.store(table.recount(), Ordering::Relaxed);
@@ -358,13 +363,13 @@ impl Registry {
     }
 }
 
-/// Only tests have registries that end: the one of a process stands for as long as the process.
+/// Only for tests: the registry of a process lives as long as the process.
 #[cfg(test)]
 impl Drop for Registry {
     fn drop(&mut self) {
         let table = self.table.load(Ordering::Relaxed);
         if !table.is_null() {
-            // SAFETY: made by `Box::into_raw`; nobody borrows the registry any more.
+            // SAFETY: made by `Box::into_raw`; `&mut self` says that no reader is left.
             drop(unsafe { Box::from_raw(table) });
         }
     }

@@ -10,7 +10,7 @@ type Alive = Arc<UnsafeCell<bool>>;
 
 fn watched(start: usize, end: usize) -> (Box<Registered>, Alive) {
     let alive = Arc::new(UnsafeCell::new(false));
-    // SAFETY: nobody else knows it yet.
+    // SAFETY: only this thread uses it yet.
     alive.with_mut(|alive| unsafe { *alive = true });
     let owner = Arc::as_ptr(&alive).cast();
     (Box::new(Registered { owner, ..test_entry(start, end) }), alive)
@@ -25,8 +25,8 @@ fn look_at(entry: &Registered) -> usize {
     entry.start
 }
 
-/// A reader that is there before the first range sees all of it and of the table, or neither; and
-/// nobody frees what it looks at.
+/// A reader that begins before the first range is added sees all of the range and the table, or neither. What it looks at
+/// is not freed meanwhile.
 #[test]
 fn loom_a_reader_sees_how_a_range_was_made_and_not_how_it_goes() {
     let found = std::sync::Arc::new(std::sync::Mutex::new([false; 2]));
@@ -105,7 +105,7 @@ fn loom_a_reader_sees_how_a_larger_table_was_made() {
     assert_eq!(*found.lock().unwrap(), [true, true], "the model is vacuous");
 }
 
-/// A reader either finds the range, alive, or does not; never one that was taken away.
+/// A reader that finds a range finds it alive, and not one that was removed.
 #[test]
 fn loom_a_reader_never_sees_a_removed_range() {
     loom::model(|| {
@@ -128,7 +128,7 @@ fn loom_a_reader_never_sees_a_removed_range() {
     });
 }
 
-/// A range that stays is found while another comes.
+/// A range is found while another one is added.
 #[test]
 fn loom_a_reader_finds_its_range_while_another_is_added() {
     loom::model(|| {

@@ -1,4 +1,4 @@
-//! The registry on one thread and on several, each address found, each counter exact.
+//! The registry on one thread and on several: every address is found, and every counter is exact.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn every_address_of_ten_thousand_ranges_is_found_and_no_other() {
     assert_eq!(registry.classes.load(Ordering::Relaxed), 0);
 }
 
-/// Whatever another thread was in the middle of when the process forked, the child's registry works.
+/// A thread of the parent was in the middle of a change when the process forked: the child's registry works.
 #[cfg(unix)]
 #[test]
 fn a_forked_child_ends_what_others_were_doing() {
@@ -126,7 +126,7 @@ fn a_range_stands_under_the_one_or_two_blocks_of_its_size() {
     assert_eq!(blocks(0x4000, 0x4001), (0, vec![0x4000]));
 }
 
-/// What must hold between two changes of a registry that has exactly these ranges.
+/// Checks everything that holds between two changes, for a registry that has exactly these ranges.
 fn check(registry: &Registry, ranges: &[&Registered]) {
     // SAFETY: nobody else uses the registry.
     let table = unsafe { &*registry.table.load(Ordering::Relaxed) };
@@ -213,7 +213,7 @@ fn growth(ranges: &[Registered]) -> Vec<(usize, usize)> {
 fn a_table_is_made_anew_when_the_next_range_could_take_more_than_half_of_it() {
     let single: Vec<_> = (1..=1_000).map(|block| range_of((block, block + 1), 16)).collect();
     assert_eq!(growth(&single), [(0, 16), (7, 64), (31, 256), (127, 1024), (511, 4096)]);
-    // Those that stand under two blocks each.
+    // Ranges under two blocks each.
     let double: Vec<_> =
         (1..=300usize).map(|i| test_entry((i << 20) - 0x800, (i << 20) + 0x800)).collect();
     assert_eq!(growth(&double), [(0, 16), (4, 64), (16, 256), (64, 1024), (256, 4096)]);

@@ -1,8 +1,8 @@
 //! The signal handler: SIGSEGV and SIGBUS.
 //!
 //! The handler serves a signal that the kernel raised for an access inside a registered range, and returns.
-//! Every other signal goes to the handler that was installed before. Nothing here allocates, locks, panics
-//! or formats. errno, which is thread-local, is saved only after the range check.
+//! Every other signal goes to the handler that was installed before. Nothing in the handler allocates, locks, panics or
+//! formats. errno is saved only for faults in a registered range: for others, no thread-local state is touched.
 
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -21,8 +21,8 @@ mod predecessors;
 
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-/// A signal that a process sent has an `si_code` from here on on BSD systems (`SI_USER` and others), and
-/// zero or a negative one on Linux.
+/// On BSD systems and macOS, signals that a process sent have this `si_code` (`SI_USER`) or a larger one. On Linux they have
+/// zero or a negative one. The codes in between are the kernel's own, for faults.
 const FIRST_PROCESS_CODE: c_int = 0x10000;
 
 pub(super) fn install() -> Result<(), Error> {
@@ -36,14 +36,14 @@ pub(super) fn install() -> Result<(), Error> {
     if DONE.load(Ordering::Relaxed) {
         return Ok(());
     }
-    // Before any region exists, so that no fork can miss one.
+    // Before the first region exists, so that every fork repairs all regions.
     os::call_in_children(|| REGISTRY.after_fork_in_child());
     put_in_front()?;
     DONE.store(true, Ordering::Release);
     Ok(())
 }
 
-/// The lock for changing signal actions and the lists of predecessors.
+/// Takes the lock for changing signal actions and the lists of predecessors, until the result is dropped.
 fn changing() -> impl Drop {
     #[cfg(not(loom))]
     static CHANGING: SpinLock = SpinLock::new();
@@ -77,7 +77,7 @@ fn put_in_front() -> Result<(), Error> {
         if is_ours(&action) {
             continue;
         }
-        // Saved before our handler is installed, because the first fault may have to be handed on.
+        // Saved before our handler is installed: the first fault that it gets may have to be handed on.
         predecessors.push(action)?;
         let replaced = set(signal, &ours())?;
         if !is_ours(&replaced) && replaced.sa_sigaction != action.sa_sigaction {
@@ -116,7 +116,7 @@ fn signal_error() -> Error {
 /// Our signal action ([`sigaction(2)`](https://man7.org/linux/man-pages/man2/sigaction.2.html)):
 ///
 /// - `SA_SIGINFO`: the handler needs the fault's code, address and registers.
-/// - `SA_ONSTACK`: the thread's own stack may be full; a fault on it is how a stack overflow shows.
+/// - `SA_ONSTACK`: the fault may be a stack overflow, where the thread's own stack has no room for a handler.
 /// - `SA_NODEFER`: the signal stays unblocked, so that a fault inside a predecessor that we call reaches this
 ///   handler again. The kernel would kill the process otherwise.
 /// - `sa_mask` blocks asynchronous signals: their handlers could fault on pages that the interrupted fault
@@ -173,7 +173,7 @@ pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
 }
 
 unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel, or a handler before us that behaves like it, passes valid pointers.
+    // SAFETY: the kernel, or another handler that calls this one as the kernel does, passes valid pointers.
     unsafe {
         if !try_handle(signal, info, context) {
             hand_on(signal, info, context);
@@ -181,19 +181,19 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
     }
 }
 
-/// Serves a fault for a host that owns the signal itself: true if it was ours, and the handler is to
-/// return.
+/// Serves a fault for a host that keeps its own signal handler. Returns `true` where the fault was served: the host's
+/// handler must then return.
 ///
-/// A host that keeps its own SIGSEGV and SIGBUS handlers calls this first, and goes on with its own
-/// work when it says `false`. Before that, [`install`](super::install) has run (every
-/// [`DemandRegion`](crate::DemandRegion) sees to it), and the host's handlers have replaced ours, with
-/// `SA_SIGINFO`, and preferably `SA_ONSTACK` and `SA_NODEFER`. Async-signal-safe.
+/// A host that keeps its own handlers of SIGSEGV and SIGBUS calls this first in them, and does its own work where it
+/// returns `false`. The host installs its handlers after [`install`](super::install) has run (every
+/// [`DemandRegion`](crate::DemandRegion) calls it), with `SA_SIGINFO`, and preferably `SA_ONSTACK` and `SA_NODEFER`.
+/// Async-signal-safe.
 ///
-/// A refused plain access (past a limit, outside of `read`, `write` and `fill`) writes its line to
-/// stderr and returns `false`: it is then the host's to end.
+/// For a refused plain access (past a limit, outside of `read`, `write` and `fill`), writes a line to stderr and
+/// returns `false`: the host decides how the program ends.
 ///
 /// # Safety
-/// To be called from a signal handler only, with its own three arguments.
+/// Called from a signal handler only, with the handler's own three arguments.
 ///
 /// ```
 /// use std::ffi::{c_int, c_void};
@@ -228,23 +228,27 @@ pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_vo
     // SAFETY: the caller's promise: the context is the kernel's.
     let context = unsafe { &mut *context.cast::<registers::Context>() };
     if registers::program_counter(context) == address {
-        // A jump into a region. Committing the page would not help: it would not be executable.
+        // A jump into a region. Committing the page would not make it executable.
         return false;
     }
     let fault = Fault { address, write: registers::is_write(context) };
     super::serve(fault, context)
 }
 
-/// The address of an access fault that the kernel raised; `None` for every other signal.
+/// The address of an access fault that the kernel raised; `None` for every other signal. Recognized by `si_code`
+/// ([`sigaction(2)`](https://man7.org/linux/man-pages/man2/sigaction.2.html)): in a signal that a process sent (`kill`,
+/// `sigqueue`), `si_addr` is not an address, or one that the sender chose.
 ///
-/// `si_code` decides. In a signal that a process sent (`kill`, `sigqueue`), `si_addr` holds whatever the
-/// sender put there. `SEGV_MAPERR` (1) and `SEGV_ACCERR` (2) are served; the codes for protection keys,
-/// memory tags and hardware errors are not.
+/// `SEGV_MAPERR` and `SEGV_ACCERR` are served alike, since pages without access, without a mapping, and with a guard
+/// marker raise one or the other. The codes for protection keys, memory tags and hardware errors are not served.
 fn faulting_address(signal: c_int, info: &siginfo_t) -> Option<usize> {
+    const SEGV_MAPERR: c_int = 1;
+    const SEGV_ACCERR: c_int = 2;
     #[cfg(target_os = "linux")]
     const BUS_ADRERR: c_int = 2;
     let ours = match signal {
-        libc::SIGSEGV => matches!(info.si_code, 1 | 2),
+        libc::SIGSEGV => matches!(info.si_code, SEGV_MAPERR | SEGV_ACCERR),
+        // On Linux, userfaultfd and hugetlb raise this one.
         #[cfg(target_os = "linux")]
         libc::SIGBUS => info.si_code == BUS_ADRERR,
         #[cfg(not(target_os = "linux"))]
@@ -255,6 +259,7 @@ fn faulting_address(signal: c_int, info: &siginfo_t) -> Option<usize> {
     ours.then(|| unsafe { info.si_addr() }.addr())
 }
 
+/// Whether the kernel raised a signal for what the thread itself did.
 fn is_synchronous(info: &siginfo_t) -> bool {
     (1..FIRST_PROCESS_CODE).contains(&info.si_code)
 }

@@ -1,4 +1,4 @@
-//! The handlers that were there before ours, and handing on to them what is not ours.
+//! The handlers that were installed before ours, which get each fault and signal that is not ours.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
@@ -18,8 +18,12 @@ type Action = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 /// handler displaced ours and `reinstall` put ours back. The actions of entries below `count` never change.
 pub(super) struct Predecessors {
     count: AtomicUsize,
-    entries: [Predecessor; 8],
+    entries: [Predecessor; MOST],
 }
+
+/// Most programs have one predecessor, or a few crash reporters. Those that displace ours again and again are one entry
+/// as long as it is the same handler.
+const MOST: usize = 8;
 
 struct Predecessor {
     action: UnsafeCell<MaybeUninit<sigaction>>,
@@ -54,7 +58,7 @@ pub(super) static PREDECESSORS: [Predecessors; 2] = [const { Predecessors::new()
 
 impl Predecessors {
     const fn new() -> Self {
-        Self { count: AtomicUsize::new(0), entries: [const { Predecessor::new() }; 8] }
+        Self { count: AtomicUsize::new(0), entries: [const { Predecessor::new() }; MOST] }
     }
 
     fn of(signal: c_int) -> &'static Self {
@@ -65,7 +69,7 @@ impl Predecessors {
     pub(super) fn push(&self, action: sigaction) -> Result<(), Error> {
         let count = self.count.load(Ordering::Relaxed);
         if let Some((entry, last)) = count.checked_sub(1).and_then(|last| self.get(last)) {
-            // The same handler once more: its entry is there, and is called again.
+            // The same handler again: it has an entry, which is in force again.
             if last.sa_sigaction == action.sa_sigaction && action.sa_sigaction > libc::SIG_IGN {
                 entry.is_default.store(false, Ordering::Relaxed);
                 entry.gave_up.store(false, Ordering::Relaxed);
@@ -78,7 +82,7 @@ impl Predecessors {
                        `fault::try_handle` instead",
             });
         };
-        // SAFETY: the entry lies behind `count`: nobody reads it yet.
+        // SAFETY: the entry lies behind `count`, so no handler reads it yet.
         unsafe { (*entry.action.get()).write(action) };
         self.count.store(count + 1, Ordering::Release);
         Ok(())
@@ -95,7 +99,10 @@ impl Predecessors {
     }
 }
 
-/// Gives a fault or signal that is not ours to the handler before us, as the kernel would have.
+/// Gives a fault or signal that is not ours to the handler that was installed before ours, as the kernel would have.
+///
+/// # Safety
+/// The arguments are those of a signal handler.
 #[cold]
 #[inline(never)]
 pub(super) unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
@@ -115,7 +122,7 @@ pub(super) unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut 
         };
         // CPython's faulthandler restores the action that it saved (ours, if it displaced us) and raises
         // the signal again. While it is still on this thread's stack, skip it and call the one before.
-        // A handler that left by a jump is off the stack: the context lies above `called_at` then.
+        // A handler that left by a jump is not on the stack any more: then the context lies above `called_at`.
         let under_way = entry.called_on.load(Ordering::Relaxed) == this_thread
             && context.addr() < entry.called_at.load(Ordering::Relaxed);
         if was_sent && count > 1 && under_way {
@@ -151,16 +158,17 @@ pub(super) unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut 
     }
 }
 
-/// How often this delivery of a signal came back to us from a handler that had saved ours as its
-/// predecessor. Counted inside the `siginfo_t`, which the kernel makes anew for each delivery: a count kept
-/// elsewhere would be stale after a handler that leaves by a jump. Used only with more than one predecessor,
-/// so that the record is unchanged in the usual case.
+/// How often this delivery of a signal came back to our handler from one that had saved ours as its predecessor.
+/// Counted in `si_errno` of the `siginfo_t`, which the kernel makes anew for each delivery: a count kept elsewhere would
+/// be stale after a handler that leaves by a jump. Used only with more than one predecessor, so that handlers see an
+/// unchanged record in the usual case.
 struct Rounds {
     counter: Option<*mut c_int>,
     done: usize,
 }
 
 impl Rounds {
+    /// "pag" in ASCII, above the count: no error number has this value.
     const MARK: c_int = 0x7061_6700;
 
     /// # Safety
@@ -215,6 +223,7 @@ unsafe fn call(action: &sigaction, signal: c_int, info: *mut siginfo_t, context:
     // SAFETY: the context is the kernel's; masks are plain data; the handler is what it says.
     unsafe {
         let mut mask = (*context.cast::<libc::ucontext_t>()).uc_sigmask;
+        // Linux has 64 signals. Other systems have fewer, and say that the others are no members.
         for other in 1..=64 {
             if libc::sigismember(&action.sa_mask, other) == 1 {
                 libc::sigaddset(&mut mask, other);
@@ -236,9 +245,9 @@ unsafe fn call(action: &sigaction, signal: c_int, info: *mut siginfo_t, context:
     }
 }
 
-/// Called after a predecessor handled a signal that a process sent. Rust's handler takes it for a fault that
-/// will come again and installs `SIG_DFL`, which displaces ours: the next fault in a region would kill the
-/// process. So this records `SIG_DFL` on that handler's behalf, and reinstalls our action.
+/// Called after a predecessor handled a signal that a process sent. Rust's handler takes such a signal for a fault that
+/// will come again, and installs `SIG_DFL`, which displaces our handler: the next fault in a region would end the
+/// process. So this records `SIG_DFL` as the action of that predecessor, and reinstalls our handler.
 fn keep_our_place(signal: c_int, entry: &Predecessor) {
     // SAFETY: plain calls on valid actions.
     unsafe {

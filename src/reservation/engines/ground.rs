@@ -23,13 +23,6 @@ impl Ground<'_> {
     }
 
     /// # Safety
-    /// The pages are held by the caller, or those that are not are committed.
-    pub(super) unsafe fn make_accessible(&self, pages: PageRange) -> Result<(), OsError> {
-        // SAFETY: the pages lie inside the reservation; the caller's promise.
-        unsafe { os::commit(self.address(pages), pages.len()) }
-    }
-
-    /// # Safety
     /// The caller holds the pages, and their contents are its to give up.
     pub(super) unsafe fn map_over(&self, pages: PageRange) -> Result<(), OsError> {
         // SAFETY: the pages lie inside the reservation; the caller's promise.
@@ -87,14 +80,14 @@ impl Ground<'_> {
     /// Whether held, reserved pages can be read. Where guard markers do not work, makes them accessible first.
     ///
     /// # Safety
-    /// The caller holds the pages, or nobody in this process does.
+    /// The caller holds the pages, or no thread of this process does.
     pub(super) unsafe fn can_be_read(&self, pages: PageRange) -> bool {
         // SAFETY: the pages lie inside the reservation, and neither call changes contents.
         unsafe {
             if os::guards_work() {
                 os::populate_for_reading(self.address(pages), pages.len()).is_ok()
             } else {
-                self.make_accessible(pages).is_ok()
+                os::commit(self.address(pages), pages.len()).is_ok()
             }
         }
     }
@@ -119,7 +112,7 @@ impl Ground<'_> {
     ) {
         let mut look_at = |first: usize, end: usize| {
             for page in (first..end).map(|page| run.with(page, page + 1)) {
-                // SAFETY: nobody holds the page, and it is read only where that is possible.
+                // SAFETY: no thread holds the page, and it is read only where that is possible.
                 if unsafe { self.can_be_read(page) && !self.reads_zero(page) } {
                     each(page);
                 }

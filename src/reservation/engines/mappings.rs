@@ -1,4 +1,4 @@
-//! How many memory mappings the process has: counted now and then, estimated in between.
+//! How many memory mappings the process has: counted after many changes, estimated in between.
 //!
 //! Linux allows a process `vm.max_map_count` of them (65,530 by default). The guard engine uses at most half,
 //! and leaves the others to the program.
@@ -7,21 +7,22 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use crate::os;
 
-/// Mappings at the last count, and how many more (or fewer) there were made by the engines since.
+/// Mappings at the last count, and how many the engines have added to them since (negative: removed).
 static COUNTED: AtomicIsize = AtomicIsize::new(0);
 static CHANGED: AtomicIsize = AtomicIsize::new(0);
 /// Changes since the last count, and after how many of them the next count is due.
 static CHANGES: AtomicUsize = AtomicUsize::new(0);
 static NEXT_COUNT: AtomicUsize = AtomicUsize::new(LEAST_CHANGES);
+/// So many changes use up a small part of the default `vm.max_map_count`: a process with few mappings need not count more
+/// often.
 const LEAST_CHANGES: usize = 1024;
 /// Mappings are short from this number on. `isize::MAX` before the first count.
 static SHORT_FROM: AtomicIsize = AtomicIsize::new(isize::MAX);
-/// The fork count of the process that is counting, plus one; zero if none is. So a forked child sees when it
-/// was a thread of its parent, and counts itself.
+/// The fork count of the process that is counting, plus one; zero if none is. In a forked child, the number of a thread
+/// that only the parent has differs from the child's own, so the child counts all the same.
 static COUNTING: AtomicUsize = AtomicUsize::new(0);
 
-/// How many mappings more there are by what an engine did to one reservation, which takes them along when it
-/// is dropped.
+/// How many mappings an engine has added for one reservation. They are subtracted when the reservation is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Share(AtomicIsize);
 
@@ -49,7 +50,7 @@ impl Drop for Share {
 
 fn changed(by: isize) {
     CHANGED.fetch_add(by, Ordering::Relaxed);
-    // Only what makes mappings can use up those that are left.
+    // Removed mappings need no new count: they cannot use up those that are left.
     if by > 0 {
         CHANGES.fetch_add(1, Ordering::Relaxed);
     }

@@ -106,7 +106,17 @@ pub(super) trait Mechanism: Sized {
     fn fork(&self, _ground: Ground) {}
 }
 
-/// Declares the engines: what users choose by name, and what a reservation has after that choice.
+/// The engine of a reservation that is about to be made: what [`Engine::resolve`] returns.
+#[derive(Clone, Copy)]
+pub(super) struct Resolved {
+    /// As [`Mechanism::IS_CHARGED`].
+    pub(super) is_charged: bool,
+    /// As [`Mechanism::new`].
+    pub(super) set_up: fn(Ground) -> Result<ChosenEngine, Error>,
+}
+
+/// Declares the engines: what users choose by name, and what a reservation has after that choice. Every decision
+/// by engine is made here.
 macro_rules! engines {
     ($($(#[doc = $about:literal])* $(#[cfg($condition:meta)])? $name:ident: $engine:ty,)+) => {
         /// Which mechanism makes pages accessible when they are committed, and so catches and serves the
@@ -127,46 +137,42 @@ macro_rules! engines {
         #[non_exhaustive]
         pub enum Engine {
             /// [`Guard`](Self::Guard) where it works, the system overcommits, and huge pages are not asked
-            /// for; else [`Protect`](Self::Protect).
+            /// for everywhere; else [`Protect`](Self::Protect).
             #[default]
             Auto,
             $($(#[doc = $about])* $(#[cfg($condition)])? $name,)+
         }
 
         impl Engine {
-            /// The engine itself, for `Auto`: the last one in the list that prefers to be taken.
-            pub(super) fn resolve(self, huge_pages: HugePages) -> Result<Self, Error> {
+            /// Which engine a reservation gets.
+            ///
+            /// # Errors
+            /// [`Unsupported`](Error::Unsupported) where the chosen one does not work here.
+            pub(super) fn resolve(self, huge_pages: HugePages) -> Result<Resolved, Error> {
                 match self {
-                    Self::Auto => {
-                        let mut best = Self::Protect;
-                        $($(#[cfg($condition)])? if <$engine>::is_preferred(huge_pages) {
-                            best = Self::$name;
-                        })+
-                        Ok(best)
-                    }
-                    $($(#[cfg($condition)])? Self::$name => <$engine>::check(huge_pages).map(|()| self),)+
+                    Self::Auto => Self::preferred(huge_pages).resolve(huge_pages),
+                    $($(#[cfg($condition)])? Self::$name => {
+                        <$engine>::check(huge_pages)?;
+                        Ok(Resolved {
+                            is_charged: <$engine>::IS_CHARGED,
+                            set_up: |ground| <$engine>::new(ground).map(ChosenEngine::$name),
+                        })
+                    })+
                 }
             }
 
-            /// Whether accessible pages count against the system's commit limit. (Of a resolved engine.)
-            pub(super) fn is_charged(self) -> bool {
-                match self {
-                    Self::Auto => true,
-                    $($(#[cfg($condition)])? Self::$name => <$engine>::IS_CHARGED,)+
-                }
-            }
-
-            /// Sets a resolved engine up for a new reservation.
-            pub(super) fn set_up(self, ground: Ground) -> Result<ChosenEngine, Error> {
-                match self {
-                    Self::Auto => protect::Protect::new(ground).map(ChosenEngine::Protect),
-                    $($(#[cfg($condition)])? Self::$name => <$engine>::new(ground).map(ChosenEngine::$name),)+
-                }
+            /// What `Auto` stands for: the last engine in the list that prefers to be taken. *Protect*, which works
+            /// everywhere, is the first one.
+            fn preferred(huge_pages: HugePages) -> Self {
+                let mut preferred = Self::Protect;
+                $($(#[cfg($condition)])? if <$engine>::is_preferred(huge_pages) {
+                    preferred = Self::$name;
+                })+
+                preferred
             }
         }
 
-        /// The engine of one reservation, with what it keeps in mind. Its functions are those of
-        /// [`Mechanism`].
+        /// The engine of one reservation, with its state. Its functions are those of [`Mechanism`].
         #[derive(Debug)]
         pub(super) enum ChosenEngine {
             $($(#[cfg($condition)])? $name($engine),)+

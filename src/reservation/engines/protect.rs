@@ -2,7 +2,7 @@
 
 use super::{Ground, Mechanism};
 use crate::error::Error;
-use crate::os::{HugePages, OsError};
+use crate::os::{self, HugePages, OsError};
 use crate::page::PageRange;
 
 /// Invariant, for pages that nobody holds: a committed page is readable and writable, unless `protect` set
@@ -25,7 +25,7 @@ impl Mechanism for Protect {
 
     unsafe fn commit(&self, ground: Ground, run: PageRange) -> Result<(), OsError> {
         // SAFETY: the caller's promise.
-        unsafe { ground.make_accessible(run) }
+        unsafe { os::commit(ground.address(run), run.len()) }
     }
 
     unsafe fn decommit(
@@ -49,6 +49,12 @@ impl Mechanism for Protect {
         accessible: bool,
     ) -> Result<(), OsError> {
         // SAFETY: the caller's promise.
-        unsafe { if accessible { ground.make_accessible(run) } else { ground.map_over(run) } }
+        unsafe {
+            if accessible {
+                os::commit(ground.address(run), run.len())
+            } else {
+                ground.map_over(run)
+            }
+        }
     }
 }

@@ -24,7 +24,9 @@ impl Mechanism for UserFault {
             HugePages::Explicit => {
                 Err(Error::Unsupported { what: "explicit huge pages by the userfault engine" })
             }
-            _ => Ok(()),
+            HugePages::System | HugePages::Never | HugePages::Adaptive | HugePages::Transparent => {
+                Ok(())
+            }
         }
     }
 
@@ -55,7 +57,7 @@ impl Mechanism for UserFault {
                 return os::userfault_commit(ground.address(run), run.len());
             }
             // In a forked child, `fork` took the access away by access rights or by a marker: undo both.
-            ground.make_accessible(run)?;
+            os::commit(ground.address(run), run.len())?;
             if os::guards_work() {
                 os::guard_remove(ground.address(run), run.len())?;
             }
@@ -150,8 +152,9 @@ impl UserFault {
     }
 }
 
-/// From how many pages on a gap counts as long: so many that there are at most `vm.max_map_count` / 8 long
-/// gaps.
+/// The number of pages from which on a gap counts as long: so large that at most `vm.max_map_count` / 8 gaps are long.
+/// Each of them takes two mappings, which leaves three quarters to the program. Zero where there are no guard markers for
+/// short gaps.
 fn long_gap(ground: Ground) -> usize {
     if !os::guards_work() {
         return 0;
@@ -173,7 +176,7 @@ fn long_gap(ground: Ground) -> usize {
     0
 }
 
-/// Calls `each` for every run of reserved pages that nobody holds.
+/// Calls `each` for every run of reserved pages that no thread held.
 fn for_each_gap(ground: Ground, mut each: impl FnMut(PageRange)) {
     let all = ground.size.pages(0, ground.states.pages());
     let mut reached = 0;

@@ -93,7 +93,7 @@ impl PageStates {
         let mut page = first;
         while page < end {
             let reserved = !committed(self.read(page / PAGES_PER_WORD)) >> (page % PAGES_PER_WORD);
-            // The shift brings in zeros at the top, which count as committed here: the next word has them.
+            // The shift brings in zeros at the top, as if those pages were committed. They belong to the next word.
             if reserved != 0 {
                 return Some(page + reserved.trailing_zeros() as usize)
                     .filter(|&found| found < end);
@@ -276,8 +276,7 @@ impl PageStates {
         self.find(first, end, committed)
     }
 
-    /// The first page in `first..end` that is committed, or held by somebody. As
-    /// [`find_committed`](Self::find_committed).
+    /// The first page in `first..end` that is committed or held. As [`find_committed`](Self::find_committed).
     pub(crate) fn find_used(&self, first: usize, end: usize) -> Option<usize> {
         self.find(first, end, |state| committed(state) | busy(state))
     }
@@ -375,9 +374,9 @@ impl PageStates {
         Ok(Claim::Claimed(wanted.with(first, end)))
     }
 
-    /// Claims the free pages of a word that touch its bit `edge`: the word's first or last.
+    /// Claims the run of free pages at the first or the last bit of a word: `edge`.
     fn claim_at_edge(&self, index: usize, wanted: PageRange, edge: usize) -> u32 {
-        // Neighbours are optional: none where there is no memory for their part of the table.
+        // Without memory for this part of the table, the claim does without these neighbours.
         let Ok(word) = self.table.word_for_writing(index) else { return 0 };
         let allowed = mask_within(index, wanted);
         let mut state = word.load(Ordering::Relaxed);
@@ -478,8 +477,8 @@ const fn to_busy(mask: u32) -> u64 {
     (mask as u64) << 32
 }
 
-/// Who frees or changes pages holds them: checked in debug builds and by loom only, since the fault handler
-/// comes here.
+/// Asserts that the pages which a caller frees or changes are held. In debug builds and under loom only, since the fault
+/// handler must not contain a panic.
 fn expect_held(state: u64, mask: u32) {
     if cfg!(any(debug_assertions, loom)) {
         assert!(busy(state) & mask == mask, "pages that nobody holds: {state:#x}, {mask:#x}");

@@ -1,5 +1,5 @@
-//! Loom runs the reservation's own operations in `reservation/models.rs`. Here: who holds a page has it to itself,
-//! and sees what those before it did.
+//! Loom: a thread that holds a page is the only one, and sees what the holders before it did. (The operations that use
+//! this are modelled in `reservation/models.rs`.)
 
 use super::*;
 use loom::cell::UnsafeCell;
@@ -10,8 +10,8 @@ const PAGE: PageSize = PageSize::of(1 << 12);
 
 struct Subject {
     states: PageStates,
-    /// What belongs to the holder of a page: loom fails the model where two threads are in it, and where
-    /// one does not see what another one did before.
+    /// One cell for each page, which only the page's holder uses: loom fails the model where two threads use one at the
+    /// same time, or one does not see what another wrote before.
     holders: [UnsafeCell<usize>; 4],
 }
 
@@ -64,7 +64,7 @@ impl Subject {
 }
 
 fn race(subject: &Arc<Subject>, ours: fn(&Subject), theirs: fn(&Subject)) {
-    // (Not in this thread: loom lets it run first too often.)
+    // Both in threads of their own: loom would let the main thread run first in most orders.
     let threads = [ours, theirs].map(|work| {
         let subject = subject.clone();
         loom::thread::spawn(move || work(&subject))

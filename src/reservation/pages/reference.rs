@@ -1,4 +1,5 @@
-//! Random changes of page states, compared after each of them with a plain list: every question, for many ranges.
+//! Random changes of page states. After each of them, every question is asked for many ranges, and the answers are
+//! compared with those of a plain list.
 
 use super::*;
 
@@ -8,7 +9,7 @@ struct Page {
     held: bool,
 }
 
-/// A table, what must be in it, and the pages at which ranges begin and end.
+/// A table, a plain list of what must be in it, and the pages at which ranges begin and end.
 struct Pair {
     states: PageStates,
     plain: Vec<Page>,
@@ -20,7 +21,7 @@ fn range(first: usize, end: usize) -> PageRange {
     PageSize::system().pages(first, end)
 }
 
-/// Neighbouring pages that are alike, of those that `key` is not `None` for.
+/// The runs of neighbouring pages with the same key. Pages whose key is `None` are in no run.
 fn runs<K: PartialEq + Copy>(
     range: PageRange,
     key: impl Fn(usize) -> Option<K>,
@@ -97,7 +98,7 @@ impl Pair {
         }
     }
 
-    /// The handler's claim takes what is free around the page.
+    /// Claims as the fault handler does: the page, and what is free around it.
     fn claim(&mut self, page: usize, wanted: PageRange) {
         let is_free = |&page: &usize| self.plain[page] == Page::default();
         let expected = match self.plain[page] {
@@ -115,7 +116,7 @@ impl Pair {
         }
     }
 
-    /// As after a fork: what is held ends as committed, if it is, or else as reserved.
+    /// As after a fork: pages that are held become committed if they were, and reserved otherwise.
     fn release_all(&mut self) {
         let all = range(0, self.plain.len());
         let plain = self.plain.clone();
@@ -176,7 +177,7 @@ impl Pair {
             assert_eq!(plain(self.states.run(range)), first, "{range:?}");
             assert_eq!(plain(self.states.last_run(range)), last, "{range:?}");
         }
-        // These end where words end.
+        // Held runs are told word by word.
         let held = runs(range, |page| self.plain[page].held.then_some(page / PAGES_PER_WORD));
         let mut found = Vec::new();
         self.states.for_each_held_run(range, |run| found.push((run.first(), run.end())));
@@ -184,7 +185,7 @@ impl Pair {
         assert_eq!(found, expected, "{range:?}");
     }
 
-    /// Whole parts inside the range, each once and in order, and with them every page that is used.
+    /// The parts are whole, inside the range, each once and in order, and every page that is used lies in one.
     fn check_written_parts(&self, range: PageRange) {
         let part = self.states.table.part_words().get() * PAGES_PER_WORD;
         let found: Vec<_> = self.states.written_parts(range).collect();
@@ -232,8 +233,8 @@ fn a_small_table_answers_as_a_plain_list_does() {
     }
 }
 
-/// The states of nine hundred parts of a table that is longer than the heap's; ranges are around four of their
-/// borders, one of them between groups of parts whose bits share a word, and around the table's ends.
+/// A table that is too long for the heap. Ranges are around its ends and around some borders of its parts, one of which
+/// lies between two groups whose bits share a word.
 #[test]
 fn a_large_table_answers_as_a_plain_list_does() {
     let part = crate::page_size() / table::WORD_BYTES * PAGES_PER_WORD;
@@ -256,7 +257,7 @@ fn questions_beyond_the_last_page_find_nothing() {
     assert_eq!(states.find_reserved(0, 40), None);
 }
 
-/// Who asks whether pages are committed waits for a page that is becoming so, and for no other.
+/// Asking whether pages are committed waits for a page that is being committed, and for no other.
 #[test]
 fn pages_that_are_being_committed_are_waited_for() {
     let states = PageStates::new(64);
@@ -271,7 +272,7 @@ fn pages_that_are_being_committed_are_waited_for() {
     states.lock(range(35, 36)).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| states.are_committed(range(35, 36)));
-        // Time to be answered, if it did not wait.
+        // Time for a wrong answer, if the thread did not wait.
         std::thread::sleep(std::time::Duration::from_millis(1));
         states.unlock_committed(range(35, 36));
         assert!(waiting.join().unwrap());

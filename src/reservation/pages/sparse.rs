@@ -1,4 +1,4 @@
-//! What operations on all of a long, sparse reservation visit, and what they leave behind.
+//! How much of the page states operations on all of a long, sparse reservation look at, and make resident.
 
 use super::table::WORD_BYTES;
 use super::*;
@@ -7,7 +7,7 @@ use crate::{Engine, Error, Reservation};
 
 const USED: usize = 256;
 
-/// Sixteen terabytes, with committed pages 4 GiB apart. (Of another page size than 4 KiB, as many pages.)
+/// Sixteen terabytes, with committed pages 4 GiB apart. (Where pages are not 4 KiB, as many pages.)
 fn reservation(engine: Engine) -> Option<Reservation> {
     let page = os::page_size();
     // An emulator uses memory of its own for every page that is reserved.
@@ -51,7 +51,7 @@ fn operations_on_all_of_a_sparse_reservation_visit_what_was_written_and_no_more(
     for engine in engines() {
         let Some(memory) = reservation(engine) else { return };
         let check = |what, words: usize| {
-            // Each used page has a page of the table, in memory, some of them with a neighbour.
+            // For each committed page, a page of the table is resident.
             let most = USED * (page / WORD_BYTES);
             assert!(words <= 16 * most, "{engine:?}: {what} looked at {words} words");
             let resident = resident(&memory);

@@ -1,4 +1,4 @@
-//! Where the words of the page states are: on the heap, or in a reservation of the table's own.
+//! The memory of the page states: on the heap for a short reservation, in a reservation of its own for a long one.
 
 #[cfg(not(loom))]
 use std::alloc::{self, Layout};
@@ -13,7 +13,8 @@ pub(super) const WORD_BYTES: usize = size_of::<u64>();
 /// Words of the largest table that lives on the heap: 64 KiB, a gigabyte of 4 KiB pages.
 pub(super) const SMALL_WORDS: usize = 8192;
 
-/// Returned where other code would have an assertion: the fault handler must not panic.
+/// For an index beyond the table, which no caller passes. An error and not an assertion, since the fault handler must not
+/// contain a panic.
 const NO_SUCH_WORD: OsError = OsError(0);
 
 /// The memory of the words: on the heap for a small table, else a reservation of its own. The first write to a
@@ -50,7 +51,7 @@ impl Table {
         }
     }
 
-    /// Words of the parts of which is known whether they were written: all of a small table.
+    /// Words of a *part*: the table knows of each part whether it was written. A small table is one part.
     pub(super) fn part_words(&self) -> NonZeroUsize {
         match self {
             Self::Small(words) => NonZeroUsize::new(words.len()).unwrap_or(NonZeroUsize::MIN),
@@ -58,7 +59,7 @@ impl Table {
         }
     }
 
-    /// A bit for each of some parts: whether it was written.
+    /// The parts of a group of [`PARTS_PER_WORD`]: a bit for each, set where the part was written.
     pub(super) fn written(&self, group: usize) -> u64 {
         match self {
             Self::Small(_) => u64::from(group == 0),
@@ -93,13 +94,13 @@ pub(super) const PARTS_PER_WORD: usize = u64::BITS as usize;
 #[derive(Debug)]
 pub(super) struct LargeTable {
     words: usize,
-    /// Of the reservation: a multiple of what is committed at once.
+    /// Bytes of the reservation: a multiple of what is committed at once.
     bytes: usize,
-    /// A part is a page of the table: the least of which the system makes memory. (It has the states of 32
-    /// blocks of the guard engine, which takes pages of whole blocks.)
+    /// A part is a page of the table: the least that becomes resident. It holds the states of 32 whole blocks of the guard
+    /// engine.
     part_words: NonZeroUsize,
-    /// Parts that are committed at once, where the table is not committed as a whole: fewer calls, and fewer
-    /// mappings.
+    /// How many parts are committed at once, where the table is not committed as a whole: so many that the table takes
+    /// 4,096 calls and mappings at most, and 64 KiB at least.
     parts_per_commit: NonZeroUsize,
     base: AtomicPtr<u8>,
     /// Set once all of the table is committed at once, so that the kernel supplies pages as they are written.
@@ -202,8 +203,8 @@ impl LargeTable {
         let attributes = os::Attributes { charged: !at_once, ..os::Attributes::PLAIN };
         let fresh = os::reserve(self.bytes(), os::reserve_granularity(), &attributes)?;
         if at_once {
-            // Linux populates locked memory as it becomes accessible: all of the table, in a process that
-            // locks what comes (`mlockall(MCL_FUTURE)`). Where nothing is locked, a refusal does no harm.
+            // Under `mlockall(MCL_FUTURE)` new memory is locked, and Linux makes all of locked memory resident when it
+            // becomes accessible. Errors are ignored: where nothing is locked, there is nothing to undo.
             // SAFETY: the reservation is this thread's alone.
             let _ = unsafe { os::unlock(fresh, self.bytes()) };
         }
@@ -217,12 +218,12 @@ impl LargeTable {
         );
         match exchange {
             Ok(_) => {
-                // A thread that does not see this yet commits a granule again, which changes nothing.
+                // A thread that does not see this yet commits a part once more, which changes nothing.
                 self.is_whole.store(u32::from(is_whole), Ordering::Release);
                 Ok(fresh)
             }
             Err(winner) => {
-                // SAFETY: nobody else knows the reservation that lost the race.
+                // SAFETY: the reservation that lost the race is this thread's alone.
                 unsafe { os::release(fresh, self.bytes())? };
                 NonNull::new(winner).ok_or(NO_SUCH_WORD)
             }
@@ -242,7 +243,7 @@ impl LargeTable {
 impl Drop for LargeTable {
     fn drop(&mut self) {
         if let Some(base) = NonNull::new(self.base.load(Ordering::Relaxed)) {
-            // SAFETY: the table owns this reservation, and nobody borrows it any more.
+            // SAFETY: the table owns this reservation, and `&mut self` says that no borrow of it is left.
             let released = unsafe { os::release(base, self.bytes()) };
             debug_assert!(released.is_ok(), "releasing a page table: {released:?}");
         }
@@ -255,7 +256,7 @@ pub(crate) mod looked_at {
     use std::cell::Cell;
 
     thread_local! {
-        /// (Without a destructor and without allocation: fault handlers look at words, too.)
+        /// Without a destructor and without allocation, since the fault handler counts, too.
         static WORDS: Cell<usize> = const { Cell::new(0) };
     }
 
@@ -276,8 +277,8 @@ pub(crate) fn zeroed(words: usize) -> Box<[AtomicU64]> {
         return Box::default();
     }
     let layout = Layout::array::<AtomicU64>(words).expect("no more words than bytes of addresses");
-    // Zeroed by the allocator, so that untouched pages of a long table take no memory. (From a `Vec` of plain
-    // numbers it could not be had everywhere: on 32-bit x86, atomics have a larger alignment.)
+    // Zeroed by the allocator, so that untouched pages of a long table take no memory. Not made from a `Vec<u64>`: on
+    // 32-bit x86, `AtomicU64` has a larger alignment.
     // SAFETY: the layout is not empty.
     let start = unsafe { alloc::alloc_zeroed(layout) };
     if start.is_null() {

@@ -50,7 +50,7 @@ fn runs_follow_the_committed_bits() {
     assert!(states.all_committed(pages(30, 70)) && !states.all_committed(pages(29, 70)));
 }
 
-/// What a claim must take: the page, and what is free around it.
+/// What a claim must take: the page, and the free pages around it.
 fn free_around(page: usize, wanted: PageRange, is_free: impl Fn(usize) -> bool) -> PageRange {
     let first = (wanted.first()..page).rev().take_while(|&page| is_free(page)).count();
     let behind = (page + 1..wanted.end()).take_while(|&page| is_free(page)).count();

@@ -7,22 +7,22 @@ use crate::sync::{AtomicU64, Ordering};
 pub(super) struct Blocks {
     /// Two bits for each block: *marked* in the lower half of a word, *open* in the upper half.
     kinds: Box<[AtomicU64]>,
-    /// One bit for each block: set in one that has a committed page, and in few others. Finds the used blocks
-    /// of a long reservation without a look at all of its page states.
+    /// One bit for each block: set for one that has a committed page, and for few others. So a search finds the used
+    /// blocks of a long reservation without reading all of its page states.
     used: Box<[AtomicU64]>,
 }
 
-/// Where a search for used blocks has come.
+/// How a search for used blocks ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Search {
     Found(usize),
-    /// The words that it may look at were used up before this block.
+    /// It had looked at as many words as it may when it came to this block.
     EndedAt(usize),
-    /// There is none.
+    /// There is no further used block.
     Nothing,
 }
 
-/// What is true of a range of blocks.
+/// What the bits of a range of blocks say.
 #[derive(Clone, Copy)]
 pub(super) struct Kind {
     pub(super) any_marked: bool,

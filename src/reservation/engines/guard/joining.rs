@@ -13,39 +13,41 @@ use crate::sync::Ordering;
 #[derive(Debug, Default)]
 pub(super) struct Joining {
     is_under_way: AtomicBool,
-    /// How far the search has come: what is in [`Pass`], used by the one thread that searches.
+    /// How far the search has come: the fields of [`Pass`], which only the thread that searches uses.
     next: AtomicUsize,
     last: AtomicUsize,
     distance: AtomicUsize,
     nearest: AtomicUsize,
     has_joined: AtomicBool,
-    /// Commits that are left before the next attempt, after the system refused one.
+    /// After the system refused to open a block: how many more attempts to open one fail without being made.
     pause: AtomicUsize,
-    /// Commits before the next search, after one that found nothing to join.
+    /// After a search that found nothing to join: how many more commits do not search.
     rest: AtomicUsize,
 }
 
 /// One pass over the reservation, from the first block to the last.
 struct Pass {
-    /// The block where it goes on.
+    /// The block where the pass goes on.
     next: usize,
-    /// The used block that it has found last.
+    /// The last used block before that.
     last: Option<usize>,
-    /// Unused blocks that may lie between two committed pages that it joins. Grows from pass to pass.
+    /// The most unused blocks that may lie between two committed pages that this pass joins. Grows from pass to pass.
     distance: usize,
-    /// The fewest unused blocks beyond that distance that it has seen between two used ones.
+    /// The fewest unused blocks between two used ones that were too far apart for this pass.
     nearest: usize,
     has_joined: bool,
 }
 
-/// Joining two pages across more unused blocks than this (1 GiB) is not worth its page tables.
+/// Pages with more unused blocks (1 GiB) between them are not joined: that would save two mappings, and take 2 MiB of page
+/// tables.
 const MOST_DISTANCE: usize = 512;
 
-/// Commits for which joining rests after the system refused it.
+/// Attempts to open a block that fail without being made after the system refused one: for the same reason (locked memory,
+/// a limit), it will refuse most of them.
 const PAUSE: usize = 1024;
 
-/// Commits for which the search rests after it has found nothing to join. So few that the mappings which they
-/// take are not missed.
+/// Commits for which the search rests after it found nothing to join. They take 256 mappings at most, fewer than are left
+/// between the threshold and half of the limit (see `mappings::short_from`).
 const REST: usize = 128;
 
 /// What one commit may spend on joining, so that no page fault takes long. The search goes on at the next one.
@@ -79,12 +81,12 @@ impl Joining {
         self.is_under_way.store(false, Ordering::Relaxed);
     }
 
-    /// Called when the system refused to open a block: no attempt for the next [`PAUSE`] commits.
+    /// Called when the system refused to open a block: the next [`PAUSE`] attempts fail at once.
     pub(super) fn pause(&self) {
         self.pause.store(PAUSE, Ordering::Relaxed);
     }
 
-    /// Whether joining is paused; counts one commit of the pause down.
+    /// Whether this attempt to open a block fails at once; counts the pause down.
     pub(super) fn is_paused(&self) -> bool {
         let pause = self.pause.load(Ordering::Relaxed);
         if pause > 0 {
@@ -103,8 +105,8 @@ impl Joining {
     /// The pass that is under way. For the thread that searches.
     fn pass(&self) -> Pass {
         let next = self.next.load(Ordering::Relaxed);
-        // (One more than the block, so that zero is none. A forked child may find that a thread of its parent
-        // had kept only a part of these numbers: no block behind `next` is the last one.)
+        // Stored plus one, so that zero is `None`. In a forked child, a thread of the parent may have stored only some of
+        // these numbers: a block that does not lie before `next` is dropped.
         let last = self.last.load(Ordering::Relaxed).checked_sub(1).filter(|&last| last < next);
         Pass {
             next,
@@ -139,12 +141,13 @@ impl Pass {
         self.has_joined.then(|| Self::new(self.distance))
     }
 
-    /// Goes on behind a used block.
+    /// Continues behind a used block.
     fn pass_by(&mut self, block: usize) {
         (self.last, self.next) = (Some(block), block + 1);
     }
 
-    /// The used block to join this one with: itself where the one before is too far away.
+    /// The first block to open so that a used block is joined with the used one before it; the block itself where that
+    /// is too far away.
     fn reach(&mut self, block: usize) -> usize {
         let Some(last) = self.last else { return block };
         let gap = block - last - 1;
@@ -173,6 +176,7 @@ impl Guard {
     }
 
     fn go_on(&self, ground: Ground, pass: &mut Pass, mut words_left: usize) {
+        /// A commit takes two mappings at most, and opening a block frees two or more: a few for each commit suffice.
         const MOST_JOINED: usize = 4;
         let words_per_block = self.pages_per_block.get().div_ceil(PAGES_PER_WORD);
         let (mut joined, mut refused) = (0, 0);
@@ -189,7 +193,7 @@ impl Guard {
                         continue;
                     }
                     None => {
-                        // What is committed from now on may lie anywhere.
+                        // Later commits may lie close together: the next search begins with the smallest distance.
                         *pass = Pass::new(0);
                         self.joining.rest.store(REST, Ordering::Relaxed);
                         return;
@@ -227,7 +231,7 @@ impl Guard {
             ground.states.count_runs(self.pages_of(ground, used, used + 1))
         };
         if runs == 0 {
-            // Known as used, but not any more.
+            // The *used* bit is stale: every page was decommitted.
             pass.next = used + 1;
             return (used, used);
         }
@@ -252,7 +256,7 @@ mod tests {
     use crate::reservation::pages::looked_at;
     use crate::{Engine, Reservation};
 
-    /// A reservation of so many blocks; `None`, and a word about it, where there are no guard markers.
+    /// A reservation of some blocks. Where there are no guard markers, `None`, and a line that says so.
     fn of_blocks(blocks: usize) -> Option<Reservation> {
         if !os::guards_work() {
             eprintln!("NOT TESTED HERE: the guard engine");
@@ -279,7 +283,7 @@ mod tests {
         guard(memory).join_some(memory.ground(), urgency);
     }
 
-    /// How many calls it takes to open a block: no more than so many.
+    /// Asserts that the blocks are open after at most `most` calls.
     #[track_caller]
     fn assert_joined(memory: &Reservation, blocks: std::ops::RangeInclusive<usize>, most: usize) {
         let is_joined = || blocks.clone().all(|block| guard(memory).blocks.is_open(block));
@@ -297,7 +301,7 @@ mod tests {
         far.iter().for_each(|&block| commit(&memory, block));
         (0..1000).for_each(|_| join(&memory, Urgency::Short));
         assert!(far.iter().all(|&block| !guard(&memory).blocks.is_open(block)));
-        // Pages below the end of that search, and other ones once they are joined.
+        // New pages before the end of that search are found, and after they are joined, further ones.
         commit(&memory, 1010);
         commit(&memory, 1012);
         assert_joined(&memory, 1010..=1012, 1000);
@@ -316,7 +320,7 @@ mod tests {
                 assert!(words <= most, "{words} words for one commit: {urgency:?}");
             }
         }
-        // Little by little, it comes everywhere.
+        // In small steps, the search comes to every page.
         let last = 600 * 999;
         commit(&memory, last - 2);
         assert_joined(&memory, last - 2..=last, 1000);

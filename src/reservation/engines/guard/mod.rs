@@ -16,7 +16,9 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 mod blocks;
+mod changes;
 mod joining;
+mod opening;
 
 use super::{Ground, Mechanism, mappings};
 use crate::error::Error;
@@ -59,10 +61,12 @@ impl Mechanism for Guard {
         })
     }
 
-    /// Not where huge pages are asked for, nor where `vm.overcommit_memory` is 2: charging whole blocks would
+    /// Not where huge pages are asked for everywhere, nor where `vm.overcommit_memory` is 2: charging whole blocks would
     /// refuse commits that fit.
     fn is_preferred(huge_pages: HugePages) -> bool {
-        huge_pages == HugePages::System && os::guards_work() && !os::commits_strictly()
+        let small_pages =
+            matches!(huge_pages, HugePages::System | HugePages::Never | HugePages::Adaptive);
+        small_pages && os::guards_work() && !os::commits_strictly()
     }
 
     fn new(ground: Ground) -> Result<Self, Error> {
@@ -82,10 +86,10 @@ impl Mechanism for Guard {
             self.prime(ground, run);
             let change = self.change_by(ground, run);
             // Access rights before markers: where `mprotect` fails half-way, the pages behind still have theirs.
-            if let Err(error) = ground.make_accessible(run) {
+            if let Err(error) = os::commit(ground.address(run), run.len()) {
                 // Perhaps the process has too many mappings: join pages to free some, and try once more.
                 self.join_some(ground, Urgency::Refused);
-                ground.make_accessible(run).map_err(|_| error)?;
+                os::commit(ground.address(run), run.len()).map_err(|_| error)?;
             }
             self.mappings.changed(change);
             if kind.any_marked
@@ -151,7 +155,7 @@ impl Mechanism for Guard {
                 let change = self.change_by_closing(ground, run);
                 // SAFETY: the run is held and committed.
                 unsafe { self.decommit_run(ground, run, marked)? };
-                // (In a block that is still open, markers did it.)
+                // In a block that is still open, markers took the access away, and no mapping changed.
                 if !self.blocks.kind(self.blocks_of(run)).all_open {
                     self.mappings.changed(change);
                 }
@@ -170,7 +174,7 @@ impl Mechanism for Guard {
     ) -> Result<(), OsError> {
         if accessible {
             // SAFETY: the caller's promise.
-            unsafe { ground.make_accessible(run)? };
+            unsafe { os::commit(ground.address(run), run.len())? };
             if self.blocks.kind(self.blocks_of(run)).any_marked {
                 // SAFETY: the caller's promise.
                 unsafe { os::guard_remove(ground.address(run), run.len())? };
@@ -277,7 +281,8 @@ impl Guard {
         }
     }
 
-    /// Takes access away from pages of blocks that are alike: by markers if `marked`, else by mapping over them.
+    /// Takes access away from pages of blocks whose *marked* bits are all `marked`: by markers if it is set, else by
+    /// mapping over them.
     ///
     /// # Safety
     /// The caller holds the pages, and their contents are its to give up.
@@ -291,7 +296,10 @@ impl Guard {
         unsafe {
             // Also resets access rights that `protect` changed: in an open block, the next commit only removes
             // the marker.
-            if marked && ground.mark(run).is_ok() && ground.make_accessible(run).is_ok() {
+            if marked
+                && ground.mark(run).is_ok()
+                && os::commit(ground.address(run), run.len()).is_ok()
+            {
                 return Ok(());
             }
             ground.map_over(run)?;
@@ -300,142 +308,6 @@ impl Guard {
             self.blocks.set_not_open(self.blocks_of(run));
         }
         Ok(())
-    }
-
-    /// Opens blocks: installs markers in all reserved pages, then makes those accessible. Returns `false` where
-    /// another thread holds a page of the blocks, or the system refuses. Leaves the access rights of committed
-    /// pages alone, since the program may have changed them (a garbage collector's write barrier).
-    /// Async-signal-safe; never waits.
-    #[cold]
-    #[inline(never)]
-    fn open(&self, ground: Ground, first: usize, end: usize) -> bool {
-        let pages = self.pages_of(ground, first, end);
-        if self.joining.is_paused() || !ground.states.try_lock(pages) {
-            return false;
-        }
-        // Another thread may have opened some since the caller looked.
-        if (first..end).any(|block| self.blocks.is_open(block)) {
-            ground.states.unlock(pages);
-            return self.blocks.kind((first, end)).all_open;
-        }
-        let opened = !os::data_is_limited() && {
-            let was_marked = self.blocks.kind((first, end)).any_marked;
-            self.blocks.set_marked((first, end));
-            // SAFETY: all of the pages are held by this thread.
-            unsafe { self.open_held(ground, pages, was_marked) }
-        };
-        if opened {
-            self.blocks.set_open((first, end));
-        } else {
-            self.joining.pause();
-        }
-        ground.states.unlock(pages);
-        opened
-    }
-
-    /// `was_marked` says whether some of the blocks may have had markers before.
-    ///
-    /// # Safety
-    /// The caller holds the pages: whole blocks, none of them open, whose marked bits are set.
-    unsafe fn open_held(&self, ground: Ground, pages: PageRange, was_marked: bool) -> bool {
-        let change = self.change_by_opening(ground, pages);
-        // The run that was changed last, and whether it has its markers.
-        let mut last = (pages.first(), false);
-        let result = ground.states.for_each_run(pages, |run, is_committed| {
-            if is_committed {
-                return Ok(());
-            }
-            // Not `ground.mark`, which unlocks locked memory: then the block stays closed instead.
-            // SAFETY: the run is held; reserved pages hold nothing.
-            unsafe {
-                last = (run.first(), false);
-                os::guard_install(ground.address(run), run.len())?;
-                last = (run.first(), true);
-                ground.make_accessible(run)
-            }
-        });
-        if result.is_ok() {
-            self.mappings.changed(change);
-            return true;
-        }
-        // Back to access rights, for the reserved pages that were changed. A run in which markers were
-        // refused may have some in front of the part that is locked; mapping over it would end the lock.
-        let (failed, has_markers) = last;
-        let undone = ground.states.for_each_run(pages, |run, is_committed| {
-            if is_committed || run.first() > failed {
-                return Ok(());
-            }
-            // SAFETY: as above.
-            unsafe {
-                if run.first() < failed || has_markers {
-                    ground.map_over(run)
-                } else if was_marked {
-                    // Markers of before may be all that makes these pages inaccessible. All of them stay.
-                    Ok(())
-                } else {
-                    os::guard_remove(ground.address(run), run.len())
-                }
-            }
-        });
-        // (What had markers before may have some behind the run that was refused, too.)
-        if undone.is_ok() && !was_marked {
-            self.blocks.clear(self.blocks_of(pages));
-        }
-        false
-    }
-
-    /// By how much the number of mappings changes when a held, reserved run becomes accessible: a mapping ends
-    /// wherever neighbouring pages have different access rights.
-    fn change_by(&self, ground: Ground, run: PageRange) -> isize {
-        let side = |page| if self.is_accessible(ground, page) { -1 } else { 1 };
-        side(run.first().wrapping_sub(1)) + side(run.end())
-    }
-
-    /// By how much the number of mappings changes when held blocks that are not open are opened.
-    fn change_by_opening(&self, ground: Ground, pages: PageRange) -> isize {
-        let mut change = 0;
-        let mut before = self.is_accessible(ground, pages.first().wrapping_sub(1));
-        change += isize::from(!before);
-        let _ = ground.states.for_each_run(pages, |_, is_committed| {
-            change -= isize::from(is_committed != before);
-            before = is_committed;
-            Ok(())
-        });
-        let behind = self.is_accessible(ground, pages.end());
-        change - isize::from(behind != before) + isize::from(!behind)
-    }
-
-    /// The same for held pages that become inaccessible, by their access rights: whole blocks, or pages of one.
-    fn change_by_closing(&self, ground: Ground, pages: PageRange) -> isize {
-        let before = self.is_accessible(ground, pages.first().wrapping_sub(1));
-        let behind = self.is_accessible(ground, pages.end());
-        let (mut edges, mut last) = (0, before);
-        let mut see = |is_accessible| {
-            edges += isize::from(is_accessible != last);
-            last = is_accessible;
-        };
-        let (first, end) = self.blocks_of(pages);
-        for block in first..end {
-            if self.blocks.is_open(block) {
-                see(true);
-                continue;
-            }
-            let whole = self.pages_of(ground, block, block + 1);
-            let part = pages.with(whole.first().max(pages.first()), whole.end().min(pages.end()));
-            let _ = ground.states.for_each_run(part, |_, is_committed| {
-                see(is_committed);
-                Ok(())
-            });
-        }
-        see(behind);
-        isize::from(before) + isize::from(behind) - edges
-    }
-
-    /// Whether the access rights of a page allow access, whatever its marker says. An unlocked read.
-    fn is_accessible(&self, ground: Ground, page: usize) -> bool {
-        page < self.pages
-            && (ground.states.is_committed(page)
-                || self.blocks.is_open(page / self.pages_per_block))
     }
 
     /// The blocks that a range of pages touches. (The range is not empty.)
@@ -451,146 +323,4 @@ impl Guard {
 }
 
 #[cfg(all(test, not(loom), not(any(miri, pagewise_model))))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whole_blocks_are_told_from_parts_of_one() {
-        let size = PageSize::of(4096);
-        let guard = Guard::for_pages(512 * 4 + 100, size);
-        let whole = |first, end| {
-            let pages = guard.whole_blocks(size.pages(first, end));
-            (pages.first(), pages.end())
-        };
-        assert_eq!(whole(5, 9), (9, 9));
-        assert_eq!(whole(0, 512), (0, 512));
-        assert_eq!(whole(500, 1600), (512, 1536));
-        assert_eq!(whole(1024, 2148), (1024, 2148));
-        assert_eq!(whole(2048, 2100), (2048, 2048));
-        assert_eq!(whole(2048, 2148), (2048, 2148));
-        let unit = guard.decommit_unit(size.pages(511, 513));
-        assert_eq!((unit.first(), unit.end()), (0, 1024));
-    }
-
-    /// Mappings that a part of the addresses has, by the system's own list.
-    #[cfg(target_os = "linux")]
-    fn listed_mappings(start: usize, end: usize) -> isize {
-        let list = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let overlaps = |line: &&str| {
-            let (first, rest) = line.split_once('-').unwrap();
-            let (behind, _) = rest.split_once(' ').unwrap();
-            let number = |text| usize::from_str_radix(text, 16).unwrap();
-            number(first) < end && start < number(behind)
-        };
-        list.lines().filter(overlaps).count() as isize
-    }
-
-    /// Where the system does not tell how many mappings there are, the engine's own account must not drift.
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn mappings_that_a_decommit_gives_back_are_counted_down() {
-        use crate::{Engine, Reservation};
-        if !os::guards_work() || os::data_is_limited() {
-            return eprintln!("NOT TESTED HERE: the guard engine");
-        }
-        let page = os::page_size();
-        let (per_block, blocks) = (page / 8, 12);
-        let builder = Reservation::builder(blocks * per_block * page).engine(Engine::Guard);
-        let memory = builder.guard_pages(1).build().unwrap();
-        let super::super::ChosenEngine::Guard(guard) = &memory.engine else { unreachable!() };
-        let (start, pages) = (memory.as_ptr().addr(), blocks * per_block);
-        let (mut state, mut opened) = (1_u32, 0);
-        let mut random = |below: usize| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as usize % below
-        };
-        for round in 0..3000 {
-            let first = if round % 2 == 0 { random(pages) } else { random(3 * per_block) };
-            let count = [1, 1, 1, 7, per_block, 3 * per_block][random(6)];
-            let bytes = first * page..(first + count).min(pages) * page;
-            match random(3) {
-                0 => memory.decommit(bytes.clone()).unwrap(),
-                _ if count > 7 => memory.decommit(bytes.clone()).unwrap(),
-                _ => memory.commit(bytes.clone()).unwrap(),
-            }
-            let listed = listed_mappings(start - page, start + memory.len() + page);
-            assert_eq!(guard.mappings.get() + 1, listed, "round {round}: {bytes:?}");
-            opened += (0..blocks).filter(|&block| guard.blocks.is_open(block)).count();
-        }
-        assert!(opened > 100, "blocks were open {opened} times");
-        memory.decommit(..).unwrap();
-        assert_eq!(guard.mappings.get(), 0);
-    }
-
-    /// A reservation of some blocks, of which the first is open and has one committed page, the sixth.
-    #[cfg(pagewise_refusals)]
-    fn with_an_open_block() -> Option<crate::Reservation> {
-        if !os::guards_work() || os::data_is_limited() {
-            eprintln!("NOT TESTED HERE: the guard engine");
-            return None;
-        }
-        let page = os::page_size();
-        let builder = crate::Reservation::builder(page / 8 * page * 12);
-        let memory = builder.engine(crate::Engine::Guard).build().unwrap();
-        memory.commit(5 * page..6 * page).unwrap();
-        assert!(guard(&memory).open(memory.ground(), 0, 1));
-        assert_eq!(accessible(&memory), [5]);
-        Some(memory)
-    }
-
-    #[cfg(pagewise_refusals)]
-    fn guard(memory: &crate::Reservation) -> &Guard {
-        let super::super::ChosenEngine::Guard(guard) = &memory.engine else { unreachable!() };
-        guard
-    }
-
-    /// The pages of the first block that can be read.
-    #[cfg(pagewise_refusals)]
-    fn accessible(memory: &crate::Reservation) -> Vec<usize> {
-        let pages = (0..os::page_size() / 8).map(|page| memory.page().pages(page, page + 1));
-        // SAFETY: reading changes nothing.
-        let can_be_read = |page: &PageRange| unsafe {
-            os::populate_for_reading(memory.address(*page), page.len()).is_ok()
-        };
-        pages.filter(can_be_read).map(|page| page.first()).collect()
-    }
-
-    #[cfg(pagewise_refusals)]
-    #[test]
-    fn a_block_that_another_thread_opened_meanwhile_is_left_as_it_is() {
-        use os::refusals::{Call, Refusal};
-        let Some(memory) = with_an_open_block() else { return };
-        let page = os::page_size();
-        // Whoever finds the block closed, and comes when another thread has opened it, is refused half-way.
-        let second_run =
-            memory.as_ptr().wrapping_add(6 * page)..memory.as_ptr().wrapping_add(7 * page);
-        for undone in [true, false] {
-            let marking = Refusal::of(Call::GuardInstall).touching(second_run.clone()).begin();
-            let undoing = (!undone)
-                .then(|| Refusal::of(Call::GuardRemove).touching(second_run.clone()).begin());
-            guard(&memory).open(memory.ground(), 0, 1);
-            drop((marking, undoing));
-            assert_eq!(accessible(&memory), [5]);
-            memory.commit(2 * page..3 * page).unwrap();
-            assert_eq!(accessible(&memory), [2, 5]);
-            memory.decommit(2 * page..3 * page).unwrap();
-        }
-    }
-
-    #[cfg(pagewise_refusals)]
-    #[test]
-    fn a_block_that_could_not_be_opened_again_keeps_its_markers() {
-        use os::refusals::{Call, Refusal};
-        let Some(memory) = with_an_open_block() else { return };
-        let page = os::page_size();
-        memory.commit(2 * page..3 * page).unwrap();
-        let marking = Refusal::of(Call::GuardInstall).begin();
-        // Decommitted by its access rights: so the block is not open any more.
-        memory.decommit(2 * page..3 * page).unwrap();
-        assert!(!guard(&memory).open(memory.ground(), 0, 1));
-        drop(marking);
-        assert_eq!(accessible(&memory), [5]);
-        memory.commit(..8 * page).unwrap();
-        assert_eq!(accessible(&memory), [0, 1, 2, 3, 4, 5, 6, 7]);
-    }
-}
+mod tests;
