@@ -20,7 +20,7 @@ fn main() {
     }
 }
 
-/// Header and library are there, for the system that this is built for.
+/// Whether header and library are installed for the target.
 fn libsigsegv_links() -> bool {
     let out = env::var("OUT_DIR").expect("cargo sets it");
     let mut compiler = cc::Build::new().get_compiler().to_command();

@@ -25,7 +25,7 @@ cannot_here() {
 
 # tested PLATFORM COMMAND...: runs tests, then prints the checks that they skipped, since test programs hide
 # the output of passing tests. Fails on a skip that is listed neither in ci/skips/PLATFORM nor in ci/skips/any
-# (for older kernels, also in a file of their own).
+# (for older kernels, also in linux-before-6.13).
 tested() {
     local expected=ci/skips/$1 list=$target/skips.$1 status=0 line surprising=0 older=()
     [[ -e $expected ]] || die "there is no $expected"

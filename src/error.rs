@@ -191,6 +191,28 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A file cannot be opened, mapped or written.
+    #[error("{operation} of {} failed: {source}", .path.display())]
+    File {
+        /// The operation that failed.
+        operation: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// The error that the system returned.
+        source: io::Error,
+    },
+
+    /// A file has less than was asked for.
+    #[error(
+        "the file has {len} bytes, and {needed} are needed: ask for less, or make it longer first"
+    )]
+    FileTooShort {
+        /// Bytes from the start of the file that it must have.
+        needed: u64,
+        /// Bytes that it has.
+        len: u64,
+    },
+
     /// A page fault was refused.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -228,6 +250,9 @@ impl Error {
             RefusalReason::NotReserved => {
                 Self::OutOfBounds { start: offset, end: offset + requested, len: offset }
             }
+            RefusalReason::FileTruncated { .. }
+            | RefusalReason::FileUnreadable
+            | RefusalReason::ReadOnly => Self::Access(AccessError { copied: 0, refusal }),
         }
     }
 
@@ -248,7 +273,8 @@ impl Error {
             | Self::BadAlignment { .. } => io::ErrorKind::InvalidInput,
             Self::Unsupported { .. } => io::ErrorKind::Unsupported,
             Self::Access(error) => error.kind(),
-            Self::System { source, .. } => source.kind(),
+            Self::FileTooShort { .. } => io::ErrorKind::UnexpectedEof,
+            Self::System { source, .. } | Self::File { source, .. } => source.kind(),
         }
     }
 }
@@ -295,6 +321,9 @@ impl AccessError {
             | RefusalReason::Locked(_)
             | RefusalReason::System(_) => io::ErrorKind::OutOfMemory,
             RefusalReason::NotReserved => io::ErrorKind::InvalidInput,
+            RefusalReason::FileTruncated { .. } => io::ErrorKind::UnexpectedEof,
+            RefusalReason::FileUnreadable => io::ErrorKind::Other,
+            RefusalReason::ReadOnly => io::ErrorKind::PermissionDenied,
         }
     }
 }
@@ -369,6 +398,15 @@ pub enum RefusalReason {
     System(OsError),
     /// The range is not part of the region.
     NotReserved,
+    /// The file that is mapped there ends before the page by now.
+    FileTruncated {
+        /// Bytes that the file has.
+        len: u64,
+    },
+    /// The system could not read the page from its file, or not write it (an error of the device, or no space).
+    FileUnreadable,
+    /// The file is mapped for reading.
+    ReadOnly,
 }
 
 impl fmt::Display for Refusal {
@@ -406,6 +444,17 @@ impl fmt::Display for Refusal {
             }
             RefusalReason::System(error) => write!(f, " by the system: {error}"),
             RefusalReason::NotReserved => Ok(()),
+            RefusalReason::FileTruncated { len } => {
+                write!(f, ": the file has only {len} bytes now: keep others from truncating it")
+            }
+            RefusalReason::FileUnreadable => write!(
+                f,
+                ": the system could not read the page from its file, or not write it: look at its disk \
+                 (an error of the device, or no space)"
+            ),
+            RefusalReason::ReadOnly => {
+                write!(f, ": the file is mapped for reading: ask for `FileAccess::Write`")
+            }
         }
     }
 }

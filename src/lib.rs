@@ -25,8 +25,9 @@
 //! | a huge sparse table, or atomics that threads share | [`DemandArray<T>`](DemandArray) |
 //! | many small things that are freed together; memory for other collections | [`Arena`] |
 //! | bytes that commit themselves when touched, in any order, from any thread | [`DemandRegion`] |
+//! | a file as memory, where truncation or a failing disk is an error | [`MappedFile`] |
 //! | to decide yourself which pages are committed, protected, locked | [`Reservation`] |
-//! | one limit for any number of all of these | [`Budget`] |
+//! | one limit for any number of these (files aside) | [`Budget`] |
 //! | to keep your own fault handler, and call pagewise's from it | [`fault`] |
 //!
 //! Each is for memory that is large, grows, or is sparse. Small or short-lived things belong on the heap: each
@@ -86,6 +87,7 @@ mod collections;
 mod demand;
 mod error;
 pub mod fault;
+mod mapped_file;
 mod os;
 mod page;
 mod reservation;
@@ -111,7 +113,9 @@ pub use demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, Faul
 #[doc(inline)]
 pub use error::{AccessError, Error, Refusal, RefusalReason};
 #[doc(inline)]
-pub use os::{Access, HugePages, OsError};
+pub use mapped_file::{FileReader, MappedFile, MappedFileBuilder};
+#[doc(inline)]
+pub use os::{Access, Expected, FileAccess, HugePages, OsError};
 #[doc(inline)]
 pub use page::{page_size, reserve_granularity};
 #[doc(inline)]

@@ -1,4 +1,4 @@
-//! The atomics that the lock-free parts are written with: std's, or loom's when the models run.
+//! Atomics (std's, or loom's when its models run), waiting, and locks and repairs that survive a fork.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -10,8 +10,8 @@ pub(crate) use loom::sync::atomic::{
 
 /// Waits a moment for another thread that holds what this one needs. Async-signal-safe.
 ///
-/// The first rounds spin, the next ones yield, later ones sleep. Yielding is not enough: under `SCHED_FIFO`
-/// a holder of lower priority runs only while this thread sleeps
+/// The first rounds spin, for a holder that runs and is about to be done. The next ones yield, for a holder that has no
+/// processor. Later ones sleep: under `SCHED_FIFO` a holder of lower priority runs only while this thread sleeps
 /// ([`sched(7)`](https://man7.org/linux/man-pages/man7/sched.7.html)).
 #[cfg(not(loom))]
 pub(crate) fn relax(round: u32) {
@@ -24,8 +24,8 @@ pub(crate) fn relax(round: u32) {
     }
 }
 
-/// Like [`relax`], but spins longer each round: for a lock that is held for a few instructions and taken
-/// again at once, where each look takes the cache line from its holder.
+/// Like [`relax`], but spins longer each round: for a lock that is held for a few instructions and taken again at once.
+/// Reading it takes its cache line from the holder, so waiting threads read it less often.
 #[cfg(not(loom))]
 pub(crate) fn back_off(round: u32) {
     const SPINNING_ROUNDS: u32 = 16;
@@ -98,8 +98,8 @@ impl Forks {
     }
 }
 
-/// A lock for a few instructions. It records the process of its holder, so that the child of a fork takes over
-/// a lock that a thread of the parent held.
+/// A lock that is held for a few instructions. It records the process of its holder, so that the child of a fork takes
+/// over a lock that a thread of the parent held.
 #[derive(Debug)]
 pub(crate) struct SpinLock(AtomicU32);
 

@@ -157,7 +157,7 @@ macro_rules! step {
         let make = || <$element as Element>::make(seed);
         let many = || seeds.iter().map(|&seed| <$element as Element>::make(seed));
         let many_of = || many().collect::<Vec<_>>();
-        // Often inside, sometimes just outside.
+        // Mostly inside of the array, sometimes just outside.
         let index = a % (len + 2);
         let (low, high) = (a % (len + 1), b % (len + 2));
         match kind {
@@ -205,7 +205,7 @@ macro_rules! step {
             }
             20 => {
                 let drain = $v.drain(low..high);
-                // What is forgotten is leaked, which Miri takes for a mistake.
+                // Miri reports forgotten values as leaks.
                 if cfg!(miri) {
                     drop(drain)
                 } else {
@@ -314,7 +314,7 @@ macro_rules! step {
                 $v.iter_mut().for_each(|element| *element = make());
                 format!("{:?} {}", $v.get(index), $v[low.min(len)..] == many_of()[..])
             }
-            // An iterator that goes on after it said that it was at its end.
+            // An iterator that returns further elements after a `None`.
             52 | 53 => {
                 let mut count = 0;
                 let resumes = many().map_while(|element| {
@@ -406,7 +406,7 @@ proptest! {
     }
 }
 
-/// Panics are part of what is compared: their messages would be noise.
+/// Hides the messages of panics, which the two runs compare.
 fn quietly(run: impl FnOnce()) {
     thread_local! { static QUIET: Cell<bool> = const { Cell::new(false) }; }
     static ONCE: Once = Once::new();

@@ -86,7 +86,7 @@ fn every_method_of_a_page_vec_that_panics() {
 
 #[test]
 fn cloning_and_splitting_where_the_budget_is_used_up() {
-    // What a clone takes is refused: the budget is shared.
+    // The clone shares the budget, which has nothing left.
     fn used_up() -> PageVec<u64> {
         let budget = pagewise::Budget::new(page_size());
         let mut vec = PageVec::builder(10).budget(budget).build().unwrap();
@@ -111,7 +111,7 @@ fn cloning_and_splitting_where_the_budget_is_used_up() {
 
 #[test]
 fn a_splice_that_is_refused_when_it_is_dropped_names_the_line_of_the_splice() {
-    // The panic comes from a destructor, which has no caller: the message says where it was made.
+    // The panic comes from a destructor, which has no caller: the message names the line that made the value.
     let line = line!() + 1;
     let (_, message) = panics_in(|| ignore(full().splice(1..2, [7, 8, 9])));
     assert!(message.contains(&format!("{}:{line}:", file!())), "{message}");
@@ -122,7 +122,7 @@ fn a_splice_that_is_refused_when_it_is_dropped_names_the_line_of_the_splice() {
 
 #[test]
 fn every_method_of_an_arena_that_panics() {
-    // Nothing fits any more.
+    // The arena is full.
     fn full() -> Arena {
         let arena = Arena::new(1).unwrap();
         arena.alloc_slice_uninit::<u8>(arena.max_bytes());

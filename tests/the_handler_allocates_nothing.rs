@@ -1,8 +1,8 @@
 //! The handler allocates nothing: the allocator of this program aborts when the thread that serves a fault
 //! allocates.
 //!
-//! A handler around ours stores that thread's number in an atomic while ours runs. Not in thread-local state,
-//! which a signal handler must not use either.
+//! A handler around pagewise's stores that thread's number in an atomic while pagewise's runs. (Thread-local state must not be
+//! used in a signal handler.)
 //!
 //! A program of its own, since a program has one allocator.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
@@ -85,7 +85,7 @@ fn no_way_through_the_handler_allocates() {
         let region = |step| DemandRegion::builder(1 << 30).step(step).events(64).build().unwrap();
         let steps = [CommitStep::page(), CommitStep::fixed(1 << 20), CommitStep::adaptive()];
         let regions = steps.map(region);
-        // A page table of its own, made by its first fault.
+        // A region whose table of page states is made by its first fault.
         let huge_len = if common::emulated() { 4 << 30 } else { 1 << 40 };
         let huge = DemandRegion::new(huge_len).unwrap();
         let mut none = DemandRegion::builder(1 << 20).limit(0).build().unwrap();
@@ -121,8 +121,8 @@ fn no_way_through_the_handler_allocates() {
     assert_eq!(ended.diagnostics().len(), 1);
 }
 
-/// Explicit operations hold pages while they ask the system, which an allocator of the program may live
-/// in: they allocate nothing either, not even to find out why they were refused.
+/// Explicit operations hold pages while they call the system. The program's allocator may use these pages, so the operations
+/// allocate nothing either, not even to find out why they were refused.
 #[test]
 fn no_explicit_operation_allocates() {
     in_a_process("no_explicit_operation_allocates", || {

@@ -2,9 +2,9 @@
 //! formatting or lazy thread-local state. Checked in release builds, since every addition in a debug build can
 //! panic.
 //!
-//! The walk follows calls and jumps from the handler. Calls through pointers are two: from the registry
-//! to the region that owns the address, which is a root of its own, and to the handlers before ours,
-//! which are somebody else's.
+//! The walk follows calls and jumps from the handler. Two calls go through pointers: one from the registry to the region
+//! that owns the address, from where a second walk starts, and one to the handlers before ours, which are not part of
+//! pagewise.
 //!
 //! A program of its own, since its machine code is what it looks at.
 #![cfg(not(pagewise_model))]
@@ -58,8 +58,8 @@ const FORBIDDEN: [&str; 10] = [
     "Unwind",
 ];
 
-/// Where an unwinding would end that tries to leave a C function. Nothing starts one, since no panic is
-/// reached; but the compiler does not see that far.
+/// Ends the process where a panic would unwind out of a C function. The compiler calls it in paths that are never taken,
+/// since no panic is reached.
 const END_OF_UNWINDING: &str = "core::panicking::panic_cannot_unwind";
 
 #[derive(Default)]
@@ -119,7 +119,7 @@ fn functions(listing: &str, table: &BTreeMap<u64, Result<u64, String>>) -> BTree
         if instruction.contains("%fs:") {
             function.thread_local.push(instruction.trim().to_string());
         }
-        // An address that is fetched to be called, maybe more than once.
+        // The address of a function that is called through a register later, maybe more than once.
         let place = instruction
             .split_once("(%rip)")
             .and_then(|(_, rest)| hex(rest.split_once("# ")?.1.split_whitespace().next()?));
@@ -146,7 +146,7 @@ fn functions(listing: &str, table: &BTreeMap<u64, Result<u64, String>>) -> BTree
             && operation.starts_with("call")
             && !function.named.contains(operand.trim_start_matches('*'))
         {
-            // (A jump through a register is a table of a `match`.)
+            // A jump through a register is the jump table of a `match`.
             function.pointers += 1;
         }
     }
@@ -161,7 +161,7 @@ fn end_of_code(listing: &str) -> u64 {
 
 #[test]
 fn everything_that_the_handler_reaches_is_harmless() {
-    // Link the handler in, and see that it works.
+    // Makes the linker keep the handler, and checks that it works.
     let region = common::page_by_page(1);
     common::poke(region.as_ptr(), 1);
     if cfg!(debug_assertions) {

@@ -30,7 +30,7 @@ impl Size {
     }
 }
 
-/// What a sample took of the system besides time, at the most of some moments between its operations.
+/// Page tables and mappings that a sample took: the most of several moments between its operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footprint {
     /// KiB by which the page tables of the process grew.
@@ -49,7 +49,7 @@ impl Footprint {
     }
 }
 
-/// What one run of a subject found. It crosses from the process that ran it to the one that asked.
+/// The result of one run of a subject, which a child process passes to its parent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sample {
@@ -121,7 +121,7 @@ pub struct Case {
     pub counted: bool,
     /// `--quick` leaves it out.
     pub full_only: bool,
-    /// Three rounds are enough, since short disturbances do not show in so long samples.
+    /// Three rounds are enough, since a short disturbance changes a long sample little.
     pub long: bool,
     pub subjects: Vec<Subject>,
 }
@@ -144,7 +144,7 @@ impl Case {
         case.rival("pagewise", ours)
     }
 
-    /// Calls our own subject something else than `pagewise`.
+    /// Gives our own subject another name than `pagewise`.
     pub fn ours_is(mut self, name: &str) -> Self {
         self.subjects[0].name = name.into();
         self

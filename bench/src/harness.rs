@@ -10,14 +10,14 @@ use wait_timeout::ChildExt;
 use crate::case::{Case, Footprint, Sample, Size};
 use crate::suites::Suite;
 
-/// What the rounds of one subject gave.
+/// The results of all rounds of one subject.
 #[derive(Clone, Debug)]
 pub struct Measured {
     pub name: String,
     /// One value for each round; none where the subject is missing.
     pub values: Vec<f64>,
     pub note: Option<String>,
-    /// The most of all rounds.
+    /// The largest of all rounds.
     pub footprint: Option<Footprint>,
     /// Why there are no values.
     pub missing: Option<String>,
@@ -44,7 +44,7 @@ struct Rounds {
 }
 
 impl Rounds {
-    /// From here on, the least are enough.
+    /// A case that has taken this long gets no more rounds than the least.
     const LONG: Duration = Duration::from_secs(30);
 
     fn of(case: &Case, size: Size, wanted: Option<usize>) -> Self {
@@ -176,7 +176,7 @@ fn sample_elsewhere(suite: &str, case: usize, subject: usize, size: Size) -> Sam
 }
 
 fn end(mut child: Child) {
-    // It may have ended in this very moment; then there is nothing to do.
+    // It may have ended by itself at this moment: then killing it fails, which is no error.
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -184,13 +184,13 @@ fn end(mut child: Child) {
 fn all_of(pipe: Option<impl Read>) -> String {
     let mut text = Vec::new();
     if let Some(mut pipe) = pipe {
-        // What is missing shows as a sample that cannot be read.
+        // An incomplete output cannot be parsed, which is reported.
         let _ = pipe.read_to_end(&mut text);
     }
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// The other side of [`sample_elsewhere`]: runs one subject and prints what it found.
+/// Called in the process that [`sample_elsewhere`] starts: runs one subject and prints its sample.
 pub fn sample_here(suite: &str, case: usize, subject: usize, size: Size) -> Result<(), String> {
     let suites = crate::suites::named(suite);
     let suite = suites.first().ok_or("no such suite")?;

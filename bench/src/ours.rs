@@ -1,4 +1,4 @@
-//! Our own regions, as ranges of memory that can be touched.
+//! pagewise's own regions as subjects.
 
 use pagewise::{CommitStep, DemandRegion, DemandRegionBuilder, Engine};
 
@@ -16,7 +16,7 @@ impl Area for Ours {
     }
 }
 
-/// What a region of ours has to say after the work.
+/// A region, which remarks on its faults after the work.
 pub fn remark(region: &DemandRegion) -> String {
     let stats = region.stats();
     format!("{} faults, {} KiB committed", stats.faults, stats.committed >> 10)
@@ -32,12 +32,12 @@ pub fn by_page(len: usize) -> Opened {
     with(len, |builder| builder.step(CommitStep::page()))
 }
 
-/// Our region, with pages that become accessible by `mprotect`.
+/// Our region, with the protect engine.
 pub fn by_protect(len: usize) -> Opened {
     with(len, |builder| builder.engine(Engine::Protect))
 }
 
-/// Our region, with faults that `userfaultfd` tells of.
+/// Our region, with the userfault engine.
 pub fn by_userfault(len: usize) -> Opened {
     with(len, |builder| builder.engine(Engine::UserFault))
 }

@@ -1,4 +1,4 @@
-//! Results as Markdown, in their place in a document that people write around them.
+//! Results as Markdown, between two marks of a document.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub fn update(document: &Path, rows: &[Row]) -> io::Result<()> {
     fs::write(document, updated)
 }
 
-/// What stands under a heading of its own.
+/// The text under the heading of a suite.
 const HEADING: &str = "\n### ";
 
 fn replaced(text: &str, new: &[(&str, String)]) -> Option<String> {

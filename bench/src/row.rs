@@ -14,7 +14,7 @@ pub struct Row {
     pub suite: &'static str,
     pub case: String,
     pub rival: String,
-    /// In `unit`, as are all values here; nanoseconds unless it says otherwise.
+    /// In `unit`, as all values here: nanoseconds for each operation in most cases.
     pub ours_ns: Option<f64>,
     pub rival_ns: Option<f64>,
     /// Ours divided by the rival's.
@@ -23,7 +23,7 @@ pub struct Row {
     pub ratio_max: Option<f64>,
     pub unit: &'static str,
     pub note: String,
-    /// What the two took besides time, where that was looked at.
+    /// Page tables and mappings that the two took, where that was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ours_footprint: Option<Footprint>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,7 +82,7 @@ impl Row {
         format!("{} / {}", text(self.ours_footprint), text(self.rival_footprint))
     }
 
-    /// Whether the ratio is where it has to be; `None` where nothing was demanded.
+    /// Whether the ratio keeps its bound; `None` where it has none.
     fn verdict(&self) -> Option<&'static str> {
         let target = self.target?;
         Some(match self.ratio {

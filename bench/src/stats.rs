@@ -1,6 +1,6 @@
 //! Medians and ratios of many rounds.
 
-/// The middle and the ends of some measurements.
+/// Median, smallest and largest of some measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
     pub median: f64,
@@ -23,11 +23,11 @@ impl Summary {
     }
 }
 
-/// Which of the rounds speaks for a subject.
+/// Which value of all rounds counts for a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
     Median,
-    /// For a worst case, which any preempted round would spoil.
+    /// For worst cases: a round in which the thread lost the processor has a larger one.
     Smallest,
 }
 
@@ -43,9 +43,9 @@ impl Pick {
 /// Ours divided by theirs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ratio {
-    /// Of the two picked values. It lies between `min` and `max`.
+    /// The ratio of the two picked values.
     pub ratio: f64,
-    /// Of any one round, whose two samples were taken right after each other.
+    /// The smallest ratio of a single round, whose two samples were taken right after each other.
     pub min: f64,
     pub max: f64,
 }

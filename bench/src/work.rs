@@ -3,12 +3,12 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// A range of memory that somebody made ready to be touched, in their way.
+/// A range of memory that a subject has made ready to be touched.
 pub trait Area {
     /// The first of the bytes that were asked for.
     fn base(&mut self) -> *mut u8;
 
-    /// What it has to say after the work.
+    /// A remark for the table, made after the work.
     fn note(&self) -> Option<String> {
         None
     }
@@ -42,8 +42,8 @@ pub unsafe fn write_every_byte(base: *mut u8, len: usize) {
     std::hint::black_box(base);
 }
 
-/// Visits the first `count` of `2^bits` pages in a scattered order: calls `visit` with the byte at which
-/// each begins. `threads` threads share the work; the time is from when all are ready until all are done.
+/// Visits `count` of `2^bits` pages in a scattered order: calls `visit` with the offset of each. `threads` threads share
+/// the work. Returns the time from when all are ready until all are done.
 pub fn scattered(
     bits: u32,
     count: usize,
@@ -80,7 +80,7 @@ pub unsafe fn store(base: usize, offset: usize) {
     unsafe { at.write_volatile(offset as u64 | 1) };
 }
 
-/// A shuffle of the numbers below `2^bits`: every step can be undone, so that no number comes twice.
+/// A permutation of the numbers below `2^bits`: each step of it can be inverted.
 pub fn scatter(index: u64, bits: u32) -> u64 {
     let mask = (1 << bits) - 1;
     let mut x = index & mask;

@@ -1,8 +1,8 @@
 //! Random operations on several regions from several threads, against a model that is plain arrays.
 //!
-//! An input is bytes. The first few say how many regions there are and what they are like; the rest is
-//! dealt out to them, and each region's share is a sequence of operations for a thread of its own. All
-//! regions may share a budget. [`run`] panics where pagewise and the model differ.
+//! An input is a sequence of bytes. The first few choose the number of regions and their options. The rest is divided among
+//! the regions: each part is a sequence of operations, which a thread of its own makes. The regions may share a budget.
+//! [`run`] panics where pagewise and the model differ.
 
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ impl Input<'_> {
         (self.byte() << 8 | self.byte()) % bound.max(1)
     }
 
-    /// Every other offset is near a page edge, where errors are likely.
+    /// Half of the offsets are near a page edge, where errors are likely.
     fn offset(&mut self, len: usize) -> usize {
         let near = self.below(len / page_size() + 1) * page_size();
         let byte = self.byte();
@@ -43,7 +43,7 @@ impl Input<'_> {
 
     fn range(&mut self, len: usize) -> Range<usize> {
         let (a, b) = (self.offset(len), self.offset(len));
-        // Mostly short ones: long ones use up the limit at once.
+        // Mostly short lengths: long ones use up the limit at once.
         if self.byte().is_multiple_of(4) {
             a.min(b)..a.max(b)
         } else {
@@ -81,10 +81,10 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// A region, and what it should be.
+/// A region and its model.
 struct Subject {
     region: DemandRegion,
-    /// What every byte should read.
+    /// The expected value of every byte.
     contents: Vec<u8>,
     /// Pages that must be committed; a step may have committed others ahead of the faults.
     certain: Vec<bool>,
@@ -233,7 +233,7 @@ impl Subject {
         }
     }
 
-    /// Threads that read the same bytes at once all see what the model has, and are refused alike.
+    /// Several threads read the same bytes at once: all see what the model has, or all are refused at the same byte.
     fn read_together(&mut self, input: &mut Input) {
         let range = input.range(self.contents.len());
         let (region, contents) = (&self.region, &self.contents);

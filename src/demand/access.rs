@@ -100,7 +100,7 @@ impl DemandRegion {
     /// [`NotReserved`](crate::RefusalReason::NotReserved).
     ///
     /// # Safety
-    /// Nobody else accesses the same bytes at the same time, and no slice of them is borrowed.
+    /// No other thread accesses the same bytes at the same time, and no slice of them is borrowed.
     ///
     /// ```
     /// let region = pagewise::DemandRegion::new(1 << 20)?;
@@ -223,7 +223,7 @@ impl DemandRegion {
                 states.find_used(page, last)
             };
             let end = next.map_or(range.end, |next| range.end.min(next * size.bytes()));
-            // Another thread may have committed the page since it was looked at.
+            // Another thread may have committed the page since it was read: then look again.
             let end = if end > at { end } else { continue };
             each(at..end, is_committed)?;
             (at, round) = (end, 0);
@@ -274,7 +274,7 @@ impl DemandRegion {
             match reader.read(into) {
                 Ok(0) => break,
                 Ok(count) => {
-                    // Safe code may implement `Read` wrongly; what it says must not end in a longer slice.
+                    // Safe code may implement `Read` wrongly: a count that is too large must not become a longer slice.
                     assert!(
                         count <= ready - done,
                         "the reader says that it read more than it could"
@@ -348,8 +348,8 @@ mod tests {
     use super::*;
     use crate::{CommitStep, Engine};
 
-    /// Another thread's fault makes a batch accessible before it says that it is committed. A thread that has
-    /// written to the batch in that moment sees what it wrote.
+    /// Another thread's fault makes a batch accessible before it marks the batch as committed. A thread that writes to the
+    /// batch in between sees what it wrote.
     #[test]
     fn a_thread_sees_what_it_wrote_to_a_page_that_another_one_is_committing() {
         let page = crate::page_size();

@@ -1,4 +1,4 @@
-//! The queue by which the fault handler tells ordinary code what it did.
+//! The queue of fault events: the fault handler fills it, ordinary code empties it.
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
@@ -204,7 +204,7 @@ impl EventRing {
 }
 
 impl Slot {
-    /// All but the turn.
+    /// Copies everything but the turn.
     fn copy(&self, from: &Self) {
         self.offset.store(from.offset.load(Ordering::Relaxed), Ordering::Relaxed);
         self.start.store(from.start.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -228,12 +228,12 @@ fn unpack(offset: usize, start: usize, packed: usize) -> FaultEvent {
 
 #[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
 impl EventRing {
-    /// Does what a writer does first, and never comes to an end: it has a slot, and nothing is in it.
+    /// Makes the first step of a writer and no other: takes a slot, and leaves it empty.
     pub(super) fn begin_and_abandon_a_push(&self) {
         self.tail.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The same for a reader: it has taken the oldest event, and its slot is not free yet.
+    /// Makes the first step of a reader and no other: takes the oldest event, and does not free its slot.
     pub(super) fn begin_and_abandon_a_pop(&self) {
         self.head.fetch_add(1, Ordering::Relaxed);
     }

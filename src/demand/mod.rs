@@ -1,4 +1,4 @@
-//! Memory that commits itself when it is touched.
+//! Memory that commits itself when it is touched, by way of page faults.
 
 mod access;
 mod builder;

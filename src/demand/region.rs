@@ -213,7 +213,7 @@ impl DemandRegion {
     /// [`Locked`](crate::Error::Locked) or [`System`](crate::Error::System).
     ///
     /// # Safety
-    /// Nobody else accesses the pages of the range at the same time, and no slice of them is borrowed.
+    /// No other thread accesses the pages of the range at the same time, and no slice of them is borrowed.
     ///
     /// ```
     /// let pool = std::sync::Arc::new(pagewise::DemandRegion::new(1 << 30)?);

@@ -9,8 +9,9 @@ use crate::sync::{AtomicUsize, Ordering};
 /// the program took the page's access away with `mprotect`: they are handed on to the previous handler.
 pub(super) const TOO_OFTEN: usize = 1 << 14;
 
+/// More pages than threads are stuck at, as a rule: each such thread faults at one page.
 const PAGES: usize = 64;
-const NOBODY: usize = usize::MAX;
+const NO_PAGE: usize = usize::MAX;
 
 /// The pages that faulted although they were committed, each with a count since the last decommit. One count
 /// for each page, since threads that are stuck at different pages must not reset each other's. With more pages
@@ -27,7 +28,7 @@ struct Repeat {
 impl Repeats {
     pub(super) fn new() -> Self {
         Self(std::array::from_fn(|_| Repeat {
-            page: AtomicUsize::new(NOBODY),
+            page: AtomicUsize::new(NO_PAGE),
             count: AtomicUsize::new(0),
         }))
     }
@@ -69,7 +70,7 @@ mod tests {
         for stuck in [1, 2, 8, PAGES] {
             let repeats = Repeats::new();
             let rounds = (0..).take_while(|_| {
-                // (All of them, not just the first that is told.)
+                // `filter`, not `all`: every page faults in each round.
                 (0..stuck).filter(|&page| repeats.is_too_often(page)).count() < stuck
             });
             assert!(rounds.count() <= TOO_OFTEN + 1, "{stuck} pages");

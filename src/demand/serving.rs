@@ -35,6 +35,10 @@ pub(super) struct Counters {
 impl Core {
     /// Serves a fault. Async-signal-safe.
     fn serve(&self, fault: Fault) -> Outcome {
+        if cfg!(windows) && fault.is_unavailable {
+            // The page file failed: nothing that a commit changes.
+            return Outcome::NotOurs;
+        }
         let offset = fault.address - self.reservation.as_ptr().addr();
         let size = self.reservation.page();
         let (page, pages) = (size.page_of(offset), size.page_of(self.reservation.len()));
@@ -90,7 +94,7 @@ impl Core {
         }
     }
 
-    /// Where there are no page faults (Miri, `os/model.rs`): commits a range as the handler would have.
+    /// Where there are no page faults (Miri, `os/model.rs`), commits a range as the handler would. Elsewhere does nothing.
     pub(super) fn touch_without_faults(
         &self,
         offset: usize,
@@ -107,7 +111,9 @@ impl Core {
             if self.reservation.states().is_committed(page) {
                 continue;
             }
-            if let Outcome::Refused(refusal) = self.serve(Fault { address, write: None }) {
+            if let Outcome::Refused(refusal) =
+                self.serve(Fault { address, write: None, is_unavailable: false })
+            {
                 return Err(AccessError { copied: at - offset, refusal });
             }
         }
@@ -131,7 +137,7 @@ pub(super) unsafe fn forked(owner: *const ()) {
     core.events.end_abandoned_changes();
 }
 
-/// Faults that are played: also for builds without page faults.
+/// Calls the handler's function directly, so these tests also run in builds without page faults.
 #[cfg(all(test, not(loom)))]
 mod tests_without_faults {
     use super::super::repeats;
@@ -139,20 +145,22 @@ mod tests_without_faults {
     use crate::error::RefusalReason;
     use crate::{Budget, CommitStep, DemandRegion};
 
-    /// Pages may be committed anew after a decommit, and threads may race for them anew: as often as before.
+    /// After a decommit, threads may race for the same pages again, as often as before.
     #[test]
     fn a_decommit_makes_a_page_good_for_as_many_races_as_before() {
         let page = crate::page_size();
         let mut region = DemandRegion::new(8 * page).unwrap();
         for round in 0..4 {
             region.commit(..2 * page).unwrap();
-            // (Two pages in turn: each is counted on its own.)
+            // Two pages in turn: each has a count of its own.
             for index in 0..2 * repeats::TOO_OFTEN {
                 let address = region.as_ptr().addr() + index % 2 * page + 5;
-                let outcome = region.core.serve(Fault { address, write: Some(true) });
+                let outcome =
+                    region.core.serve(Fault { address, write: Some(true), is_unavailable: false });
                 assert!(matches!(outcome, Outcome::Resolved), "round {round}, fault {index}");
             }
-            let fault = Fault { address: region.as_ptr().addr(), write: Some(true) };
+            let fault =
+                Fault { address: region.as_ptr().addr(), write: Some(true), is_unavailable: false };
             assert!(matches!(region.core.serve(fault), Outcome::NotOurs), "round {round}");
             match round {
                 0 => region.decommit(..page).unwrap(),
@@ -173,7 +181,11 @@ mod tests_without_faults {
         let region = builder.limit(5 * page).step(CommitStep::page()).build().unwrap();
         region.commit(8 * page..11 * page).unwrap();
         let offset = 20 * page + 7;
-        let fault = Fault { address: region.as_ptr().addr() + offset, write: Some(true) };
+        let fault = Fault {
+            address: region.as_ptr().addr() + offset,
+            write: Some(true),
+            is_unavailable: false,
+        };
         let Outcome::Refused(refusal) = region.core.serve(fault) else { panic!("not refused") };
         assert_eq!((refusal.offset, refusal.region), (offset, region.as_ptr().addr()));
         let RefusalReason::Budget { limit, used } = refusal.reason else { panic!("{refusal:?}") };
@@ -187,7 +199,7 @@ mod tests {
     use crate::os;
     use crate::{CommitStep, DemandRegion, Engine};
 
-    /// A fork in the middle of an event, played by one thread; the fork itself is a real one.
+    /// One thread makes the first steps of what other threads do with events, then really forks.
     #[test]
     fn a_forked_child_goes_on_with_events_that_others_were_putting_down_or_taking_out() {
         let page = crate::page_size();

@@ -7,8 +7,8 @@ use crate::sync::{AtomicUsize, Ordering};
 
 /// How much memory one page fault commits.
 ///
-/// Whatever the step, it is clamped to the region, to its limit and budget, and to pages that are
-/// free; where the system refuses it, the one page is tried.
+/// A step is cut to the region, to what its limit and budget have left, and to pages that are reserved. Where the system
+/// refuses it, less is tried, down to the page that faulted.
 ///
 /// ```
 /// use pagewise::{CommitStep, DemandRegion, page_size};
@@ -83,8 +83,8 @@ impl CommitStep {
 #[derive(Debug)]
 pub(super) struct StepPolicy {
     step: CommitStep,
-    /// Pages of the aligned blocks in which the adaptive step commits: a huge page's worth where huge
-    /// pages are asked for, since they come to no smaller piece.
+    /// Pages of the aligned blocks in which the adaptive step commits. Those of a huge page where huge pages are asked for,
+    /// since the kernel backs nothing smaller with one; else a single page.
     block: NonZeroUsize,
     /// Pages of a huge page, where a run commits whole ones once an eighth of it is as much.
     huge: Option<NonZeroUsize>,
@@ -92,10 +92,11 @@ pub(super) struct StepPolicy {
     next: AtomicUsize,
 }
 
-/// Runs of neighbouring faults that are followed at once.
+/// Runs of neighbouring faults that are followed at once: enough for a few threads, or for a program that fills several
+/// arrays in turn, and few enough that each fault can look at all of them.
 const STREAMS: usize = 8;
 
-/// A run may be ahead by this much, however short it is.
+/// A run may be ahead by this much, however short it is: short runs take few faults, too, and cost 64 KiB more at most.
 const SMALL_WINDOW: usize = 64 << 10;
 
 /// The largest window. Prefaulted memory should still be in the processor's own cache when it is written: with
@@ -181,7 +182,7 @@ impl StepPolicy {
         }
     }
 
-    /// Learns what a fault committed.
+    /// Notes what a fault committed, for the next steps.
     pub(super) fn note(&self, committed: PageRange) {
         if self.step.0 != Kind::Adaptive {
             return;

@@ -102,6 +102,9 @@ pub(crate) struct Fault {
     pub(crate) address: usize,
     /// Whether it was a write; `None` where the system does not tell.
     pub(crate) write: Option<bool>,
+    /// Whether the system could not bring the page, rather than forbid the access: SIGBUS, or an in-page error on
+    /// Windows. (macOS may raise SIGBUS for a forbidden access, too.)
+    pub(crate) is_unavailable: bool,
 }
 
 /// What became of a fault.
@@ -172,8 +175,15 @@ fn report(refusal: &Refusal) {
             line.text(": the system refused the memory (error ").decimal(code);
             line.text("); free memory");
         }
-        // Made only by range checks, never for a page fault.
-        RefusalReason::NotReserved => {}
+        RefusalReason::FileTruncated { len } => {
+            line.text(": the file has only ").decimal(usize::try_from(len).unwrap_or(usize::MAX));
+            line.text(" bytes now; keep others from truncating it");
+        }
+        RefusalReason::FileUnreadable => {
+            line.text(": the system could not read or write the file's page; look at its disk");
+        }
+        // Made only by checks before an access, never for a page fault.
+        RefusalReason::NotReserved | RefusalReason::ReadOnly => {}
     }
     line.text(", or use read/write/fill, which return the refusal as an error\n");
     os::preserving_error_code(|| os::write_stderr(line.as_bytes()));

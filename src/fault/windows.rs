@@ -4,7 +4,7 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use windows_sys::Win32::Foundation::EXCEPTION_ACCESS_VIOLATION;
+use windows_sys::Win32::Foundation::{EXCEPTION_ACCESS_VIOLATION, EXCEPTION_IN_PAGE_ERROR};
 use windows_sys::Win32::System::Diagnostics::Debug::{
     AddVectoredContinueHandler, AddVectoredExceptionHandler, EXCEPTION_CONTINUE_EXECUTION,
     EXCEPTION_CONTINUE_SEARCH, EXCEPTION_POINTERS, RemoveVectoredContinueHandler,
@@ -63,9 +63,10 @@ pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// "pagewise" in ASCII. Stored in the exception record behind its two parameters, where [`resumed`] recognizes a fault
-/// that was served.
+/// "pagewise" in ASCII. Stored in the exception record behind its parameters, where [`resumed`] recognizes a fault that
+/// was served. (An access violation has two parameters, an in-page error three.)
 const SERVED: usize = 0x7061_6765_7769_7365;
+const SERVED_AT: usize = 3;
 
 unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     // SAFETY: the system passes valid pointers.
@@ -82,8 +83,8 @@ unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
 unsafe extern "system" fn resumed(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     // SAFETY: the system passes valid pointers.
     let record = unsafe { &*(*pointers).ExceptionRecord };
-    if record.ExceptionCode == EXCEPTION_ACCESS_VIOLATION
-        && record.ExceptionInformation[2] == SERVED
+    if matches!(record.ExceptionCode, EXCEPTION_ACCESS_VIOLATION | EXCEPTION_IN_PAGE_ERROR)
+        && record.ExceptionInformation[SERVED_AT] == SERVED
     {
         EXCEPTION_CONTINUE_EXECUTION
     } else {
@@ -102,7 +103,8 @@ pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> bool {
     // SAFETY: the caller's promise: both are the system's.
     let (record, context) =
         unsafe { (&mut *(*pointers).ExceptionRecord, &mut *(*pointers).ContextRecord) };
-    if record.ExceptionCode != EXCEPTION_ACCESS_VIOLATION {
+    let is_unavailable = record.ExceptionCode == EXCEPTION_IN_PAGE_ERROR;
+    if record.ExceptionCode != EXCEPTION_ACCESS_VIOLATION && !is_unavailable {
         return false;
     }
     // 0 is a read, 1 a write. 8 is an attempt to execute: committing a page would not make it executable.
@@ -111,10 +113,10 @@ pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> bool {
         1 => true,
         _ => return false,
     };
-    let fault = Fault { address: record.ExceptionInformation[1], write: Some(write) };
-    let served = super::serve(fault, context);
+    let address = record.ExceptionInformation[1];
+    let served = super::serve(Fault { address, write: Some(write), is_unavailable }, context);
     if served {
-        record.ExceptionInformation[2] = SERVED;
+        record.ExceptionInformation[SERVED_AT] = SERVED;
     }
     served
 }

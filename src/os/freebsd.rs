@@ -6,14 +6,15 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use super::{Attributes, Cause, OsError, unix};
 
+pub(crate) use super::bsd::{
+    PREFAULT_TOUCHES, empty, explicit_huge_page_size, forget_parent, zero,
+};
 pub(crate) use unix::residency_by_mincore as residency;
 pub(crate) use unix::{
-    call_in_children, commit, discard, forks, lock, page_size, preserving_error_code, protect,
-    release, reserve_granularity, sleep_a_little, unlock, watch_forks, write_stderr, yield_now,
+    call_in_children, commit, discard, expect_file_access, file_len, flush_file, forks, lock,
+    map_file, page_size, preserving_error_code, protect, release, reserve_granularity,
+    sleep_a_little, unlock, unmap_file, watch_forks, write_stderr, yield_now,
 };
-
-/// `prefault` writes to each page.
-pub(crate) const PREFAULT_TOUCHES: bool = true;
 
 /// `mmap(PROT_NONE)`. Not `MAP_GUARD`: `mprotect` returns success for guard pages, and leaves them inaccessible.
 pub(crate) fn reserve(
@@ -35,15 +36,6 @@ pub(crate) unsafe fn decommit(
     unsafe { unix::map_over(start, len, ProtFlags::empty(), map_flags(attributes)) }
 }
 
-/// Maps fresh memory over the range: on FreeBSD, `MADV_DONTNEED` keeps the contents.
-///
-/// # Safety
-/// See the contract of [`os`](super).
-pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    // SAFETY: the caller's promise.
-    unsafe { unix::map_over(start, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::empty()) }
-}
-
 /// # Safety
 /// See the contract of [`os`](super); the pages are writable.
 pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
@@ -60,10 +52,6 @@ fn map_flags(attributes: &Attributes) -> MapFlags {
     }
 }
 
-pub(crate) fn explicit_huge_page_size() -> Option<usize> {
-    None
-}
-
 pub(crate) fn diagnose(error: OsError) -> Cause {
     match error.0 {
         libc::ENOMEM => Cause::OutOfMemory,
@@ -77,18 +65,6 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
 pub(crate) fn errno() -> *mut i32 {
     // SAFETY: has no preconditions.
     unsafe { libc::__error() }
-}
-
-/// Does nothing: no state here belongs to one process.
-pub(crate) fn forget_parent() {}
-
-/// Maps fresh, inaccessible memory over a reservation that cannot be released: its memory goes back.
-///
-/// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
-pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
-    // SAFETY: the caller's promise.
-    let _ = unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) };
 }
 
 // System calls by their numbers, which are those of `<sys/syscall.h>` and never change. The C library's functions of
@@ -108,7 +84,7 @@ pub(crate) fn poll(descriptor: &mut libc::pollfd, milliseconds: i32) -> i32 {
     unsafe { libc::syscall(POLL, &raw mut *descriptor, 1usize, milliseconds) as i32 }
 }
 
-/// `write`, once, which is no cancellation point here.
+/// `write`, once.
 pub(crate) fn write(file: i32, bytes: &[u8]) {
     const WRITE: i32 = 4;
     // SAFETY: the buffer is valid for its length.

@@ -23,8 +23,9 @@ pub(crate) use proc::{
 };
 
 pub(crate) use unix::{
-    call_in_children, commit, discard, forks, lock, page_size, preserving_error_code, protect,
-    release, reserve_granularity, sleep_a_little, unlock, watch_forks, write_stderr, yield_now,
+    call_in_children, commit, discard, expect_file_access, file_len, flush_file, forks, lock,
+    map_file, page_size, preserving_error_code, protect, release, reserve_granularity,
+    sleep_a_little, unlock, unmap_file, watch_forks, write_stderr, yield_now,
 };
 pub(crate) use userfault::{userfault_commit, userfault_register};
 
@@ -79,7 +80,7 @@ pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError>
 /// Zeroes a reservation that cannot be released, so that its memory goes back.
 ///
 /// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
+/// The range is what [`reserve`] returned, and it is not used any more.
 pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     // SAFETY: the caller's promise.
     let _ = unsafe { zero(start, len) };

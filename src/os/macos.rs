@@ -6,14 +6,15 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::{Attributes, Cause, OsError, unix};
 
+pub(crate) use super::bsd::{
+    PREFAULT_TOUCHES, empty, explicit_huge_page_size, forget_parent, zero,
+};
 pub(crate) use unix::residency_by_mincore as residency;
 pub(crate) use unix::{
-    call_in_children, commit, discard, forks, lock, page_size, preserving_error_code, protect,
-    release, reserve_granularity, sleep_a_little, unlock, watch_forks, write_stderr, yield_now,
+    call_in_children, commit, discard, expect_file_access, file_len, flush_file, forks, lock,
+    map_file, page_size, preserving_error_code, protect, release, reserve_granularity,
+    sleep_a_little, unlock, unmap_file, watch_forks, write_stderr, yield_now,
 };
-
-/// `prefault` writes to each page.
-pub(crate) const PREFAULT_TOUCHES: bool = true;
 
 pub(crate) fn reserve(
     len: usize,
@@ -34,15 +35,6 @@ pub(crate) unsafe fn decommit(
     unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) }
 }
 
-/// Maps fresh memory over the range: on macOS, `MADV_DONTNEED` keeps the contents.
-///
-/// # Safety
-/// See the contract of [`os`](super).
-pub(crate) unsafe fn zero(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    // SAFETY: the caller's promise.
-    unsafe { unix::map_over(start, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::empty()) }
-}
-
 /// `MADV_WILLNEED`, a hint that may make the writes cheaper; then a write to each page that keeps its contents.
 ///
 /// # Safety
@@ -53,10 +45,6 @@ pub(crate) unsafe fn prefault(start: NonNull<u8>, len: usize) {
         let _ = rustix::mm::madvise(start.as_ptr().cast(), len, Advice::WillNeed);
         super::touch_each_page(start, len);
     }
-}
-
-pub(crate) fn explicit_huge_page_size() -> Option<usize> {
-    None
 }
 
 pub(crate) fn diagnose(error: OsError) -> Cause {
@@ -72,18 +60,6 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
 pub(crate) fn errno() -> *mut i32 {
     // SAFETY: has no preconditions.
     unsafe { libc::__error() }
-}
-
-/// Does nothing: no state here belongs to one process.
-pub(crate) fn forget_parent() {}
-
-/// Maps fresh, inaccessible memory over a reservation that cannot be released: its memory goes back.
-///
-/// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
-pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
-    // SAFETY: the caller's promise.
-    let _ = unsafe { unix::map_over(start, len, ProtFlags::empty(), MapFlags::empty()) };
 }
 
 // These functions of the C library are cancellation points. macOS has no supported way to make system calls without

@@ -20,6 +20,9 @@ mod imp;
 #[cfg(all(unix, not(any(miri, pagewise_model))))]
 mod unix;
 
+#[cfg(all(unix, not(target_os = "linux"), not(any(miri, pagewise_model))))]
+mod bsd;
+
 #[cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
 #[path = "linux.rs"]
 mod imp;
@@ -231,6 +234,34 @@ pub enum Access {
     ReadWrite,
     /// Reading and execution, for code that was written before.
     ReadExecute,
+}
+
+/// What a program may do with a file in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileAccess {
+    /// Reading only.
+    #[default]
+    Read,
+    /// Reading and writing, without changing the file: a page that is written becomes a copy of the process's own.
+    CopyOnWrite,
+    /// Reading and writing: what is written goes to the file, and other processes that map it see it.
+    Write,
+}
+
+/// How a program is going to access a file in memory: a hint for the system, which may read ahead or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Expected {
+    /// Nothing particular: the system's own policy.
+    #[default]
+    Anything,
+    /// From the start to the end: reads far ahead.
+    Sequential,
+    /// Here and there: reads nothing ahead.
+    Random,
+    /// Soon: reads the range in the background now.
+    Soon,
 }
 
 /// Whether a reservation uses huge pages: of 2 MiB where pages are 4 KiB.

@@ -11,10 +11,11 @@
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Access, Attributes, Cause, OsError, Residency};
+use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency};
 
 pub(crate) const PREFAULT_TOUCHES: bool = false;
 
@@ -221,7 +222,7 @@ pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsErro
 }
 
 /// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
+/// The range is what [`reserve`] returned, and it is not used any more.
 pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
     let mapping = machine().mappings.remove(&start.as_ptr().addr());
     let mapping = mapping.expect("release of something that is reserved");
@@ -229,6 +230,36 @@ pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsErr
     // SAFETY: allocated by `reserve` with this layout, and removed from the map just now.
     unsafe { std::alloc::dealloc(mapping.memory.as_ptr(), mapping.layout) };
     Ok(())
+}
+
+/// The simulated system maps no files.
+pub(crate) fn map_file(
+    _file: &File,
+    _offset: u64,
+    _len: usize,
+    _access: FileAccess,
+) -> Result<NonNull<u8>, OsError> {
+    Err(OsError(0))
+}
+
+/// # Safety
+/// None: nothing was mapped.
+pub(crate) unsafe fn unmap_file(_start: NonNull<u8>, _len: usize) -> Result<(), OsError> {
+    unreachable!("no file was mapped")
+}
+
+/// # Safety
+/// None: nothing was mapped.
+pub(crate) unsafe fn flush_file(_: NonNull<u8>, _: usize, _: &File) -> Result<(), OsError> {
+    unreachable!("no file was mapped")
+}
+
+/// # Safety
+/// None: nothing was mapped.
+pub(crate) unsafe fn expect_file_access(_: NonNull<u8>, _: usize, _: Expected) {}
+
+pub(crate) fn file_len(file: &File) -> Result<u64, OsError> {
+    file.metadata().map(|about| about.len()).map_err(|_| OsError(0))
 }
 
 pub(crate) fn yield_now() {

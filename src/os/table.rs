@@ -2,8 +2,8 @@
 //! those of a page: see [`Reservation`](crate::Reservation).)
 //!
 //! Nothing calls through this table. It is checked by the compiler: a function that a system's file lacks is an
-//! error here that names it. `unix.rs` has most of the functions for all Unix systems; a system's file passes them on
-//! by `pub(crate) use`, and adds those under "Unix" below. `super::not_linux` has stand-ins for those that only Linux
+//! error here that names it. `unix.rs` has most of the functions for all Unix systems, and `bsd.rs` some for all but Linux;
+//! a system's file passes them on by `pub(crate) use`, and adds those under "Unix" below. `super::not_linux` has stand-ins for those that only Linux
 //! has.
 //!
 //! For all functions with an address and a length: both are multiples of the page size, the length is not zero,
@@ -11,9 +11,12 @@
 
 use std::ptr::NonNull;
 
-use super::{Access, Attributes, Cause, OsError, Residency, system};
+use std::fs::File;
+
+use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency, system};
 
 type UnsafeRange = unsafe fn(NonNull<u8>, usize) -> Result<(), OsError>;
+type MapFile = fn(&File, u64, usize, FileAccess) -> Result<NonNull<u8>, OsError>;
 type Residencies =
     fn(NonNull<u8>, usize, &mut dyn FnMut(usize, usize, Residency)) -> Result<(), OsError>;
 
@@ -68,6 +71,17 @@ struct System {
     /// Calls the function with offset and length, in bytes, of each part of a committed range that is resident
     /// or swapped. Pages in no such part are neither. *(signal)*
     residency: Residencies,
+
+    /// Maps a part of a file: the offset is a multiple of the granularity, and the length is not zero.
+    map_file: MapFile,
+    /// Unmaps all that `map_file` returned.
+    unmap_file: UnsafeRange,
+    /// Returns when the file's device has what was written to the range.
+    flush_file: unsafe fn(NonNull<u8>, usize, &File) -> Result<(), OsError>,
+    /// How the range is going to be accessed.
+    expect_file_access: unsafe fn(NonNull<u8>, usize, Expected),
+    /// Bytes of an open file. *(signal)*
+    file_len: fn(&File) -> Result<u64, OsError>,
 
     /// Gives the processor to another thread. *(signal)*
     yield_now: fn(),
@@ -152,6 +166,11 @@ const COMPLETE: System = System {
     lock: system::lock,
     unlock: system::unlock,
     residency: system::residency,
+    map_file: system::map_file,
+    unmap_file: system::unmap_file,
+    flush_file: system::flush_file,
+    expect_file_access: system::expect_file_access,
+    file_len: system::file_len,
     yield_now: system::yield_now,
     sleep_a_little: system::sleep_a_little,
     write_stderr: system::write_stderr,

@@ -8,6 +8,9 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use super::{Access, OsError};
 
+mod files;
+pub(crate) use files::{expect_file_access, file_len, flush_file, map_file, unmap_file};
+
 impl From<rustix::io::Errno> for OsError {
     fn from(errno: rustix::io::Errno) -> Self {
         Self(errno.raw_os_error())
@@ -199,7 +202,7 @@ pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsErro
 /// `munmap` of a whole reservation. [`munmap(2)`](https://man7.org/linux/man-pages/man2/munmap.2.html)
 ///
 /// # Safety
-/// The range is what [`reserve`](super::reserve) returned, and nobody uses it any more.
+/// The range is what [`reserve`](super::reserve) returned, and it is not used any more.
 pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
     // SAFETY: the caller's promise.
     unsafe { unmap(start.as_ptr().cast(), len) }

@@ -24,6 +24,10 @@ use windows_sys::Win32::System::Threading::{GetCurrentProcess, Sleep, SwitchToTh
 use super::{Access, Attributes, Cause, OsError, Residency};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[path = "windows/files.rs"]
+mod files;
+pub(crate) use files::{expect_file_access, file_len, flush_file, map_file, unmap_file};
+
 /// `prefault` reads from each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;
 
@@ -194,7 +198,7 @@ pub(crate) unsafe fn unlock(start: NonNull<u8>, len: usize) -> Result<(), OsErro
 /// `VirtualFree(MEM_RELEASE)`, whose length must be zero.
 ///
 /// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
+/// The range is what [`reserve`] returned, and it is not used any more.
 pub(crate) unsafe fn release(start: NonNull<u8>, _len: usize) -> Result<(), OsError> {
     // SAFETY: the caller's promise.
     check(unsafe { VirtualFree(start.as_ptr().cast(), 0, MEM_RELEASE) })
@@ -282,7 +286,7 @@ fn last_error() -> OsError {
 /// Decommits all of a reservation that cannot be released, so that its memory goes back.
 ///
 /// # Safety
-/// The range is what [`reserve`] returned, and nobody uses it any more.
+/// The range is what [`reserve`] returned, and it is not used any more.
 pub(crate) unsafe fn empty(start: NonNull<u8>, len: usize) {
     // SAFETY: the caller's promise.
     unsafe { VirtualFree(start.as_ptr().cast(), len, MEM_DECOMMIT) };

@@ -154,7 +154,7 @@ impl ReservationBuilder {
         self
     }
 
-    /// Names the memory, for people who look at the process (Linux 5.17 with `CONFIG_ANON_VMA_NAME`: `/proc/self/maps`). Best effort: a
+    /// Names the memory in `/proc/self/maps` (Linux 5.17 with `CONFIG_ANON_VMA_NAME`). Best effort: a
     /// name is cut to 79 bytes, and what is no printable ASCII (and `[`, `]`, `\`, `$`, `` ` ``) becomes `_`.
     ///
     /// ```
@@ -389,7 +389,7 @@ macro_rules! reservation_options {
             self
         }
 
-        /// Names the memory, for people who look at the process: see
+        /// Names the memory in `/proc/self/maps`: see
         /// [`ReservationBuilder::name`](crate::ReservationBuilder::name).
         ///
         /// ```
@@ -417,11 +417,12 @@ macro_rules! reservation_options {
             self
         }
 
-        /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do by default.
+        /// Sets whether core dumps contain the memory (Linux, FreeBSD). They do by default. See
+        /// [`ReservationBuilder::dump`](crate::ReservationBuilder::dump).
         ///
         /// ```
-        /// let keys = pagewise::Arena::builder(1 << 20).dump(false).build()?; // in no core dump
-        /// keys.alloc_str("secret");
+        /// let secrets = pagewise::Arena::builder(1 << 20).dump(false).build()?;
+        /// secrets.alloc(7);
         /// # Ok::<(), pagewise::Error>(())
         /// ```
         pub fn dump(mut self, dump: bool) -> Self {

@@ -134,7 +134,7 @@ mod tests {
             // A decommit had given up one of them, down to its charge.
             memory.decommits.fetch_add(1, Ordering::AcqRel);
             let given_up = memory.page().pages(2, 3);
-            // SAFETY: the page is held, and nobody wants what it holds.
+            // SAFETY: the page is held, and its contents are given up.
             unsafe { memory.engine.decommit(memory.ground(), given_up, &mut |_| ()).unwrap() };
             memory.account.decommitted(given_up.len());
             memory.end_abandoned_changes();

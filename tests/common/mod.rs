@@ -84,12 +84,12 @@ impl Ended {
     #[track_caller]
     pub fn by_signal(&self, signal: i32) {
         use std::os::unix::process::ExitStatusExt;
-        // An emulator dies of the signal, too, or exits with 128 plus the signal, as a shell does.
+        // An emulator dies of the signal, or exits with 128 plus the signal's number, as a shell does.
         let seen = self.status.signal().or(self.status.code().map(|code| code - 128));
         assert_eq!(seen, Some(signal), "{self:#?}");
     }
 
-    /// The death of a program that accesses what it must not.
+    /// Whether a process died of an access that it must not make.
     #[track_caller]
     pub fn by_access_violation(&self) {
         #[cfg(unix)]
@@ -148,7 +148,7 @@ fn start(test: &str, case: &str) -> Ended {
     Ended { status: output.status, stdout, stderr: text(output.stderr) }
 }
 
-/// A name that is not a test's would make the child run nothing, and succeed.
+/// A child that gets a name which no test has would run no test, and succeed.
 #[test]
 #[cfg(not(miri))]
 #[should_panic(expected = "the child found no test named a_test_that_does_not_exist")]
@@ -228,7 +228,7 @@ pub fn rights(at: *mut u8) -> (bool, bool) {
     use std::io::{PipeReader, PipeWriter};
     use std::os::fd::AsRawFd;
     use std::sync::Mutex;
-    // One caller at a time: the byte must come back to where it was.
+    // One caller at a time, since the byte goes through a pipe and back.
     static PIPE: Mutex<Option<(PipeReader, PipeWriter)>> = Mutex::new(None);
     let done = |result: isize| {
         let code = std::io::Error::last_os_error().raw_os_error();
@@ -270,9 +270,10 @@ pub struct Counted {
     pub mapped: usize,
 }
 
-/// Adds up what lies inside a range. Of a mapping that reaches beyond it, all resident, swapped, locked and huge
-/// bytes count. (Guard pages, or other rights, keep mappings from merging with their neighbours.) `None` where the kernel
-/// or an emulator does not tell.
+/// Adds up the numbers of all mappings in a range. For a mapping that reaches beyond the range, all of its resident,
+/// swapped, locked and huge bytes count. (Guard pages, or other rights, keep mappings from merging with their
+/// neighbours.) `None` where
+/// the kernel or an emulator does not tell.
 #[cfg(target_os = "linux")]
 pub fn counted(start: *const u8, len: usize) -> Option<Counted> {
     let smaps = std::fs::read_to_string("/proc/self/smaps").ok()?;
@@ -386,7 +387,7 @@ pub mod signals {
         assert_eq!(unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) }, 0);
     }
 
-    /// Whatever a handler prints must be async-signal-safe.
+    /// Prints from a signal handler: async-signal-safe.
     pub fn say(text: &str) {
         // SAFETY: a valid buffer.
         unsafe { libc::write(1, text.as_ptr().cast(), text.len()) };

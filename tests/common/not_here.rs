@@ -1,6 +1,5 @@
-//! Saying aloud what is not shown on this machine. In a file of its own because the tests inside `src/`
-//! use it, too.
-#![allow(dead_code)] // not everybody who includes it has something to say
+//! Reporting what a test cannot check on this machine. In a file of its own, since the tests inside `src/` use it, too.
+#![allow(dead_code)] // each program that includes it uses a part of it
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -9,16 +8,16 @@ use std::sync::{Mutex, PoisonError};
 
 const MARK: &str = "NOT TESTED HERE: ";
 
-/// Says that something is not shown here: once in a process on stderr, past the test runner, which keeps
-/// what passing tests print to itself; and every time in the file that `PAGEWISE_SKIPS` names, for scripts
-/// that compare it with what is expected.
+/// Reports that a test does not check something here: once in a process on stderr, past the test runner, which hides the
+/// output of passing tests; and each time in the file that `PAGEWISE_SKIPS` names, for scripts that compare it with
+/// what they expect.
 #[track_caller]
 pub fn not_here(what: &str) {
     let file = plain(Location::caller().file());
     announce(&format!("{file}: {what}"));
     if let Some(list) = std::env::var_os("PAGEWISE_SKIPS") {
         let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
-        // One call: tests and their children append at the same time.
+        // In one call, since tests and their children append to the file at the same time.
         list.write_all(format!("{file}: {what}\n").as_bytes()).unwrap();
     }
 }
@@ -37,7 +36,7 @@ fn plain(file: &str) -> String {
     parts.join("/")
 }
 
-/// Repeats what a child process of a test could not show: its stderr is captured.
+/// Repeats the reports of a child process, whose stderr is captured.
 pub fn repeat_what_a_child_said(stderr: &[u8]) {
     String::from_utf8_lossy(stderr)
         .lines()
@@ -49,7 +48,7 @@ fn announce(line: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     if said.insert(line.to_owned()) {
-        // The runner captures `eprintln!` and its kin only. A stderr that is gone is no reason to fail.
+        // The runner captures only `eprintln!` and the like. A closed stderr is no failure.
         let _ = std::io::stderr().write_all(format!("{MARK}{line}\n").as_bytes());
     }
 }

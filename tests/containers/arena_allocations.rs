@@ -229,8 +229,8 @@ mod as_an_allocator {
 
     #[test]
     fn a_block_that_came_back_through_a_reference_can_be_grown_and_shrunk_in_place() {
-        // A pointer that comes from a reference is good for what the reference is to, and no more.
-        // The block that is returned must be good for all of its length all the same.
+        // A pointer made of a reference is valid only for what the reference points to.
+        // The returned block must be valid for its whole length all the same.
         let arena = &Arena::new(1 << 20).unwrap();
         let layout = |size| Layout::from_size_align(size, 8).unwrap();
         let block = arena.allocate(layout(8)).unwrap();

@@ -49,7 +49,7 @@ fn eight_writers_and_two_readers() {
     assert!(all.into_iter().eq(expected), "every element is there once");
 }
 
-/// Elements of a slice, which readers see all of or none: each says its place in the slice.
+/// An element of a slice that readers see as a whole or not at all. It has its place in the slice.
 const SLICE: usize = 7;
 
 #[test]
@@ -64,7 +64,7 @@ fn slices_are_published_together() {
     };
     let refused: usize = std::thread::scope(|scope| {
         let (vec, done, seen_by_others) = (&vec, &done, &seen_by_others);
-        // Readers that write nothing: what they see, others have published.
+        // Threads that only read: they see what other threads published.
         for _ in 0..2 {
             scope.spawn(move || {
                 let mut seen = 0;
@@ -92,7 +92,7 @@ fn slices_are_published_together() {
                 scope.spawn(move || {
                     let mut refused = 0;
                     for n in 0..ROUNDS {
-                        // The other half is for readers that have seen some of this one.
+                        // The second half is pushed after readers have seen some of the first.
                         while n == ROUNDS / 2 && seen_by_others.load(Ordering::Relaxed) == 0 {
                             std::thread::yield_now();
                         }
@@ -112,7 +112,7 @@ fn slices_are_published_together() {
         refused
     });
     assert_eq!((vec.len(), refused), (PUBLISHED * SLICE, 4 * ROUNDS - PUBLISHED));
-    // A refused slice left nothing behind, and took no room.
+    // A refused slice is not in the array, and took no room.
     let vec_len = vec.len();
     assert!(vec.try_extend_from_slice(&[[9; 3]; SLICE]).is_err());
     assert_eq!(vec.len(), vec_len);

@@ -1,4 +1,4 @@
-//! Whatever panics on the way, no element is dropped twice, and none that is in an array is lost.
+//! When a destructor, a clone or a closure panics, no element is dropped twice, and no element of an array is lost.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,10 +25,10 @@ fn growing_that_fails_in_the_middle_of_a_splice_drops_every_element_once() {
         let builder = PageVec::builder(2 << 20).huge_pages(HugePages::Transparent);
         let mut vec = builder.limit(5 << 20).build().unwrap();
         vec.extend((0..10).map(counted));
-        // What was reserved cannot be rounded up to whole huge pages: the limit is in the way.
+        // The limit forbids to round the reserved part up to whole huge pages.
         let _ =
             catch_unwind(AssertUnwindSafe(|| vec.try_reserve((9 << 19) / size_of::<Counted>())));
-        // Some of these fit, all of them do not, and there is a tail to be moved out of their way.
+        // Some of these fit, but not all, and a tail has to be moved to make room for them.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(vec.splice(2..4, (10..MANY).map(counted)))));
         assert!(vec.len() >= 8, "what was not named stays");
         let _ = catch_unwind(AssertUnwindSafe(|| {

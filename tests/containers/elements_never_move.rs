@@ -12,7 +12,7 @@ fn pointers_to_a_million_elements_stay_good() {
         pointers.push(&raw const numbers[numbers.len() - 1]);
     }
     for (number, pointer) in pointers.into_iter().enumerate() {
-        // SAFETY: the element was not removed, so its pointer is good: that is the promise.
+        // SAFETY: the element was not removed, so it is still at its address, as `PageVec` promises.
         assert_eq!(unsafe { pointer.read() }, number as u64);
     }
 }

@@ -153,7 +153,7 @@ fn appending_takes_the_elements_and_the_other_gives_its_memory_back() {
     assert_eq!(vec.len(), 10 + (8 << 20));
 }
 
-/// As Linux counts it.
+/// Memory as Linux counts it.
 #[cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
 mod the_system {
     use super::*;
@@ -170,7 +170,7 @@ mod the_system {
         );
     }
 
-    /// (In a process of its own: no other test takes the addresses that are released.)
+    /// In a process of its own, so that no other test maps memory at the addresses that are released.
     #[test]
     fn residency_and_charge_follow_the_length_down_and_are_zero_after_drop() {
         let name =

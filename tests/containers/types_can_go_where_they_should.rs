@@ -1,11 +1,12 @@
-//! Variance, `Send`, `Sync`, unwind safety and size, checked when this is compiled.
+//! Variance, `Send`, `Sync`, unwind safety and size, checked by the compiler.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use pagewise::{Arena, ConcurrentVec, PageVec, PushError, page_vec};
 
-/// Is `$type: $trait`? (An inherent constant shadows that of a trait that all types have.)
+/// Whether `$type: $trait`: an inherent constant, for types that have the trait, hides the one of a trait that all types
+/// have.
 macro_rules! is {
     ($type:ty: $($trait:tt)+) => {{
         #[allow(dead_code)]

@@ -1,5 +1,4 @@
-//! The child of a fork can use pagewise whatever threads of the parent were doing at the moment of the fork: no
-//! lock stays taken.
+//! The child of a fork can use pagewise, also where threads of the parent held pages or locks at the moment of the fork.
 #![cfg(all(unix, not(pagewise_model)))]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::common::{self, in_a_process, not_here};
 use pagewise::{ConcurrentVec, DemandRegion, Engine, Reservation, page_size};
 
-/// Forks, and ends the child with what `work` says: it must not take part in anything else of the test.
-/// A child that does not come to an end is ended by its alarm.
+/// Forks. The child calls `work` and exits with its answer, without running anything else of the test. An alarm ends a
+/// child that hangs.
 fn child_of_a_fork(work: impl FnOnce() -> bool) -> libc::c_int {
     // SAFETY: the child runs `work` alone, and leaves at once.
     unsafe {
@@ -136,7 +135,7 @@ fn a_child_has_a_userfault_region_of_its_own() {
             let builder = DemandRegion::builder(1 << 24).engine(Engine::UserFault);
             builder.limit(limit * page).build().unwrap()
         };
-        // The parent's is gone when it forks, but not what it was served with.
+        // The parent has dropped its region before the fork, but its descriptor is still open.
         drop(region(1));
         well(child_of_a_fork(|| {
             let mut own = region(2);
@@ -194,7 +193,7 @@ fn a_child_of_a_userfault_region_closes_no_file_of_the_program() {
             },
         ];
         for open in open {
-            // SAFETY: the library's descriptor is lost to it, as documented; it is asked for nothing more.
+            // SAFETY: closes the library's descriptor, after which the test uses no region of that engine.
             unsafe { libc::close(ours) };
             let file = open();
             assert_eq!(file, ours, "the lowest number that is free");
@@ -228,7 +227,7 @@ fn a_child_of_a_long_userfault_region_keeps_pages_and_limit_far_from_them_too() 
         well(child_of_a_fork(|| {
             assert!(touched.iter().all(|&at| common::peek(region.as_ptr().wrapping_add(at)) == 3));
             assert_eq!(region.committed(), committed);
-            // What was never written: a part in the second half, whose table was never touched.
+            // A part in the second half that was never written, so that its table is not resident.
             let rest = 5000 * page - committed;
             let refused = region.fill(len - (2 << 30)..len, 9).unwrap_err();
             assert_eq!((refused.copied, region.committed()), (rest, 5000 * page));
@@ -297,7 +296,7 @@ fn fault_events_survive_a_fork() {
             for round in 0..50 {
                 well(child_of_a_fork(|| {
                     region.events().for_each(drop);
-                    // All of the queue is the child's: as many as there is room for, none lost.
+                    // The child can use the whole queue: as many events as there is room for, and none is lost.
                     let lost = region.stats().events_lost;
                     let first = (1 << 17) + round % 100 * 1024;
                     for page in first..first + 1000 {
@@ -314,7 +313,7 @@ fn fault_events_survive_a_fork() {
     .well();
 }
 
-/// Elements without a size need no memory, and so no reservation, which watches forks.
+/// An array of elements without a size makes no reservation, which would count forks.
 #[test]
 fn a_child_pushes_to_an_array_of_nothing_that_a_thread_of_the_parent_was_pushing_to() {
     let name = "a_child_pushes_to_an_array_of_nothing_that_a_thread_of_the_parent_was_pushing_to";

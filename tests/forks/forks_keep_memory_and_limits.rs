@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use crate::common::{self, in_a_process, page_by_page, peek, poke};
 use pagewise::{Access, Budget, CommitStep, DemandRegion, Engine, Reservation, page_size};
 
-/// Forks; the child runs `body`, which does nothing but async-signal-safe things, and says whether all
-/// was well.
+/// Forks. The child runs `body`, which is async-signal-safe, and returns whether everything was as expected.
 #[track_caller]
 fn forked(body: impl FnOnce() -> bool) {
     // SAFETY: the child runs the body, and leaves.
@@ -57,7 +56,7 @@ fn a_child_has_the_same_limit_with_what_is_left_of_it() {
         };
         let (mut region, mut other) = (builder().build().unwrap(), builder().build().unwrap());
         region.fill(..2 * page_size(), 1).unwrap();
-        // Reused by the child: each fork starts from here.
+        // Each child starts from this state.
         for _ in 0..3 {
             forked(|| {
                 let copied = region.fill(.., 2).unwrap_err().copied;
@@ -89,9 +88,8 @@ fn a_grandchild_too() {
     });
 }
 
-/// Threads commit and decommit in windows of several pages, and note each word that they wrote where a
-/// child can see it. Whatever was noted before the fork must be there in the child, and the child's
-/// count must be what its pages say.
+/// Threads commit and decommit in windows of several pages, and note each word that they wrote in memory that a child
+/// inherits. A child must find every word that was noted before the fork, and its count must agree with its pages.
 #[test]
 fn a_fork_while_other_threads_fault_and_commit_loses_nothing() {
     const NAME: &str = "a_fork_while_other_threads_fault_and_commit_loses_nothing";
@@ -120,8 +118,8 @@ fn fork_under_fire(engine: Engine) {
                 .unwrap()
         })
         .collect();
-    // Two threads share each region: one runs ahead, so that the other writes to pages of a window
-    // which the first is still committing.
+    // Two threads share each region: one is ahead, so that the other one writes to pages of a window that the first is
+    // still committing.
     let noted: Vec<AtomicUsize> = (0..2 * THREADS).map(|_| AtomicUsize::new(0)).collect();
     let rounds = if common::emulated() { 20 } else { 60 };
     std::thread::scope(|scope| {
@@ -158,7 +156,7 @@ fn fork_under_fire(engine: Engine) {
                         }
                     }
                     if index % 2 == 0 {
-                        // Nothing hangs, and the count goes up by what is new.
+                        // The child's own faults do not hang, and are counted.
                         let last = region.as_ptr().wrapping_add(region.len() - 1);
                         poke(last, 1);
                         pages += region.committed();
@@ -178,7 +176,7 @@ fn fork_under_fire(engine: Engine) {
     assert_eq!(budget.used(), total);
 }
 
-/// What the child counts as committed is what the system lets it access, and what a map of its pages says.
+/// What the child counts as committed is what the system lets it access, and what its page map shows.
 #[test]
 fn a_childs_count_is_what_its_pages_say() {
     in_a_process("a_childs_count_is_what_its_pages_say", || {
@@ -198,7 +196,7 @@ fn a_childs_count_is_what_its_pages_say() {
                 }
             });
             for _ in 0..20 {
-                // SAFETY: nobody else allocates for long: glibc lets a child allocate.
+                // SAFETY: the child allocates, which glibc allows after a fork.
                 let child = unsafe { libc::fork() };
                 if child == 0 {
                     let map = region.page_map().unwrap();
@@ -208,7 +206,7 @@ fn a_childs_count_is_what_its_pages_say() {
                         let at = region.as_ptr().wrapping_add(page * page_size());
                         common::rights(at) == (true, true)
                     };
-                    // (An emulator does not know which rights guard markers leave.)
+                    // An emulator does not know about guard markers.
                     let accessible = if common::emulated() {
                         counted
                     } else {
@@ -229,8 +227,8 @@ fn a_childs_count_is_what_its_pages_say() {
     .well();
 }
 
-/// Threads of the parent hold the pages nearly all of the time, and take no access away. (System calls say
-/// what a page allows: they fail where a touch would fault.)
+/// Threads of the parent hold the pages nearly all of the time, and take no access away. The child tries its access by
+/// system calls, which fail where a touch would fault.
 #[test]
 fn a_childs_access_rights_are_its_parents() {
     const PAGES: usize = 1024;
@@ -259,7 +257,7 @@ fn a_childs_access_rights_are_its_parents() {
             // SAFETY: the child calls the system, and leaves.
             let child = unsafe { libc::fork() };
             if child == 0 {
-                // Whatever a thread of the parent held is free.
+                // Pages that a thread of the parent held are free in the child.
                 let committed = memory.committed() == PAGES * page;
                 let same = [0, PAGES / 2, PAGES - 1].iter().all(|&index| {
                     let at = memory.as_ptr().wrapping_add(index * page).cast();
@@ -307,7 +305,7 @@ fn spawned_programs_are_unaffected() {
 /// as allocators do. It registered before pagewise, so that its prepare handler runs after pagewise's would.
 #[test]
 fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
-    // A fair lock: whoever forks gets its turn among threads that take it again and again.
+    // A fair lock: the thread that forks gets its turn among threads that take the lock again and again.
     static TICKETS: AtomicUsize = AtomicUsize::new(0);
     static SERVED: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn lock() {
@@ -319,7 +317,7 @@ fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
     extern "C" fn unlock() {
         SERVED.fetch_add(1, std::sync::atomic::Ordering::Release);
     }
-    /// The threads that wait with a ticket do not exist in the child.
+    /// Threads of the parent that wait with a ticket do not exist in the child.
     extern "C" fn unlock_in_child() {
         SERVED.store(TICKETS.load(Relaxed), std::sync::atomic::Ordering::Release);
     }
@@ -333,7 +331,7 @@ fn a_program_may_hold_its_own_lock_around_regions_and_forks() {
         well
     }
     in_a_process("a_program_may_hold_its_own_lock_around_regions_and_forks", || {
-        // Ends the process where the two wait for each other.
+        // Ends the process if the two locks wait for each other.
         // SAFETY: plain calls; the functions are as `pthread_atfork` wants them.
         unsafe {
             libc::alarm(120);

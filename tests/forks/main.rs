@@ -1,4 +1,4 @@
-//! What is promised to children of a fork.
+//! Children of a fork.
 
 #[path = "../common/mod.rs"]
 mod common;

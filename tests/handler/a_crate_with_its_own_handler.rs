@@ -22,7 +22,7 @@ fn let_the_crate_see_its_signals() {
     }
 }
 
-/// Faults on pages of a region, one by one, then past its limit; returns how many that are.
+/// Touches pages of a region one by one, then past its limit. Returns the number of faults.
 fn faults() -> usize {
     let mut region = DemandRegion::builder(8 * page_size())
         .limit(6 * page_size())
@@ -47,8 +47,8 @@ fn a_crate_that_came_before_sees_nothing_of_our_faults() {
         faults();
         assert_eq!(SEEN.load(Relaxed), 0);
         assert!(!fault::is_displaced());
-        // A sent signal reaches the crate, which calls std's handler, which installs SIG_DFL. pagewise stays
-        // installed. (The crate does not, as it would not without pagewise.)
+        // A sent signal reaches the crate, which calls Rust's handler, which installs SIG_DFL. pagewise's handler stays
+        // installed. (The crate's does not, as without pagewise.)
         send(libc::SIGSEGV);
         assert_eq!(SEEN.load(Relaxed), 1);
         assert!(!fault::is_displaced());

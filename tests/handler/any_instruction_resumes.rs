@@ -15,7 +15,7 @@ fn around_an_edge(width: usize, access: impl Fn(*mut u8)) {
                 poke(region.as_ptr().wrapping_add(page * page_size()), 0);
             }
             access(region.as_ptr().wrapping_add(page_size() - back));
-            // Whatever it was that was written: it is there, and nothing else.
+            // The bytes that were written are there, and no others changed.
             let touched = match back {
                 0 => 1..2,
                 back if back == width => 0..1,
@@ -86,7 +86,7 @@ fn atomics_on_fresh_pages() {
     assert_eq!(region.stats().faults, 5);
 }
 
-/// Several threads add to one word, whose page they all find missing.
+/// Several threads add to one word at the same time, and all fault on its page.
 #[test]
 fn no_atomic_addition_is_lost_or_done_twice() {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

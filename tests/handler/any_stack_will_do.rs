@@ -11,7 +11,7 @@ use crate::common::{self, each_in_a_process, in_a_process, page_by_page, peek, p
 
 static FREE: AtomicUsize = AtomicUsize::new(0);
 
-/// A page of a shared region that nobody touched yet.
+/// A page of a shared region that was not touched yet.
 fn fresh_page(region: &pagewise::DemandRegion) -> *mut u8 {
     region.as_ptr().wrapping_add(FREE.fetch_add(1, Relaxed) * pagewise::page_size())
 }
@@ -42,7 +42,7 @@ fn with_alternate_stack<R>(memory: Option<&mut [u8]>, body: impl FnOnce() -> R) 
     }
 }
 
-/// What the kernel wants at least: its signal frame, which grows with the processor's registers.
+/// The least that the kernel accepts: its signal frame, which grows with the processor's registers.
 fn smallest_stack() -> usize {
     #[cfg(target_os = "linux")]
     {
@@ -73,7 +73,7 @@ fn threads_without_with_a_tiny_and_with_their_own_stack_for_signals() {
     assert_eq!(region.stats().faults, 4);
 }
 
-/// What the handler may use. Debug builds inline nothing and spill everything.
+/// The bytes of stack that the handler may use. Debug builds inline nothing, and keep every value on the stack.
 fn spare() -> usize {
     if cfg!(debug_assertions) { 8192 } else { 1024 }
 }
@@ -84,7 +84,7 @@ extern "C" fn nothing(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
     EMPTY_HANDLER_CALLS.fetch_add(1, Relaxed);
 }
 
-/// How far down a stack that was painted got used by whatever `body` makes run on it.
+/// How many bytes of an alternate stack are used while `body` runs: it is filled with a pattern first.
 fn depth(body: impl FnOnce()) -> usize {
     const PAINT: u8 = 0xa5;
     let mut stack = vec![PAINT; 1 << 17];
@@ -92,11 +92,11 @@ fn depth(body: impl FnOnce()) -> usize {
     stack.len() - stack.iter().position(|&byte| byte != PAINT).expect("something ran there")
 }
 
-/// (In a process of its own: no other thread changes what the handler finds while its depth is measured.)
+/// In a process of its own, so that no other thread changes the path that the handler takes.
 #[test]
 fn less_than_a_kibibyte_of_stack() {
     let ended = in_a_process("less_than_a_kibibyte_of_stack", || {
-        // Batches take the longest way: claims over several words, prefault, events.
+        // Large steps take the longest path: claims over several words, prefault, events.
         let batch = || {
             pagewise::DemandRegion::builder(1 << 30)
                 .step(pagewise::CommitStep::fixed(1 << 20))
@@ -136,7 +136,7 @@ fn less_than_a_kibibyte_of_stack() {
         .for_each(|line| eprintln!("{line}"));
 }
 
-/// How the line begins that says the depth.
+/// The beginning of the line that tells the depth.
 const MEASURED: &str = "the kernel's frame: ";
 
 extern "C" fn plain_thread(region: *mut c_void) -> *mut c_void {
@@ -210,7 +210,7 @@ fn overflow(depth: usize) -> usize {
     if depth == usize::MAX { 0 } else { overflow(depth + 1) + frame[depth % 512] }
 }
 
-/// Rust's handler underneath still finds its guard page, says so, and aborts.
+/// Rust's handler, which was installed before, still recognizes its guard page, prints its message, and aborts.
 #[test]
 fn a_stack_overflow_still_gets_rusts_message() {
     const CASES: &[(&str, fn())] = &[

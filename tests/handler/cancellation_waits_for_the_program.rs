@@ -28,7 +28,7 @@ struct Work<'a> {
     is_done: AtomicBool,
 }
 
-/// (Nothing here has a destructor: the thread is unwound from its last line.)
+/// Nothing in it has a destructor, since the cancelled thread is unwound from the last line.
 extern "C-unwind" fn run(work: *mut c_void) -> *mut c_void {
     // SAFETY: `with_cancellation_pending` keeps the work until this thread has ended.
     unsafe {
@@ -59,7 +59,7 @@ fn with_cancellation_pending(work: &(dyn Fn() + Sync)) -> bool {
 #[test]
 fn a_touch_comes_to_its_end() {
     for engine in common::engines() {
-        // Left alone where the test fails: dropping it would wait for the page.
+        // Leaked where the test fails: dropping it would wait for the held page.
         let builder = DemandRegion::builder(1 << 30).engine(engine);
         let region = std::mem::ManuallyDrop::new(builder.build().unwrap());
         assert!(
@@ -78,7 +78,7 @@ fn an_operation_that_waits_for_pages_comes_to_its_end() {
     memory.commit(..).unwrap();
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|threads| {
-        // Holds all pages for a long time, most of the time.
+        // Holds all pages nearly all of the time.
         threads.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 memory.prefault(..).unwrap();

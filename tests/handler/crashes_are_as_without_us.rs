@@ -63,7 +63,7 @@ fn a_null_access_dies_the_same_with_and_without_a_region() {
 fn a_jump_into_a_region_dies_at_once() {
     const CASES: &[(&str, fn())] = &[("a jump", || {
         let region = page_by_page(2);
-        // SAFETY: no: this is a wild jump, and ends the process.
+        // SAFETY: none: this is a wild jump, which ends the process.
         let wild: extern "C" fn() = unsafe { std::mem::transmute(region.as_ptr()) };
         wild();
     })];
@@ -117,7 +117,7 @@ fn a_closed_stderr_changes_nothing() {
     const CASES: &[(&str, fn())] = &[
         ("closed", || {
             let region = DemandRegion::builder(page_size()).limit(0).build().unwrap();
-            // SAFETY: nobody needs it any more.
+            // SAFETY: it is not used afterwards.
             unsafe { libc::close(2) };
             poke(region.as_ptr(), 1);
         }),

@@ -1,5 +1,5 @@
-//! A debugger and a core dump show the line of a refused plain access at the top: the fault goes back
-//! to the instruction, and nothing of ours is on the stack.
+//! A debugger and a core dump show the line of a refused plain access at the top: the instruction faults again, and no
+//! function of pagewise is on the stack.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 use crate::common;
@@ -25,7 +25,7 @@ fn gdb_stops_at_the_refused_access() {
     let child = common::child("gdb_stops_at_the_refused_access", "debugged");
     let output = Command::new("gdb")
         .args(["-q", "-batch", "-nx"])
-        // Faults that are served are no reason to stop; the last one comes twice, and ends it.
+        // The debugger is told not to stop at the faults that are served. The refused one occurs twice; the second ends the program.
         .args(["-ex", "set debuginfod enabled off"])
         .args(["-ex", "handle SIGSEGV SIGBUS nostop noprint pass", "-ex", "run"])
         .args(["-ex", "handle SIGSEGV stop print pass", "-ex", "run", "-ex", "continue"])
@@ -49,7 +49,7 @@ fn gdb_stops_at_the_refused_access() {
     assert!(top.contains(&place), "{place} is not in {top}");
 }
 
-/// Where the access is: the line that is marked above.
+/// The number of the line with the access, which has a mark.
 const LINE: usize = {
     let text = include_bytes!("debuggers_show_the_faulting_line.rs");
     let (mut line, mut at) = (1, 0);

@@ -78,7 +78,7 @@ fn a_host_gets_what_is_not_ours_or_refused() {
     });
 }
 
-/// What a handler found in its place, for hosts that chain.
+/// The action that the host's handler replaced, for hosts that hand signals on to it.
 struct Saved(Mutex<MaybeUninit<libc::sigaction>>);
 static SAVED: Saved = Saved(Mutex::new(MaybeUninit::uninit()));
 
@@ -118,7 +118,7 @@ fn a_host_that_chains_keeps_us_working_and_putting_us_back_makes_no_circle() {
             SAVED.0.lock().unwrap().write(get(libc::SIGSEGV));
             own_both(chains, libc::SA_ONSTACK | libc::SA_NODEFER);
             fault::reinstall().unwrap();
-            // Ours, the host's, ours again for what the host saved, Rust's own: the end.
+            // The signal goes to ours, to the host's, to ours again (which the host had saved), and to Rust's, which ends the process.
             std::hint::black_box(peek(ptr::without_provenance(8)));
         }),
     ];
@@ -170,7 +170,7 @@ fn a_displacement_by_the_default_is_seen_and_undone() {
     .well();
 }
 
-/// As CPython's faulthandler: prints, restores the action that it saved, and raises the signal again.
+/// Does what CPython's faulthandler does: prints, restores the action that it saved, and raises the signal again.
 extern "C" fn reports_and_gives_up(signal: c_int) {
     say("reported");
     // SAFETY: stored before this handler was installed; a plain call with it.

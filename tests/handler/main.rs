@@ -1,5 +1,5 @@
-//! What the fault handler promises to the code that it interrupts, and to the handlers around it. Tests that set a
-//! signal's action, or end, do so in processes of their own.
+//! The fault handler, the code that it interrupts, and other handlers. Tests that set a signal's action or end the process
+//! do so in processes of their own.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -61,7 +61,7 @@ fn blocked_then() -> Vec<c_int> {
 
 /// A host's handler that serves its own page, as a garbage collector does.
 extern "C" fn three(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel's record, or as good.
+    // SAFETY: a valid record.
     unsafe {
         ADDRESS.store((*info).si_addr().addr(), Relaxed);
         CODE.store((*info).si_code, Relaxed);
@@ -101,11 +101,11 @@ fn a_three_argument_handler_gets_the_kernels_record() {
         assert_eq!(SEEN.load(Relaxed), 1);
         assert_eq!(ADDRESS.load(Relaxed), page.addr() + 123);
         assert!(CODE.load(Relaxed) > 0);
-        // What was blocked before, what the handler asked for, and the signal itself: nothing else.
+        // Blocked in the handler: what was blocked before, what its mask has, and the signal itself.
         let blocked = blocked_then();
         assert_eq!(blocked.len(), 3, "{blocked:?}");
         assert!(blocked.contains(&libc::SIGUSR1) && blocked.contains(&libc::SIGUSR2));
-        // And afterwards only what was blocked before.
+        // Afterwards only what was blocked before.
         assert!(is_blocked(libc::SIGUSR1) && !is_blocked(libc::SIGUSR2));
         assert!(!is_blocked(libc::SIGSEGV));
         ours_still_work(&mut region, 1);
@@ -141,7 +141,7 @@ extern "C" fn touches_ours(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
 fn a_predecessor_that_touches_a_region_is_served_in_turn() {
     in_a_process("a_predecessor_that_touches_a_region_is_served_in_turn", || {
         use_a_roomy_stack();
-        // Without SA_NODEFER its own signal would be blocked, and a fault while it is blocked kills.
+        // Without SA_NODEFER the signal would be blocked, and the kernel ends a process that faults while it is blocked.
         set_three(libc::SIGSEGV, touches_ours, libc::SA_NODEFER, &[]);
         set_three(libc::SIGBUS, touches_ours, libc::SA_NODEFER, &[]);
         let region = page_by_page(8);
@@ -173,7 +173,7 @@ fn the_default_ends_the_process_as_before() {
             ours_still_work(&mut region, 0);
             send(libc::SIGSEGV);
         }),
-        // SIG_DFL is not a function, also with SA_SIGINFO.
+        // SIG_DFL is not a function, even with SA_SIGINFO.
         ("default with flags", || {
             set(libc::SIGSEGV, libc::SIG_DFL, libc::SA_SIGINFO, &[]);
             page_by_page(8);
@@ -333,8 +333,8 @@ fn nothing_is_installed_before_the_first_region() {
     .well();
 }
 
-/// A page that is committed and faults all the same may be one that another thread was faster with: it is
-/// tried again, many times, before it is somebody else's. As many times after every decommit.
+/// A committed page may fault because another thread committed it meanwhile. So the access is tried again, many times,
+/// before the fault is handed on; as many times after each decommit.
 #[test]
 fn a_page_that_lost_its_access_is_tried_as_often_after_each_decommit() {
     in_a_process("a_page_that_lost_its_access_is_tried_as_often_after_each_decommit", || {
@@ -346,7 +346,7 @@ fn a_page_that_lost_its_access_is_tried_as_often_after_each_decommit() {
         let mut tried = Vec::new();
         for round in 0..3 {
             poke(region.as_ptr(), 1);
-            // SAFETY: a page of the region; whoever takes its access away answers for its faults.
+            // SAFETY: a page of the region; only its access rights change.
             let done = unsafe {
                 libc::mprotect(region.as_ptr().cast(), pagewise::page_size(), libc::PROT_NONE)
             };

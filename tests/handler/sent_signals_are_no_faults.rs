@@ -1,5 +1,5 @@
-//! A signal that a process sends is never taken for a fault, whatever address it carries. Commits go on after
-//! Rust's own handler answered such a signal by installing SIG_DFL.
+//! A signal that a process sends is never taken for a fault, not even with an address of a region in it. Faults are served
+//! also after Rust's own handler answered such a signal by installing SIG_DFL.
 #![cfg(all(unix, not(pagewise_model)))]
 
 use std::ffi::{c_int, c_void};
@@ -86,9 +86,9 @@ fn a_crafted_address_inside_a_region_commits_nothing() {
     .well();
 }
 
-/// Rust's std takes a SIGSEGV that is no stack overflow for a fault that will come again, and installs SIG_DFL.
-/// pagewise's handler must be in place afterwards. The next signal that is sent gets the default action, as it
-/// would without pagewise.
+/// Rust's handler takes a SIGSEGV that is no stack overflow for a fault that will come again, and installs SIG_DFL.
+/// pagewise's handler must be in force afterwards. The next signal that is sent gets the default action, as without
+/// pagewise.
 #[test]
 fn rusts_own_handler_underneath_does_not_disarm_commits() {
     let ended = in_a_process("rusts_own_handler_underneath_does_not_disarm_commits", || {

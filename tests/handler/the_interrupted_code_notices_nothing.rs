@@ -20,7 +20,7 @@ fn the_error_code_is_preserved() {
     assert_eq!(region.stats().faults, 3);
 }
 
-/// The same while the commit itself fails: its error code stays inside.
+/// The same where the commit fails in the handler, which gets an error code of its own.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_error_code_is_preserved_when_the_system_refuses() {
@@ -130,7 +130,7 @@ fn all_registers_are_preserved() {
     assert_eq!(region.stats().faults, 64);
 }
 
-/// The upper halves of the vector registers, which signal frames keep elsewhere.
+/// The upper halves of the vector registers, which a signal frame keeps apart from the lower ones.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn wide_vector_registers_are_preserved() {

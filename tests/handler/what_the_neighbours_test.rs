@@ -1,4 +1,4 @@
-//! Tests of libsigsegv, V8, HotSpot and the kernel for their fault handling, applied to pagewise.
+//! What libsigsegv, V8, HotSpot and the Linux kernel test of their own fault handling, tested of pagewise.
 #![cfg(all(unix, not(pagewise_model)))]
 
 use std::ffi::{c_int, c_void};
@@ -20,7 +20,7 @@ fn one_event_with_the_exact_address_and_then_silence() {
     let events: Vec<_> = region.events().collect();
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0].offset, at);
-    // (Where the platform tells: see `fault_events_are_exact`.)
+    // Some platforms do not tell: see `fault_events_are_exact`.
     assert!(matches!(events[0].write, Some(true)) || !cfg!(target_arch = "x86_64"), "{events:?}");
     let committed = FaultOutcome::Committed { start: page_size(), len: page_size() };
     assert_eq!(events[0].outcome, committed);
@@ -40,8 +40,8 @@ fn each_area_has_its_own_faults() {
     assert!(areas.iter().all(|area| area.stats().faults == 2));
 }
 
-/// libsigsegv's `sigsegv2`, where a handler leaves by a jump: refusals, twice in a row, and the mask is
-/// what it was.
+/// libsigsegv's `sigsegv2`, where a handler leaves by a jump: two refusals in a row, after which the signal mask is as
+/// before.
 #[test]
 fn refusals_in_a_row_leave_the_mask_alone() {
     let mut region = DemandRegion::builder(1 << 20).limit(0).build().unwrap();
@@ -52,7 +52,7 @@ fn refusals_in_a_row_leave_the_mask_alone() {
     }
 }
 
-/// V8's: an access at a known instruction recovers while the region exists; after its release, the same access
+/// V8: an access at a known instruction recovers while the region exists; after its release, the same access
 /// faults in the previous handler.
 #[test]
 fn what_was_ours_is_the_hosts_once_the_region_is_gone() {
@@ -89,7 +89,7 @@ fn guarded_reads_work_inside_a_signal_handler_and_on_foreign_threads() {
     static BAD: AtomicPtr<DemandRegion> = AtomicPtr::new(std::ptr::null_mut());
     static DONE: AtomicUsize = AtomicUsize::new(0);
     fn fetch() {
-        // SAFETY: the test waits for whoever comes here.
+        // SAFETY: the test waits for the thread that runs this.
         let (good, bad) = unsafe { (&*GOOD.load(Relaxed), &*BAD.load(Relaxed)) };
         let mut byte = [9];
         let (fine, refused) = (good.read(5, &mut byte), bad.read(5, &mut byte));
@@ -127,8 +127,8 @@ fn guarded_reads_work_inside_a_signal_handler_and_on_foreign_threads() {
     .well();
 }
 
-/// The kernel's tests of guard regions, as far as they concern what we build on them: with each engine,
-/// pages in between stay what they are, and what comes back is zero.
+/// The kernel's tests of guard regions, with each engine: pages between decommitted ones keep their contents, and pages
+/// that are committed again read zero.
 #[test]
 fn pages_come_and_go_alone_and_in_runs() {
     for engine in [pagewise::Engine::Protect, pagewise::Engine::Guard] {

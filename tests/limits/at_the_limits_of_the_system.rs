@@ -1,5 +1,5 @@
-//! What pagewise does under locked memory, resource limits, an empty pool of huge pages, without mappings, and
-//! under thread priorities on Linux.
+//! What pagewise does on Linux with locked memory, resource limits, an empty pool of huge pages, no mappings left, and
+//! thread priorities.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,7 +88,7 @@ fn where_all_that_comes_is_locked_a_touch_of_a_long_region_takes_little_memory()
 
 #[test]
 fn what_locked_memory_had_to_do_with_an_engine_is_not_remembered() {
-    // (The child must not have asked for an engine before.)
+    // In a child, since a process tries guard markers once, and this child must do so after memory is locked.
     let is_child = common::is_child("the only one");
     if !is_child
         && (emulated() || !may(CAP_IPC_LOCK) || !common::engines().contains(&Engine::Guard))
@@ -153,14 +153,14 @@ fn the_last_bytes_that_the_process_may_have_are_granted() {
         let limit = libc::rlimit { rlim_cur: most as u64, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: a complete limit.
         unsafe { assert_eq!(libc::setrlimit(libc::RLIMIT_DATA, &limit), 0) };
-        // Far more than two mebibytes of anything around the pages, and less of the pages themselves.
+        // The touched pages fit two mebibytes. The memory between them, and whole blocks of the guard engine, would not.
         for index in 0..64 {
             memory.push(index);
             region.write(index << 25, &[1]).unwrap();
             region.write((index << 25) + 3 * page, &[1]).unwrap();
         }
         assert_eq!(region.committed(), 128 * page);
-        // Then the system refuses, and what was written is there.
+        // In the end the system refuses, and what was written before is there.
         let refused = region.fill(1 << 33..(1 << 33) + (4 << 20), 7).unwrap_err();
         assert!(matches!(refused.refusal.reason, RefusalReason::System(_)), "{refused}");
         assert!(refused.copied >= 512 << 10, "{refused}");
@@ -267,7 +267,7 @@ fn a_reservation_that_cannot_be_unmapped_gives_its_memory_back() {
     in_a_process("a_reservation_that_cannot_be_unmapped_gives_its_memory_back", || {
         let len = 64 << 20;
         let budget = pagewise::Budget::new(4 * len);
-        // Neighbours, which the kernel merges into one mapping.
+        // Neighbouring reservations, which the kernel merges into one mapping.
         let mut three: Vec<_> = (0..3)
             .map(|_| Reservation::builder(len).budget(budget.clone()).build().unwrap())
             .collect();
@@ -286,7 +286,7 @@ fn a_reservation_that_cannot_be_unmapped_gives_its_memory_back() {
         if let Err(error) = released {
             assert!(matches!(error, Error::MappingsExhausted { .. }), "{error}");
         }
-        // Dropping reports nothing, and does not panic.
+        // Dropping cannot report the error, and must not panic.
         drop(three.pop());
         drop(all);
         drop(three);
@@ -353,14 +353,14 @@ fn a_thread_of_high_priority_lets_the_holder_of_a_page_run() {
                 assert!(priority(10));
                 while !stop.load(Ordering::Relaxed) {
                     region.commit(..).unwrap();
-                    // SAFETY: the bytes mean nothing to anybody.
+                    // SAFETY: the bytes are this test's own, and never read.
                     unsafe { region.decommit_shared(..).unwrap() };
                 }
             });
             threads.spawn(|| {
                 assert!(priority(20));
                 for round in 0..300 {
-                    // Now and then in the middle of a commit.
+                    // Interrupts the other thread in the middle of a commit now and then.
                     std::thread::sleep(std::time::Duration::from_micros(100 + round * 7 % 400));
                     // SAFETY: no other thread writes here.
                     unsafe { region.write_shared(round as usize * page_size(), &[1]).unwrap() };
@@ -407,7 +407,7 @@ fn a_commit_that_the_system_refuses_is_an_error_and_the_region_goes_on_working()
     .well();
 }
 
-/// Whether the kernel holds this process to it.
+/// Whether the kernel enforces the limit for this process.
 fn limit_data_to(bytes: u64) -> bool {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: a plain call.
@@ -445,7 +445,7 @@ fn running_out_of_mappings_is_told_apart_from_running_out_of_memory() {
         assert_eq!(memory.committed(), index * page);
         // SAFETY: committed.
         unsafe { memory.as_ptr().write(1) };
-        // What is refused changes nothing, and there is a way on: neighbours that close the gaps.
+        // A refusal changes nothing, and pages that close gaps between committed ones can still be committed.
         memory.commit(..1000 * page).unwrap();
         memory.commit(every_other(index)).unwrap();
         memory.decommit(..).unwrap();

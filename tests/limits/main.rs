@@ -1,5 +1,5 @@
-//! What happens where the system refuses, and what is said about it. Tests that use up memory, mappings or what may
-//! be locked do so in processes of their own.
+//! Refusals, their messages, and limits of the system. Tests that use up memory, mappings or lockable memory do so in
+//! processes of their own.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,6 +1,6 @@
-//! Calls that the system refuses, wholly or half-way: a layer above the system (`src/os/refusals.rs`) does so on
-//! request. With `--cfg pagewise_model` above the simulated system; with `--cfg pagewise_refusals` above the real
-//! one, where the access rights of every page are tried, too. `ci/model` runs both.
+//! Calls that the system refuses, wholly or half-way. A layer between the library and the system (`src/os/refusals.rs`)
+//! refuses them on request: with `--cfg pagewise_model` above the simulated system; with `--cfg pagewise_refusals` above
+//! the real one, where the access rights of every page are tried, too. `ci/model` runs both.
 #![cfg(any(pagewise_model, pagewise_refusals))]
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use pagewise::{
     RefusalReason, Reservation, page_size,
 };
 
-/// What the tests ask of memory, whoever manages it.
+/// What the tests need of a reservation and of a region.
 trait Memory {
     fn start(&self) -> *mut u8;
     fn bytes(&self) -> usize;
@@ -30,8 +30,8 @@ trait Memory {
         self.pages(page..page + 1).start
     }
 
-    /// Exactly these pages are committed: by the count, by the page map, and by trying each page. None is
-    /// held.
+    /// Asserts that exactly these pages are committed, by the count, by the page map and by trying each page, and that
+    /// none is held.
     #[track_caller]
     fn assert_committed(&self, expected: &[usize]) {
         assert!(!self.holds_pages(), "a page is still held");
@@ -45,56 +45,40 @@ trait Memory {
     }
 }
 
-impl Memory for Reservation {
-    fn start(&self) -> *mut u8 {
-        self.as_ptr()
-    }
+macro_rules! memory {
+    ($($type:ty)*) => {$(
+        impl Memory for $type {
+            fn start(&self) -> *mut u8 {
+                self.as_ptr()
+            }
 
-    fn bytes(&self) -> usize {
-        self.len()
-    }
+            fn bytes(&self) -> usize {
+                self.len()
+            }
 
-    fn counted(&self) -> usize {
-        self.committed()
-    }
+            fn counted(&self) -> usize {
+                self.committed()
+            }
 
-    fn holds_pages(&self) -> bool {
-        self.holds_pages()
-    }
+            fn holds_pages(&self) -> bool {
+                self.holds_pages()
+            }
 
-    fn map(&self) -> PageMap {
-        self.page_map().unwrap()
-    }
+            fn map(&self) -> PageMap {
+                self.page_map().unwrap()
+            }
+        }
+    )*};
 }
 
-impl Memory for DemandRegion {
-    fn start(&self) -> *mut u8 {
-        self.as_ptr()
-    }
-
-    fn bytes(&self) -> usize {
-        self.len()
-    }
-
-    fn counted(&self) -> usize {
-        self.committed()
-    }
-
-    fn holds_pages(&self) -> bool {
-        self.holds_pages()
-    }
-
-    fn map(&self) -> PageMap {
-        self.page_map().unwrap()
-    }
-}
+memory!(Reservation DemandRegion);
 
 #[cfg(pagewise_model)]
 fn is_accessible(byte: *mut u8) -> bool {
     pagewise::refusals::is_accessible(byte)
 }
 
-/// Whether a byte can be read and written: by the kernel, which says so where a program would fault.
+/// Whether a byte can be read and written: the kernel returns an error where a program's own access would fault.
 #[cfg(not(pagewise_model))]
 fn is_accessible(byte: *mut u8) -> bool {
     let mut pipe = [0; 2];
@@ -134,7 +118,7 @@ fn region_in_steps(engine: Engine, budget_pages: usize) -> (DemandRegion, Budget
     (region, budget)
 }
 
-/// So many pages, and no more, can be had from a region in which they are not committed.
+/// Asserts that exactly `pages` further pages can be committed.
 #[track_caller]
 fn assert_left(region: &DemandRegion, budget: &Budget, pages: usize, free: Range<usize>) {
     let page = page_size();
@@ -261,7 +245,7 @@ fn a_commit_that_fails_half_way_is_rolled_back() {
         assert!((offset..offset + len).contains(&(refused * page)), "{offset} {len}");
         memory.assert_committed(&[2, 5, 9]);
         assert_eq!((budget.used(), budget.peak(), memory.peak()), (3 * page, 3 * page, 3 * page));
-        // All of the rest can be had, and what was written to it meanwhile is gone.
+        // The rest can be committed, and what was written to it before the refusal is gone.
         memory.commit(..).unwrap();
         memory.assert_committed(&Vec::from_iter(0..16));
         for index in 0..16 {
@@ -299,7 +283,7 @@ fn a_region_keeps_what_the_system_granted_before_it_refused() {
             let (region, budget) = region_in_steps(engine, 16);
             region.commit(4 * page..5 * page).unwrap();
             common::poke(region.byte(4), 4);
-            // (Written by another thread, which may happen upon a page as soon as it is accessible.)
+            // As another thread may write to a page as soon as it is accessible.
             let refusing = Refusal::of(commit_of(engine))
                 .touching(region.pages(refused..refused + 1))
                 .half_done_and_written(7)
@@ -313,7 +297,7 @@ fn a_region_keeps_what_the_system_granted_before_it_refused() {
             }
             region.assert_committed(&kept);
             assert_eq!((budget.used(), budget.peak()), (kept.len() * page, kept.len() * page));
-            // (What the call before the refused one committed was not written to.)
+            // Pages that a granted call committed before the refused one were not written to.
             let written = if refused < 4 { 0..refused } else { 5..refused };
             for index in kept {
                 let byte = match index {
@@ -411,11 +395,11 @@ fn a_decommit_that_is_refused_leaves_committed_what_was_not_given_back() {
             pages.for_each(|page| common::poke(region.byte(page), index as u8 + 1));
         }
         let refusing = Refusal::of(decommit_of(engine)).touching(region.pages(6..7)).begin();
-        // (The last page stays, so that this is not all that the guard engine has in a block.)
+        // The last page stays committed, so that the guard engine does not decommit a whole block.
         let error = region.decommit(..12 * page).unwrap_err();
         assert!(matches!(error, Error::System { operation: "decommit", .. }), "{error:?}");
         drop(refusing);
-        // What lies behind the refused pages was given back before, and nothing that lies before them.
+        // A decommit works from the end: pages behind the refused ones were given back, those before them were not.
         let kept = [0, 1, 2, 5, 6, 7, 12];
         region.assert_committed(&kept);
         assert_eq!(budget.used(), kept.len() * page);
@@ -448,7 +432,7 @@ fn a_decommit_that_is_refused_half_way_leaves_usable_what_counts_as_committed() 
     }
 }
 
-/// More pages than have their states on the heap.
+/// More pages than fit into a table of page states on the heap.
 fn large_len() -> usize {
     ((256 << 10) + 64) * page_size()
 }
@@ -488,7 +472,7 @@ fn a_fault_whose_page_states_have_no_memory_is_refused_by_the_system() {
     }
 }
 
-/// An operation on committed pages that the system refuses is an error, and the pages are as before.
+/// Where the system refuses an operation on committed pages, it returns an error, and the pages are as before.
 #[test]
 fn operations_on_committed_pages_that_are_refused_leave_them_usable() {
     type Operation = fn(&Reservation) -> Result<(), Error>;
@@ -599,211 +583,5 @@ fn an_array_and_an_arena_whose_memory_is_not_taken_back_go_on_with_it() {
     assert_eq!((arena.committed(), budget.used()), (0, page));
 }
 
-/// What only the guard engine does, on a system that has guard markers.
 #[cfg(pagewise_refusals)]
-mod in_open_blocks {
-    use super::*;
-
-    /// Pages whose markers are in one page of page tables, and how many of them make a block dense.
-    fn per_block() -> usize {
-        page_size() / 8
-    }
-
-    fn dense() -> usize {
-        (per_block() / 64).max(2)
-    }
-
-    fn guards_work() -> bool {
-        common::engines().contains(&Engine::Guard)
-    }
-
-    /// A region of two blocks, in steps of so many pages.
-    fn region(step: usize) -> DemandRegion {
-        DemandRegion::builder(2 * per_block() * page_size())
-            .engine(Engine::Guard)
-            .step(CommitStep::fixed(step * page_size()))
-            .build()
-            .unwrap()
-    }
-
-    /// Every other page of the first block, as many as open it.
-    fn make_dense(region: &DemandRegion) -> Vec<usize> {
-        let pages: Vec<_> = (0..dense()).map(|index| 4 + 2 * index).collect();
-        for &page in &pages {
-            region.commit(page * page_size()..(page + 1) * page_size()).unwrap();
-            common::poke(region.byte(page), page as u8);
-        }
-        pages
-    }
-
-    /// A block that could not be opened is as it was, and everything in it goes on.
-    #[test]
-    fn a_block_that_is_refused_half_way_stays_closed() {
-        if !guards_work() {
-            return;
-        }
-        let edges = [0, 1, 5, 7, 30, per_block() - 1];
-        for (call, refused) in [Call::GuardInstall, Call::Commit]
-            .into_iter()
-            .flat_map(|call| edges.map(|edge| (call, edge)))
-        {
-            for undo_refused in [false, true] {
-                let mut region = region(1);
-                // (A commit of one page is what makes the block dense, not what opens it.)
-                let refusing = Refusal::of(call)
-                    .longer_than(if call == Call::Commit { page_size() } else { 0 })
-                    .touching(region.pages(refused..refused + 1))
-                    .half_done()
-                    .begin();
-                let undo = undo_refused.then(|| Refusal::of(Call::Decommit).begin());
-                let mut pages = make_dense(&region);
-                let was_refused = refusing.refused() > 0;
-                drop((refusing, undo));
-                // (Single reserved pages between committed ones are opened one by one.)
-                assert!(
-                    was_refused || (call == Call::Commit && refused < 20),
-                    "{call:?} {refused}"
-                );
-                region.assert_committed(&pages);
-                region.write(page_size(), &[1]).unwrap();
-                pages.insert(0, 1);
-                region.assert_committed(&pages);
-                for &page in &pages {
-                    assert_eq!(read(&region, page), page as u8, "{call:?} at {refused}");
-                }
-                region.decommit(..).unwrap();
-                region.assert_committed(&[]);
-                region.commit(..).unwrap();
-                assert!((0..2 * per_block()).all(|page| read(&region, page) == 0));
-            }
-        }
-    }
-
-    /// Where markers are removed half-way, what comes before the refused page is committed, and what
-    /// comes behind it is still inaccessible.
-    #[test]
-    fn a_batch_that_is_refused_in_an_open_block_becomes_its_beginning_and_the_one_page() {
-        if !guards_work() {
-            return;
-        }
-        for refused in [32, 33, 35] {
-            let mut region = region(8);
-            let mut pages = make_dense(&region);
-            let refusing = Refusal::of(Call::GuardRemove)
-                .touching(region.pages(refused..refused + 1))
-                .half_done()
-                .begin();
-            region.write(37 * page_size(), &[37]).unwrap();
-            assert!(refusing.refused() > 0, "the block is not open");
-            drop(refusing);
-            pages.extend(32..refused);
-            pages.push(37);
-            region.assert_committed(&pages);
-            assert_eq!(read(&region, 37), 37);
-            region.write(38 * page_size(), &[38]).unwrap();
-            assert_eq!((read(&region, 38), read(&region, 37)), (38, 37));
-        }
-    }
-
-    /// A commit across an open block and a closed one changes access rights first, then removes markers,
-    /// and where either is refused, goes on in smaller pieces.
-    #[test]
-    fn a_commit_across_blocks_that_is_refused_keeps_its_beginning() {
-        if !guards_work() {
-            return;
-        }
-        let edge = per_block();
-        for call in [Call::Commit, Call::GuardRemove] {
-            for refused in [edge - 3, edge - 1, edge, edge + 2] {
-                let region = region(1);
-                let mut pages = make_dense(&region);
-                let refusing = Refusal::of(call)
-                    .touching(region.pages(refused..refused + 1))
-                    .half_done()
-                    .begin();
-                let (from, to) = ((edge - 3) * page_size(), (edge + 3) * page_size());
-                let result = region.commit(from..to);
-                drop(refusing);
-                // In pieces, the open block needs no access rights, and the closed one has no markers.
-                let is_needed = (call == Call::GuardRemove) == (refused < edge);
-                assert_eq!(result.is_err(), is_needed);
-                pages.extend(edge - 3..if is_needed { refused } else { edge + 3 });
-                region.assert_committed(&pages);
-                region.commit(from..to).unwrap();
-                assert!((edge - 3..edge + 3).all(|page| read(&region, page) == 0));
-            }
-        }
-    }
-
-    /// Where neither markers nor mapping over could take several pages back, all of them can be used.
-    #[test]
-    fn a_decommit_that_is_refused_half_way_in_an_open_block_leaves_usable_what_is_committed() {
-        if !guards_work() {
-            return;
-        }
-        let mut region = region(1);
-        let mut pages = make_dense(&region);
-        region.commit(40 * page_size()..44 * page_size()).unwrap();
-        pages.extend(40..44);
-        (40..44).for_each(|page| common::poke(region.byte(page), 7));
-        let mark =
-            Refusal::of(Call::GuardInstall).touching(region.pages(42..43)).half_done().begin();
-        let map_over = Refusal::of(Call::Decommit).begin();
-        region.decommit(40 * page_size()..44 * page_size()).unwrap_err();
-        assert!(mark.refused() > 0, "the block is not open");
-        drop((mark, map_over));
-        region.assert_committed(&pages);
-        let bytes: Vec<_> = (40..44).map(|page| read(&region, page)).collect();
-        assert_eq!(bytes, [0, 0, 7, 7]);
-    }
-
-    /// In an open block, a page comes back by losing its marker alone: so it must lie in accessible memory,
-    /// whatever access rights a program gave it.
-    #[test]
-    fn a_page_whose_access_a_program_took_away_comes_back_after_a_decommit() {
-        if !guards_work() {
-            return;
-        }
-        let mut region = region(1);
-        let pages = make_dense(&region);
-        let (from, to) = (pages[1] * page_size(), (pages[1] + 1) * page_size());
-        // SAFETY: the page is committed, and nobody else knows it.
-        let protected =
-            unsafe { libc::mprotect(region.byte(pages[1]).cast(), page_size(), libc::PROT_READ) };
-        assert_eq!(protected, 0);
-        region.decommit(from..to).unwrap();
-        region.commit(from..to).unwrap();
-        region.assert_committed(&pages);
-        assert_eq!((read(&region, pages[1]), read(&region, pages[2])), (0, pages[2] as u8));
-    }
-
-    /// A page that cannot be marked in an open block is mapped over, and closes it; where that is
-    /// refused, too, it stays.
-    #[test]
-    fn a_decommit_that_is_refused_in_an_open_block_leaves_nothing_half_done() {
-        if !guards_work() {
-            return;
-        }
-        for map_over_refused in [false, true] {
-            let mut region = region(1);
-            let mut pages = make_dense(&region);
-            let mark = Refusal::of(Call::GuardInstall).begin();
-            let map_over = map_over_refused.then(|| Refusal::of(Call::Decommit).begin());
-            let result = region.decommit(pages[1] * page_size()..(pages[1] + 1) * page_size());
-            assert!(mark.refused() > 0, "the block is not open");
-            drop((mark, map_over));
-            assert_eq!(result.is_err(), map_over_refused);
-            let given_back = pages[1];
-            if !map_over_refused {
-                pages.remove(1);
-            }
-            region.assert_committed(&pages);
-            for &page in &pages {
-                assert_eq!(read(&region, page), page as u8);
-            }
-            region.write(given_back * page_size() + 1, &[1]).unwrap();
-            let kept = if map_over_refused { given_back as u8 } else { 0 };
-            assert_eq!(read(&region, given_back), kept);
-        }
-    }
-}
+mod in_open_blocks;

@@ -1,5 +1,5 @@
-//! Every error, in the situation that makes it: the numbers that it carries, and its message to the letter.
-//! No two numbers of a situation are the same, so that none can stand for another.
+//! Every error, in a situation that causes it: the numbers that it carries, and its whole message. All numbers of a
+//! situation differ, so that swapped ones are found.
 #![cfg(not(pagewise_model))]
 
 use crate::common::{self, each_in_a_process};
@@ -8,7 +8,7 @@ use pagewise::{
     Reservation, page_size,
 };
 
-/// A number of bytes as messages say it.
+/// A number of bytes as messages show it.
 fn said(bytes: usize) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
@@ -212,7 +212,7 @@ fn the_line_about_a_refused_plain_access_has_its_numbers() {
     const CASES: &[(&str, fn())] = &[
         ("a write", || {
             for engine in common::engines() {
-                // (The last one is the one that is printed last, and dies.)
+                // The child dies at the last one, so its line is the last.
                 if engine == pagewise::Engine::Protect {
                     common::poke(refused(&build(engine)), 1);
                 }
@@ -262,9 +262,9 @@ mod the_system {
         cannot
     }
 
-    /// From here on, no byte of memory more may become writable, or as much as anybody wants.
+    /// Sets whether more memory may become writable: none from here on, or any amount.
     fn more_data(is_granted: bool) {
-        // (Zero, below a higher maximum, is no limit.)
+        // Linux takes a limit of zero, below a higher maximum, for no limit.
         let most = if is_granted { libc::RLIM_INFINITY } else { 1 };
         let limit = libc::rlimit { rlim_cur: most, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: a complete limit.
@@ -285,7 +285,7 @@ mod the_system {
             let mut region =
                 DemandRegion::builder(64 * page).step(CommitStep::page()).build().unwrap();
             region.write(3 * page, &[1; 8]).unwrap();
-            // (Not for longer: a test that fails needs memory to say so.)
+            // Lifted at once, since a failing assertion needs memory for its message.
             more_data(false);
             let refused = memory.commit(4 * page + 1..15 * page - 1);
             let filled = region.fill(3 * page + 4..9 * page, 5);
@@ -367,7 +367,7 @@ mod the_system {
         .well();
     }
 
-    /// Takes every privilege from this process: none of them is to be above a limit.
+    /// Takes every privilege from this process, so that all limits hold for it.
     fn without_privileges() {
         #[repr(C)]
         struct Header {
@@ -416,7 +416,7 @@ mod the_system {
         .well();
     }
 
-    /// Where everything new is locked, an address costs as much as a page.
+    /// Where new memory is locked, reserving counts against the limit, too.
     #[test]
     fn a_reservation_beyond_what_may_be_locked_says_how_much() {
         if common::emulated() || common::sanitized() {
@@ -504,7 +504,7 @@ mod the_system {
         panic!("{most} mappings were no limit");
     }
 
-    /// Counted without memory of its own, which would need a mapping.
+    /// Counts the mappings without allocating, which could need a mapping.
     fn mappings() -> usize {
         use std::io::Read;
         let mut file = std::fs::File::open("/proc/self/maps").unwrap();
@@ -538,7 +538,7 @@ mod the_system {
             let mut region = builder.guard_pages(1).step(CommitStep::page()).build().unwrap();
             let most = most_mappings().unwrap();
             use_up_the_mappings();
-            // An error counts after the refusal: so does this.
+            // The error counts mappings after the refusal, and so does the test.
             let check = |expected: &str, result: Result<(), Error>| {
                 let (error, count) = (result.unwrap_err(), mappings());
                 let Error::MappingsExhausted { operation, mappings, max, .. } = error else {
@@ -566,7 +566,7 @@ mod the_system {
                 7 * page
             );
             assert_eq!(access.to_string(), text);
-            // A new mapping may become part of its neighbour; one that is shared may not.
+            // A private mapping may merge with its neighbour; a shared one never does.
             let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
             // SAFETY: new mappings, which nobody uses.
             while unsafe { libc::mmap(std::ptr::null_mut(), page, 0, flags, -1, 0) }

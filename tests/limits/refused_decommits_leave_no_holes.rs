@@ -1,5 +1,5 @@
-//! Memory that could not be given back stays committed and counted; what was given back is committed
-//! again before it is used. The system refuses by running out of mappings, so: Linux only.
+//! Memory that could not be given back stays committed and counted; what was given back is committed again before it is
+//! used. Linux only: the system refuses because the process has no mappings left.
 #![cfg(all(target_os = "linux", target_pointer_width = "64", not(any(miri, pagewise_model))))]
 
 use std::fs;
@@ -27,16 +27,16 @@ impl Mappings {
     }
 
     fn protect(&self, page: usize, rights: i32) -> bool {
-        // SAFETY: a page of this mapping, which nobody else knows.
+        // SAFETY: a page of this mapping, which only this function uses.
         unsafe {
             let address = self.start.add(page * page_size());
             libc::mprotect(address.cast(), page_size(), rights) == 0
         }
     }
 
-    /// Uses up every mapping but so many.
+    /// Uses up all mappings but `left`.
     fn exhaust_but(&mut self, left: usize) {
-        // Shared memory never merges with its neighbours: one mapping each, exactly.
+        // Shared memory never merges with its neighbours: each is exactly one mapping.
         let spare: Vec<_> =
             (0..left).map(|_| map(page_size(), libc::MAP_SHARED | libc::MAP_ANONYMOUS)).collect();
         while self.protect(2 * self.readable + 1, libc::PROT_READ) {

@@ -5,7 +5,7 @@
 use crate::common;
 use pagewise::{AccessError, CommitStep, DemandRegion, RefusalReason, page_size};
 
-/// Pages that a region may commit, and that lie before the first refused one.
+/// How many pages a region may commit: those before the first refused one.
 const GRANTED: usize = 2;
 const PAGES: usize = GRANTED + 3;
 
@@ -20,8 +20,8 @@ fn up_to_the_edge() -> DemandRegion {
     region
 }
 
-/// Every alignment of the edge within a cache line and around its own, and every kind of length up to
-/// three pages.
+/// Copies that begin at every distance up to a cache line before the edge and at some larger ones, with lengths up to three
+/// pages.
 fn cases() -> impl Iterator<Item = (usize, usize)> {
     let (page, edge) = (page_size(), GRANTED * page_size());
     let starts = (0..=72).chain([page - 1, page, page + 1, 2 * page - 9, 2 * page]);
@@ -105,7 +105,7 @@ fn fills_stop_at_the_edge() {
     }
 }
 
-/// The buffer of a copy may itself be in a region that refuses: then the offset is that region's.
+/// The buffer of a copy may lie in a second region that refuses: then the offset is one in that region.
 #[test]
 fn a_buffer_in_another_region_is_refused_as_well() {
     let (mut region, source) = (up_to_the_edge(), up_to_the_edge());
@@ -115,7 +115,7 @@ fn a_buffer_in_another_region_is_refused_as_well() {
     // SAFETY: an owned, live region; reading its refused pages is what this is about.
     let bytes = unsafe { std::slice::from_raw_parts(source.as_ptr().add(edge - 9), 64) };
     assert_eq!(copied(region.write(100, bytes).unwrap_err()), (9, edge));
-    // And where both sides end, the nearer one counts.
+    // Where both sides are refused, the one that is reached first counts.
     assert_eq!(copied(region.write(edge - 4, bytes).unwrap_err()), (4, edge));
 }
 

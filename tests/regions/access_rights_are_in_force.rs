@@ -1,5 +1,5 @@
-//! What must not be touched cannot be: guard pages, reserved pages, pages whose rights were taken away.
-//! Asked of the system page by page, and of processes that die of it.
+//! Guard pages, reserved pages and pages whose access rights were taken away cannot be touched. The system is asked about
+//! each page, and child processes that touch one must die.
 #![cfg(all(unix, not(pagewise_model)))]
 
 use std::io::Write;
@@ -13,7 +13,7 @@ const NONE: (bool, bool) = (false, false);
 const READ: (bool, bool) = (true, false);
 const BOTH: (bool, bool) = (true, true);
 
-/// The rights of each page of a reservation, as the system has them.
+/// The access rights of each page of a reservation, according to the system.
 fn rights_of(memory: &Reservation) -> Vec<(bool, bool)> {
     (0..memory.len() / page_size()).map(|page| rights(at(memory, page))).collect()
 }
@@ -64,7 +64,7 @@ fn pages_of_a_region_are_accessible_exactly_where_they_are_committed() {
             assert_eq!(wrong, None, "{engine:?}, {when}");
         };
         check(&region, "nothing committed");
-        // Scattered, dense, in one piece.
+        // Scattered pages, dense ones, and a range.
         for index in (0..600).step_by(67).chain((600..700).step_by(2)) {
             region.write(index * page, &[1]).unwrap();
         }
@@ -83,8 +83,7 @@ fn pages_of_a_region_are_accessible_exactly_where_they_are_committed() {
     }
 }
 
-/// Of a range with committed pages in its middle, the system grants what comes before, and refuses what
-/// comes behind.
+/// In a range with committed pages in its middle, the system grants the pages before them and refuses those behind.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_refused_commit_leaves_rights_charge_and_accounts_as_they_were() {
@@ -108,7 +107,7 @@ fn a_refused_commit_leaves_rights_charge_and_accounts_as_they_were() {
         let text = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = text.lines().find(|line| line.starts_with("VmData:")).unwrap();
         let data = line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10;
-        // Only while the system is asked: a test that fails needs memory to say so.
+        // Limited only during the call, since a failing assertion needs memory for its message.
         let limited = |ask: &dyn Fn() -> Result<(), pagewise::Error>| {
             let set = |bytes: u64| {
                 let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
@@ -131,12 +130,12 @@ fn a_refused_commit_leaves_rights_charge_and_accounts_as_they_were() {
             assert_eq!(charge(memory.as_ptr()), 10 * page);
         }
         assert!((100..110).all(|index| peek(at(&memory, index)) == 7));
-        // What comes before is granted by itself, and all of it is as new.
+        // The pages before can be committed alone, and read zero.
         limited(&|| memory.commit(..100 * page)).unwrap();
         assert!((0..100).all(|index| peek(at(&memory, index)) == 0));
         memory.decommit(..100 * page).unwrap();
 
-        // A region keeps what was granted, to the last page.
+        // A region keeps every page that was granted.
         limited(&|| region.commit(..)).unwrap_err();
         let committed = region.committed() / page;
         assert!((200..=310).contains(&committed), "{committed} pages");
@@ -152,8 +151,8 @@ fn a_refused_commit_leaves_rights_charge_and_accounts_as_they_were() {
     .well();
 }
 
-/// Takes a page of addresses for accessible memory, if nobody has it. What follows then sees that nobody
-/// had it.
+/// Maps accessible memory at an address, if nothing is mapped there: then the caller finds accessible memory where it must
+/// not be.
 fn occupy(page: *mut u8) {
     // SAFETY: without MAP_FIXED, nothing that is there is replaced.
     unsafe {
@@ -223,7 +222,7 @@ fn guard_pages_belong_to_nobody_else_and_cannot_be_touched() {
     .well();
 }
 
-/// Everything up to here went well.
+/// Printed by the child just before the access that must end it.
 fn so_far() {
     println!("so far");
     std::io::stdout().flush().unwrap();
@@ -281,7 +280,7 @@ fn who_touches_what_must_not_be_touched_dies_of_it() {
         ("executing data", || {
             let memory = committed(Access::ReadWrite);
             so_far();
-            // SAFETY: no: what is there must not run.
+            // SAFETY: none: this jumps to memory that must not run, and ends the process.
             let data: extern "C" fn() = unsafe { std::mem::transmute(at(&memory, 1)) };
             data();
         }),
@@ -330,8 +329,8 @@ fn who_touches_what_must_not_be_touched_dies_of_it() {
     });
 }
 
-/// A program may change access rights past this library, as garbage collectors do. Zeroing holds the pages, so
-/// that a fault on them would be waited for without end.
+/// A program may change access rights without this library, as garbage collectors do. Zeroing holds the pages, so a fault
+/// on them would wait for ever.
 #[test]
 fn zeroing_does_not_mind_rights_that_were_changed_past_this_library() {
     for engine in common::engines() {

@@ -1,5 +1,5 @@
-//! Random sequences of operations, compared with a short reference model: on the real system, and, with
-//! `--cfg pagewise_model`, on the simulated one, which checks every call.
+//! Random sequences of operations, compared with a short model: on the real system, and with `--cfg pagewise_model` on the
+//! simulated one, which checks every call.
 
 use std::ops::Range;
 
@@ -39,7 +39,7 @@ fn operations() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What a reservation should be: for each page its bytes, where it is committed.
+/// The model of a reservation: the bytes of each committed page.
 #[derive(Clone)]
 struct Reference {
     pages: Vec<Option<Vec<u8>>>,
@@ -104,7 +104,7 @@ fn check(memory: &Reservation, budget: &Budget, reference: &Reference) {
     check_rights(memory.as_ptr(), reference);
 }
 
-/// The system lets the process access what is committed, and nothing else.
+/// Asserts that the system lets the process access the committed pages, and no others.
 #[cfg(all(unix, not(any(miri, pagewise_model))))]
 fn check_rights(start: *mut u8, reference: &Reference) {
     if common::emulated() {
@@ -219,7 +219,7 @@ proptest! {
                     reference.fill(done, value);
                 }
                 Operation::Protect(range, _) | Operation::Prefault(range) => {
-                    // Reading: pages that are refused read nothing, the others what they hold.
+                    // A read ends at the first page that is refused; before it, it finds what the pages hold.
                     let mut bytes = vec![0xEE; range.len()];
                     let copied = match region.read(range.start, &mut bytes) {
                         Ok(()) => range.len(),
@@ -240,7 +240,7 @@ proptest! {
     }
 }
 
-/// Fills a range of a region, from its start, or page by page from its end; returns what was filled.
+/// Fills a range of a region, from its start or page by page from its end. Returns which bytes were filled.
 fn touch(
     region: &mut DemandRegion,
     reference: &mut Reference,

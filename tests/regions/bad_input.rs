@@ -118,8 +118,7 @@ fn rounding_never_takes_bytes_that_were_not_named() {
 
 #[test]
 fn releasing_twice_does_not_compile_and_dropping_after_release_does_nothing() {
-    // `release` takes the value: what is left to test is that it reports success and that the budget
-    // is whole again, once.
+    // `release` consumes the value, so only its result and the budget can be looked at.
     let budget = pagewise::Budget::new(1 << 30);
     let memory = Reservation::builder(page_size()).budget(budget.clone()).build().unwrap();
     memory.commit(..).unwrap();
@@ -193,7 +192,7 @@ fn a_name_that_no_system_would_take_is_no_error() {
     Reservation::builder(1).name(name).build().unwrap();
 }
 
-/// Whether this system has explicit huge pages to give, as Linux tells it.
+/// Whether the pool of explicit huge pages of this system has any.
 fn has_a_pool() -> bool {
     let number = |path: &str| -> usize {
         std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
@@ -206,7 +205,7 @@ fn has_a_pool() -> bool {
 #[test]
 fn explicit_huge_pages_come_from_a_pool_or_are_refused_clearly() {
     match Reservation::builder(1 << 21).huge_pages(HugePages::Explicit).build() {
-        // (A pool may be too small, too, and another test may be using all of it.)
+        // The pool may be too small, or another test may be using all of it.
         Err(Error::Unsupported { what }) => assert!(what.contains("pool"), "{what}"),
         Ok(memory) => {
             assert!(has_a_pool() && memory.page_size() > page_size());

@@ -1,5 +1,5 @@
-//! Decommitting returns physical memory *and* commit charge, and changes nothing else of the mapping. Read from
-//! `/proc`, so: Linux only.
+//! Decommitting returns physical memory *and* commit charge, and changes nothing else of the mapping. Linux only, since the
+//! numbers are read from `/proc`.
 #![cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
 
 use std::fs;

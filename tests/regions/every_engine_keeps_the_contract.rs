@@ -1,5 +1,5 @@
-//! All engines keep the same contract where they work differently: in large regions, blocks that open and
-//! close, and patterns that make many mappings.
+//! All engines have the same contract, also where they work differently: in large regions, in blocks that open and close,
+//! and with patterns that make many mappings.
 #![cfg(not(any(miri, pagewise_model)))]
 
 use crate::common;
@@ -88,7 +88,7 @@ fn scattered_pages_take_few_mappings_where_the_engine_says_so() {
     if common::emulated() {
         return common::not_here("the mappings are the emulator's");
     }
-    // Only those that begin inside: other tests map and unmap at the same time.
+    // Only mappings that begin inside of the region, since other tests map memory next to it at the same time.
     let mappings_of = |region: &DemandRegion| {
         let inside = region.as_ptr() as usize..region.as_ptr() as usize + region.len();
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -149,7 +149,7 @@ fn engines_that_cannot_be_are_refused_clearly() {
     assert!(matches!(both, Err(Error::Unsupported { .. })));
 }
 
-/// `mlock2`: pages are locked as they become resident. Those of a region may never become so.
+/// `mlock2` with `MLOCK_ONFAULT`: pages are locked when they become resident, so that locking a region commits nothing.
 #[cfg(target_os = "linux")]
 const MLOCK_ONFAULT: libc::c_uint = 1;
 
@@ -195,8 +195,8 @@ fn locked() -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
 }
 
-/// A block that could not be opened because a part of it was locked is as it was, lock included; and when
-/// the lock is gone, threads that race for its pages find each as it should be.
+/// A block that could not be opened because a part of it was locked is as it was, and the lock is still there. After the
+/// memory was unlocked, threads that race for its pages find the right contents in each.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_block_that_was_locked_in_part_can_be_opened_by_racing_threads_once_it_is_not() {
@@ -214,7 +214,7 @@ fn a_block_that_was_locked_in_part_can_be_opened_by_racing_threads_once_it_is_no
         let builder = DemandRegion::builder(pages * page).engine(Engine::Guard);
         let mut region = builder.guard_pages(1).step(CommitStep::page()).build().unwrap();
         let at = |index: usize| region.as_ptr().wrapping_add(index * page);
-        // Of each block the last quarter: what comes before it can be marked, and must not stay marked.
+        // The last quarter of each block is locked: markers before it can be installed, and must be removed again.
         let (tail, tail_len) = (block / 4 * 3, block / 4 * page);
         for nth in 0..blocks {
             // SAFETY: pages of the region, whose contents this does not touch.
@@ -223,7 +223,7 @@ fn a_block_that_was_locked_in_part_can_be_opened_by_racing_threads_once_it_is_no
             assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
         }
         assert_eq!(locked(), blocks * tail_len);
-        // Dense enough for each block to be tried: more often than a refused attempt makes others rest.
+        // Dense enough that opening is tried in each block, and more often than the engine pauses after a refusal.
         let before = |index: usize| index.is_multiple_of(5);
         (0..pages).filter(|&index| before(index)).for_each(|index| common::poke(at(index), 1));
         assert_eq!(locked(), blocks * tail_len, "opening blocks ended a lock");
@@ -242,7 +242,7 @@ fn a_block_that_was_locked_in_part_can_be_opened_by_racing_threads_once_it_is_no
                 threads.spawn(move || {
                     barrier.wait();
                     for index in (0..pages).filter(|&index| wanted(index)) {
-                        // All of them touch all pages, each at a byte of its own, in an order of its own.
+                        // Every thread touches all pages, at its own byte and in its own order.
                         let index = if thread % 2 == 0 { index } else { pages - 1 - index };
                         if wanted(index) {
                             let at = region.as_ptr().wrapping_add(index * page + 64 + thread);
@@ -269,7 +269,7 @@ fn a_block_that_was_locked_in_part_can_be_opened_by_racing_threads_once_it_is_no
     .well();
 }
 
-/// What one fault commits has an end, which a user can see: in each direction, alone and among others.
+/// One fault commits at most so much, in each direction, by one run alone and by several.
 #[test]
 fn no_fault_commits_more_than_half_a_mebibyte_or_an_eighth_of_its_run() {
     let page = page_size();

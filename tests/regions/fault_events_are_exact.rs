@@ -5,7 +5,7 @@
 use crate::common::{self, peek, poke};
 use pagewise::{CommitStep, DemandRegion, Engine, FaultEvent, FaultOutcome, page_size};
 
-/// What is expected of an event.
+/// An expected event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Expected {
     offset: usize,
@@ -86,7 +86,7 @@ fn reads_and_writes_of_every_kind_are_told_apart_in_the_order_in_which_they_came
                 write(4 * page + 64, 4, 1),
             ],
         );
-        // What is committed is no fault, nor is committing it; decommitted pages fault again.
+        // Neither an explicit commit nor an access to committed pages is a fault; decommitted pages fault again.
         region.commit(9 * page..11 * page).unwrap();
         region.fill(9 * page..11 * page, 1).unwrap();
         assert_eq!(region.events().next(), None, "{engine:?}");
@@ -121,7 +121,7 @@ fn an_event_says_which_pages_of_a_batch_were_committed() {
         poke(6 * page + 1);
         // The region ends in the middle of a block.
         poke(29 * page);
-        // Of this block a page is committed, which cuts it in two.
+        // A committed page in the middle of the block cuts the step.
         region.commit(13 * page..14 * page).unwrap();
         poke(15 * page + 2);
         poke(12 * page + 3);
@@ -134,7 +134,7 @@ fn an_event_says_which_pages_of_a_batch_were_committed() {
         expect(region.events(), &expected);
         assert_eq!(region.committed(), 10 * page);
 
-        // A limit cuts a batch: the touched page is in what is left.
+        // A limit cuts the step: the touched page is in the rest.
         let mut region = build(engine, 30, 3, CommitStep::fixed(8 * page));
         region.write(14 * page, &[1]).unwrap();
         region.write(0, &[1]).unwrap_err();

@@ -1,5 +1,5 @@
-//! Faults go on while other threads fault on the same page, register, decommit and release; and the
-//! limit holds in every order.
+//! Faults are served while other threads fault on the same page, make, decommit and release regions; and the limit is never
+//! exceeded.
 #![cfg(not(pagewise_model))]
 
 use std::sync::Barrier;
@@ -56,7 +56,7 @@ fn many_threads_on_one_page_count_one_fault() {
     }
 }
 
-/// A thread that loses many races at one address is not taken for one whose access rights are gone.
+/// A thread that loses many races for one page is not mistaken for one whose access rights were taken away.
 #[test]
 fn racing_for_the_same_page_for_ever_is_fine() {
     let mut region = page_by_page(1);
@@ -111,7 +111,7 @@ fn racing_threads_never_exceed_a_shared_limit() {
                 });
             }
         });
-        // Batches may have committed pages that no thread touched, but never past the limit.
+        // Steps may have committed pages that no thread touched, but never past the limit.
         assert!(budget.used() <= budget.limit() && budget.peak() <= budget.limit());
         assert!(done.load(Relaxed) * page_size() <= budget.used());
         let total: usize = regions.iter().map(DemandRegion::committed).sum();
@@ -121,8 +121,8 @@ fn racing_threads_never_exceed_a_shared_limit() {
     }
 }
 
-/// As umap's churn test: a hot set that is read, a hot set that is written, and a large cold set that is
-/// committed and decommitted. Every word holds its own position.
+/// As the churn test of umap (a library for page faults in user space): a hot set that is read, a hot set that is
+/// written, and a large cold set that is committed and decommitted. Every word holds its own position.
 #[test]
 fn churning_threads_find_every_word_where_it_belongs() {
     const HOT: usize = 32;
@@ -193,8 +193,8 @@ fn registering_and_releasing_go_on_while_others_fault() {
     assert_eq!(fixed.stats().faults, scale(2000) as u64);
 }
 
-/// During decommits, threads that touch other pages of the same words and blocks do not wait for ever, and
-/// pages that are touched after a decommit read zero.
+/// Threads that touch other pages of a word or block in which a decommit is under way do not wait for ever, and pages that
+/// are touched after a decommit read zero.
 #[test]
 fn explicit_commits_and_faults_on_neighbouring_pages() {
     let region = DemandRegion::new(1024 * page_size()).unwrap();
@@ -216,7 +216,7 @@ fn explicit_commits_and_faults_on_neighbouring_pages() {
     }
 }
 
-/// (In a process of its own: each takes mappings, of which a process may have tens of thousands only.)
+/// In a process of its own, since the regions take many of the mappings that a process may have.
 #[test]
 fn ten_thousand_regions_live_at_once() {
     common::in_a_process("ten_thousand_regions_live_at_once", || {

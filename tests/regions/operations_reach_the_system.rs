@@ -1,5 +1,5 @@
-//! Locking, discarding, prefaulting, releasing, naming, keeping out of dumps: each is something that Linux
-//! counts or shows. Each test has a process of its own, where nobody else maps or locks.
+//! Locking, discarding, prefaulting, releasing, naming, keeping out of dumps: Linux counts or shows the effect of each.
+//! Each test has a process of its own, in which no other test maps or locks memory.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 use crate::common::{self, Counted, counted, in_a_process, not_here, peek, poke};
@@ -63,9 +63,9 @@ fn locked_pages_count_as_locked_until_they_are_unlocked_or_decommitted() {
     .well();
 }
 
-/// The kernel takes what is its own to take when it runs short, or when it is told to.
+/// The kernel takes discarded memory when it runs short, or when it is told to.
 fn take_what_may_be_taken(start: *mut u8, len: usize) {
-    // SAFETY: contents that somebody still wants survive this.
+    // SAFETY: the kernel takes only pages that were discarded.
     let result = unsafe { libc::madvise(start.cast(), len, libc::MADV_PAGEOUT) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
@@ -94,7 +94,7 @@ fn discarded_pages_are_taken_under_pressure_and_their_neighbours_keep_what_they_
         assert_eq!((after.charged, memory.committed()), (400 * page, 400 * page));
         let kept = after.resident + after.swapped;
         assert!(kept >= 200 * page, "{kept} bytes: what was not discarded is gone");
-        // (The kernel works in batches of pages, some of which it may not have come to.)
+        // The kernel marks pages in batches, so some may not be marked yet.
         assert!(kept <= 264 * page, "{kept} bytes: what was discarded is still there");
         for index in (0..400).filter(|index| !discarded.contains(index)) {
             assert_eq!(peek(memory.as_ptr().wrapping_add(index * page)), 7, "page {index}");
@@ -243,7 +243,7 @@ fn memory_is_kept_out_of_dumps_where_that_was_asked_for_and_nowhere_else() {
                 assert_eq!((seen.not_dumped, seen.mapped), (expected, len), "{what}");
             };
             let memory = Reservation::builder(len).guard_pages(1).dump(dump).build().unwrap();
-            // (Guard pages hold nothing that a dump could have, so they may merge.)
+            // Guard pages are inaccessible, and may merge with other mappings.
             let start = memory.as_ptr();
             memory.commit(page..len - page).unwrap();
             memory.decommit(2 * page..3 * page).unwrap();
@@ -279,7 +279,7 @@ fn the_start_is_aligned_as_asked_with_and_without_guard_pages() {
     for engine in common::engines() {
         for shift in [0, 13, 16, 21, 24, 27] {
             for guards in [0, 1] {
-                // Several, since one may be aligned by chance.
+                // Several, since one alone may be aligned by chance.
                 let regions: Vec<_> = (0..4)
                     .map(|_| {
                         let builder = DemandRegion::builder(3 * page_size()).engine(engine);

@@ -1,5 +1,5 @@
-//! The page map of a reservation whose pages are in known states: every run, every page, every letter.
-//! Read from Linux' page tables.
+//! The page map of a reservation whose pages are in known states: every run, every page, every letter. Linux only, where
+//! the map comes from page tables.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 use crate::common::{self, not_here, peek, poke};
@@ -11,7 +11,7 @@ const COMMITTED: PageState = PageState { committed: true, ..RESERVED };
 const RESIDENT: PageState = PageState { resident: true, ..COMMITTED };
 const SWAPPED: PageState = PageState { swapped: true, ..COMMITTED };
 
-/// Everything that a map says, against one letter for each page.
+/// Compares everything that a map tells with one letter for each page.
 #[track_caller]
 fn expect(map: &PageMap, letters: &str) {
     assert_eq!(map.to_string(), letters);
@@ -80,7 +80,7 @@ fn gaps_between_resident_pages_are_shown_as_gaps() {
     expect(&memory.page_map().unwrap(), "..rrccc......c..");
     memory.commit(..).unwrap();
     expect(&memory.page_map().unwrap(), "ccrrcccccccccccc");
-    // Reading makes a page resident, too: the system's page of zeros.
+    // Reading makes a page resident, too: it maps the kernel's shared page of zeros.
     peek(memory.as_ptr());
     touch(&memory, 15);
     expect(&memory.page_map().unwrap(), "rcrrcccccccccccr");
@@ -90,7 +90,7 @@ fn gaps_between_resident_pages_are_shown_as_gaps() {
     expect(&memory.page_map().unwrap(), "................");
 }
 
-/// More runs than the kernel tells in one call.
+/// More runs than one call of the kernel returns.
 #[test]
 fn a_map_of_many_runs_is_exact_to_its_end() {
     if !is_told() {
@@ -128,7 +128,7 @@ fn pages_of_a_region_are_shown_resident_once_they_are_touched() {
         letters[6] = '.';
         expect(&region.page_map().unwrap(), &letters.iter().collect::<String>());
         region.commit(600 * page..603 * page).unwrap();
-        // This engine commits by giving pages: they are resident at once.
+        // The userfault engine commits a page by supplying its memory, so the page is resident at once.
         letters[601..603].fill(if engine == pagewise::Engine::UserFault { 'r' } else { 'c' });
         expect(&region.page_map().unwrap(), &letters.iter().collect::<String>());
     }

@@ -109,7 +109,7 @@ fn zeroing_a_region_commits_nothing_in_every_engine() {
         region.peek(page, &mut seen).unwrap();
         assert_eq!(seen.iter().filter(|&&byte| byte == 7).count(), 1);
         assert_eq!(seen[0], 7);
-        // What was zeroed can be written again.
+        // Bytes that were zeroed can be written again.
         region.fill(page..2 * page, 9).unwrap();
     }
 }

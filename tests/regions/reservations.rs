@@ -1,4 +1,4 @@
-//! What a reservation promises: states, contents, accounting.
+//! Reservations: states of pages, contents, accounting.
 
 use crate::common;
 use pagewise::{Access, Budget, Error, HugePages, Reservation, page_size, reserve_granularity};
@@ -103,7 +103,7 @@ fn a_small_address_space_gets_what_fits() {
     if common::address_space_is_dear() {
         return common::not_here("an emulator pays for every page that fits");
     }
-    // No address space is that large; the smallest accepted length fits everywhere.
+    // No address space is that large; the least length that the test accepts fits everywhere.
     let most = isize::MAX as usize / 2;
     let memory = Reservation::builder(most).at_least(1 << 20).build().unwrap();
     assert!(memory.len() >= 1 << 20 && memory.len() < most);
@@ -135,7 +135,7 @@ fn a_budget_is_shared_and_whatever_it_refuses_takes_nothing() {
     assert_eq!((budget.used(), budget.peak()), (0, 10 * page));
 }
 
-/// What is refused was never committed: no limit, and no peak, shows anything of it.
+/// A refused commit is not counted anywhere, not even in a peak.
 #[test]
 fn peaks_are_of_what_was_committed_and_not_of_what_was_refused() {
     let page = page_size();
@@ -169,7 +169,7 @@ fn peaks_are_of_what_was_committed_and_not_of_what_was_refused() {
     assert_eq!(numbers(), pages([0, 9, 0, 5, 0, 10]));
 }
 
-/// Every thread holds a page when the others' commits are refused: no order of them shows more.
+/// Threads commit at the same time, some of them refused: no order makes `committed` or a peak show more than was granted.
 #[test]
 fn peaks_are_exact_while_refusals_and_commits_race() {
     const THREADS: usize = 4;
@@ -186,7 +186,7 @@ fn peaks_are_exact_while_refusals_and_commits_race() {
                 for _ in 0..200 {
                     memory.commit(own.clone()).unwrap();
                     barrier.wait();
-                    // (Each in pages of its own, which no two threads wait for.)
+                    // Each thread has pages of its own, so that none waits for another.
                     let first = 8 + 8 * thread;
                     let refused = memory.commit(first * page..(first + 8) * page).unwrap_err();
                     let Error::BudgetReached { offset, requested, used, limit } = refused else {

@@ -1,4 +1,4 @@
-//! What scattered touches cost beyond the pages themselves: page tables and mappings.
+//! The page tables and mappings that scattered touches take.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 use crate::common::{self, address_space_is_dear, in_a_process, not_here, poke, sanitized};
@@ -19,7 +19,7 @@ fn most_mappings() -> usize {
     std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap()
 }
 
-/// The same pseudo-random offsets for everybody.
+/// Pseudo-random offsets, the same at each call.
 fn offsets(len: usize) -> impl Iterator<Item = usize> {
     let mut state = 88_172_645_463_325_252_u64;
     std::iter::repeat_with(move || {
@@ -89,7 +89,7 @@ fn when_mappings_run_short_every_touch_is_served_within_half_of_them() {
     in_a_process(name, || {
         let (len, touches) = (1 << 36, 60_000);
         let kernel = kernel_page_tables(len, touches);
-        // Another region has some of them, and everything else that the process does.
+        // Other regions and the rest of the process have some mappings, too.
         let other = DemandRegion::builder(1 << 36).step(CommitStep::page()).build().unwrap();
         offsets(1 << 36).take(3000).for_each(|at| poke(other.as_ptr().wrapping_add(at), 1));
         let before = status("VmPTE");
@@ -105,7 +105,7 @@ fn when_mappings_run_short_every_touch_is_served_within_half_of_them() {
         assert!(peak <= most_mappings() / 2, "{peak} of {} mappings", most_mappings());
         let ours = status("VmPTE") - before;
         assert!(ours <= 2 * kernel, "{ours} KiB of page tables, the kernel needs {kernel}");
-        // Everything is as it was written (a later touch of the same page may have changed it).
+        // Every page holds what the last touch wrote.
         let pages: std::collections::HashSet<_> =
             offsets(len).take(touches).map(|at| at / pagewise::page_size()).collect();
         assert_eq!(region.committed(), pages.len() * pagewise::page_size());
@@ -138,7 +138,7 @@ fn joined_pages_keep_limits_contents_and_decommits() {
                 region.write(index * page + 3, &[index as u8 | 1]).unwrap();
             }
             assert_eq!(region.committed(), touched.len() * page);
-            // Half of them go, some of them alone, some with all that is around them.
+            // Half of the pages are decommitted, some alone, some together with the range around them.
             let half = 7 * pages_per_block + 100;
             for &index in touched.iter().filter(|&&index| index < half && index.is_multiple_of(5)) {
                 region.decommit(index * page..(index + 1) * page).unwrap();
@@ -219,7 +219,7 @@ fn a_page_that_is_read_only_stays_so_when_its_neighbours_fill_the_block() {
             assert_eq!(libc::read(zeros, region.as_ptr().add(2 * page).cast(), 1), 1);
         }
         assert_eq!(region.as_slice()[0], 5);
-        // Given back and committed anew, it is as any other page.
+        // After a decommit and a commit, it is writable as any other page.
         region.decommit(..page).unwrap();
         region.write(0, &[6]).unwrap();
     })

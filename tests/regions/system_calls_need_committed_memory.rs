@@ -53,11 +53,11 @@ mod unix {
         let (from, to) = std::io::pipe().unwrap();
         let near_the_edge = region.as_ptr().wrapping_add(page_size() - 10);
         if common::emulated() || cfg!(not(target_os = "linux")) {
-            // What can be had of the first page is taken, or (emulators check whole buffers) nothing.
+            // The kernel writes up to the end of the first page. Emulators check the whole buffer first, and write nothing.
             let short = write(&to, near_the_edge, 30);
             assert!(matches!(short, Ok(10) | Err(libc::EFAULT)), "{short:?}");
         } else {
-            // A pipe takes all or nothing; reading gives what there is room for.
+            // Writing to a pipe takes all or nothing; reading fills the committed part.
             assert_eq!(write(&to, near_the_edge, 30), Err(libc::EFAULT));
             assert_eq!(read(&zeros(), near_the_edge, 30), Ok(10));
         }
@@ -67,7 +67,7 @@ mod unix {
         drop((from, to));
     }
 
-    /// libsigsegv's check: what is a bad pointer for a system call stays one.
+    /// As in libsigsegv's tests: a system call that gets a bad pointer still fails with the same error.
     #[test]
     fn a_bad_pointer_is_efault_before_and_after_the_handler_came() {
         common::in_a_process(
@@ -121,7 +121,7 @@ fn helpers_commit_first_and_report_refusals_as_errors() {
     let mut out = Vec::new();
     region.write_to(1..text.len(), &mut out).unwrap();
     assert_eq!(out, text[1..]);
-    // Past the limit: an error. What was read before is there, and the rest is still to be read.
+    // Past the limit there is an error. What was read before is in the region, and the reader still has the rest.
     let mut source = &text[..];
     let refused = region.read_from(page_size()..3 * page_size(), &mut source).unwrap_err();
     let inner = refused.get_ref().unwrap().downcast_ref::<pagewise::Error>().unwrap();
@@ -159,7 +159,7 @@ fn what_a_reader_gave_before_it_failed_is_there() {
     assert_eq!(region.read_from(.., &mut &b"abc"[..]).unwrap(), 3);
 }
 
-/// `Read` is a safe trait: whoever implements it wrongly gets a panic, and no longer slice.
+/// `Read` is a safe trait: a wrong implementation causes a panic, and no access out of bounds.
 #[test]
 fn a_reader_that_says_it_read_more_than_it_could_is_stopped() {
     struct Lying(usize);

@@ -8,9 +8,9 @@ use pagewise::{Budget, CommitStep, DemandRegion, RefusalReason, page_size};
 
 const THREADS: usize = 8;
 
-/// Page indices in an order of the thread's own.
+/// All page indices, in an order that differs from thread to thread.
 fn order(thread: usize, pages: usize) -> impl Iterator<Item = usize> {
-    // Odd strides visit all of a power of two.
+    // The number of pages is a power of two, so an odd stride visits all of them.
     let (start, stride) = (thread * 7, 2 * thread + 1);
     (0..pages).map(move |step| (start + step * stride) % pages)
 }
@@ -52,7 +52,7 @@ fn every_page_is_served_once_whoever_touches_it_first() {
                     }
                     if barrier.wait().is_leader() {
                         let stats = shared.stats();
-                        // With single pages, one fault for each.
+                        // With steps of one page, one fault for each page.
                         let exact = round % 2 == 1 || stats.faults == PAGES as u64;
                         if !exact || stats.committed != PAGES * page_size() || stats.refused != 0 {
                             wrong.lock().unwrap().push(format!("round {round}: {stats:?}"));

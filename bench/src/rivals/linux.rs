@@ -1,4 +1,4 @@
-//! Rivals that Linux has: see `native/` for those written in C.
+//! Rivals that only Linux has. Those written in C are in `native/`.
 
 use std::ffi::c_int;
 
@@ -17,7 +17,7 @@ pub fn kernel_huge(len: usize) -> Opened {
     opened(Mapping::writable(len, Pages::TransparentHuge))
 }
 
-/// One call makes everything resident before it is touched: nothing that touches pages can be faster.
+/// One call makes everything resident before it is touched: the least time in which that can be done.
 pub fn floor(len: usize) -> Opened {
     opened(
         Mapping::writable(len, Pages::Small)
@@ -69,7 +69,7 @@ pub fn bare_userfault(len: usize) -> Opened {
     }
 }
 
-/// Signals that are delivered, and return, and do nothing else.
+/// Signals whose handler returns at once.
 pub fn signals_alone(count: usize) -> Result<(), String> {
     let mapping = Mapping::inaccessible(1 << 20).map_err(|error| error.to_string())?;
     // SAFETY: the store to the mapping, which nobody else knows, never happens.
@@ -79,7 +79,7 @@ pub fn signals_alone(count: usize) -> Result<(), String> {
     }
 }
 
-/// Every page made accessible by a call of its own, then touched: a fault's work without a fault.
+/// Makes each page accessible by a call of its own, then touches it: the work of a fault without the fault.
 pub fn protect_and_touch(len: usize) -> Result<(), String> {
     let mapping = Mapping::inaccessible(len).map_err(|error| error.to_string())?;
     mapping.advise(libc::MADV_NOHUGEPAGE).map_err(|error| error.to_string())?;

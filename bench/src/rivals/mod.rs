@@ -12,7 +12,7 @@ mod imp;
 
 pub use imp::*;
 
-/// A file-less mapping of memmap2, uncharged and untouched.
+/// An anonymous mapping of memmap2, uncharged and untouched.
 pub fn memmap2(len: usize) -> Opened {
     opened(memmap2::MmapOptions::new().len(len).no_reserve_swap().map_anon().map(FromMemmap2))
 }

@@ -15,7 +15,7 @@ fn count(size: Size) -> usize {
     size.pick(1 << 30, 1 << 30, 1 << 20) / size_of::<u64>()
 }
 
-/// An array that does not fit into one of the caches next to the processor would measure memory.
+/// Fits a cache of the processor: a larger array would measure the speed of memory.
 const IN_CACHE: usize = (256 << 10) / size_of::<u64>();
 
 fn cases() -> Vec<Case> {
@@ -35,7 +35,7 @@ fn by_push() -> Case {
         .rival("pagewise, transparent huge pages", pushing(count, huge_page_vec, PageVec::push))
 }
 
-/// Rivals that chain chunks, and take several times as long: a shorter array will do.
+/// A shorter array, for rivals that chain chunks and take several times as long.
 fn against_chunks() -> Case {
     let fewer = |size| count(size) / 4;
     Case::new("256 MiB of u64 by push", "ns/push", pushing(fewer, page_vec, PageVec::push))
@@ -104,7 +104,7 @@ fn kept_page_vec(len: usize) -> PageVec<u64> {
     PageVec::builder(len).keep_committed(true).build().expect("the address space is larger")
 }
 
-/// Fills and clears an array, so that its memory is there; then the time of more such rounds.
+/// Fills and clears an array, so that its memory is resident. Then measures more such rounds.
 fn again<V>(
     count: usize,
     rounds: usize,

@@ -1,4 +1,4 @@
-//! arena: many small allocations that go together, and a vector that grows among them.
+//! arena: many small allocations that are freed together, and a vector that grows among them.
 
 use std::alloc::Layout;
 use std::time::Instant;
@@ -80,12 +80,12 @@ fn arena() -> Arena {
     Arena::new(MOST).expect("the address space is larger")
 }
 
-/// Makes the compiler believe that somebody uses it.
+/// Keeps the compiler from removing what is not used otherwise.
 fn keep<T>(allocated: T) {
     std::hint::black_box(allocated);
 }
 
-/// Sizes in no order, alignments of a word.
+/// Sizes in a scattered order, aligned to a word.
 fn mixed(index: u64) -> Layout {
     let words = 1 + crate::work::scatter(index, 16) % 16;
     Layout::array::<u64>(words as usize).expect("a few words")
@@ -97,8 +97,8 @@ fn once<A>(count: usize, arena: A, allocate: impl Fn(&A, u64)) -> Sample {
     Sample::per(began.elapsed(), count)
 }
 
-/// Fills and empties an arena a few times, so that its memory is there (bumpalo keeps its last chunk
-/// only, which is large enough then); after that, the time of one more round.
+/// Fills and empties an arena a few times, so that its memory is resident (bumpalo keeps only its last chunk, which is
+/// large enough by then). Then measures one more round.
 fn again<A>(
     count: usize,
     mut arena: A,

@@ -23,7 +23,7 @@ fn cycles(size: Size) -> usize {
     size.pick(100_000, 50_000, 200)
 }
 
-/// Memory that can be had and given back in blocks.
+/// Memory that is committed and given back in blocks.
 trait Pool {
     fn base(&mut self) -> *mut u8;
     fn commit(&mut self, offset: usize) -> Result<(), String>;
@@ -64,7 +64,7 @@ fn cycle(pool: &mut impl Pool, index: usize) -> Result<(), String> {
     pool.decommit(offset)
 }
 
-/// What is resident, and what is charged, after each of some cycles: both ought to be nothing.
+/// Bytes that are resident, and bytes that are charged, after each of some cycles: zero, if all was given back.
 fn left_behind(pool: &mut impl Pool) -> Result<String, String> {
     let (mut most_resident, mut most_charged) = (0, 0);
     for index in 0..BLOCKS.min(64) {
@@ -100,7 +100,7 @@ fn ours() -> Result<impl Pool, String> {
     Reservation::new(BLOCK * BLOCKS).map(Ours).map_err(|error| error.to_string())
 }
 
-/// Nothing is committed but by touching it.
+/// A region whose pages are committed by touching them.
 fn demand() -> Result<impl Pool, String> {
     struct Demand(DemandRegion);
     impl Pool for Demand {

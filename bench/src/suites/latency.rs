@@ -15,17 +15,17 @@ pub const SUITE: Suite = Suite {
     needs: 2 << 30,
 };
 
-/// A cache line: a clock can be read for each.
+/// A cache line: so few elements fill a gigabyte that the clock can be read for each push.
 type Element = [u64; 8];
 
 fn count(size: Size) -> usize {
     size.pick(1 << 30, 1 << 30, 1 << 20) / size_of::<Element>()
 }
 
-/// What counts as time that a push takes.
+/// Which time of a push counts.
 #[derive(Clone, Copy, PartialEq)]
 enum Clock {
-    /// All of it.
+    /// The time that passes.
     Wall,
     /// The thread's time on a processor, without the time in which another program ran.
     Processor,
@@ -52,7 +52,7 @@ fn page_vec(len: usize) -> PageVec<Element> {
     PageVec::new(len).expect("the address space is larger")
 }
 
-/// Only pushes that take this long are looked at closely.
+/// After a push that took `LOOK`, the processor's clock is read, too. One that took `LONG` is counted in the note.
 const LOOK: Duration = Duration::from_micros(5);
 const LONG: Duration = Duration::from_micros(100);
 
@@ -103,8 +103,8 @@ impl Look {
         Self { wall: Instant::now(), worked }
     }
 
-    /// How long the thread waited for a processor since an earlier look. It was all in the one long
-    /// push that ended just now, since the pushes before that were short.
+    /// How long the thread waited for a processor since an earlier look. The long push that has just ended gets all of it,
+    /// since the pushes before were short.
     fn waited(&self, since: &Self) -> Duration {
         (self.wall - since.wall).saturating_sub(self.worked - since.worked)
     }

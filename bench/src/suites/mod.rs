@@ -56,7 +56,7 @@ fn time_pages(
         Ok(area) => area,
         Err(why) => return Sample::absent(why),
     };
-    // SAFETY: whatever was opened can be touched over its length.
+    // SAFETY: an open area can be touched over its length.
     unsafe { work(area.base(), len) };
     let sample = Sample::per(began.elapsed(), len / pagewise::page_size());
     match area.note() {

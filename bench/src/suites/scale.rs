@@ -54,8 +54,8 @@ fn mixed(index: usize) -> usize {
     4096 << (index % 20)
 }
 
-/// All but the one that is measured. Each has a page in use: untouched neighbours would be one mapping
-/// for the kernel, and cheaper than a single region.
+/// All regions but the one that is measured. Each has a committed page, since the kernel would merge untouched neighbours
+/// into one mapping.
 fn others(size: Size, count: usize, len: fn(usize) -> usize) -> Result<Vec<DemandRegion>, String> {
     let count = if count == 1 { 1 } else { size.pick(count, count, 20) };
     let live = |index| {
@@ -103,7 +103,7 @@ fn create(size: Size, regions: usize) -> Sample {
     })())
 }
 
-/// The time to reserve alone.
+/// The time to reserve, without the time to release.
 fn reserve(size: Size, len: usize) -> Sample {
     let count = size.pick(20_000, 20_000, 20);
     or_failed((|| {

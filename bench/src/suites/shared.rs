@@ -95,7 +95,7 @@ fn pushing<V: Sync>(
     }
 }
 
-/// How much more was resident at most than before the work.
+/// By how much the peak of resident memory exceeds what was resident before the work.
 fn peak(work: impl Fn(Size) -> Sample) -> impl Fn(Size) -> Sample {
     move |size| {
         let before = system::peak_resident();

@@ -19,7 +19,7 @@ pub const SUITE: Suite = Suite {
     needs: 4500 << 20,
 };
 
-/// Fewer over a longer range for `--quick`: each of the first ones opens a window.
+/// How many first touches a sample makes. Fewer over a longer range for `--quick`: there, each takes a page table of its own.
 fn touches(len: usize, size: Size) -> usize {
     size.pick(1_000_000, if len > OVER { 8_000 } else { 50_000 }, 2_000)
 }
@@ -52,7 +52,7 @@ fn few_to_many() -> impl Iterator<Item = Case> {
         [(1 << 30, "1 GiB"), (1 << 34, "16 GiB"), (1 << 36, "64 GiB"), (1 << 40, "1 TiB")];
     let counts = [100, 1_000, FEW, 100_000, 1_000_000];
     lengths.into_iter().flat_map(move |(len, name)| {
-        // Where many of the pages are touched, touches are hardly scattered.
+        // Where a large part of the pages is touched, touches are not scattered.
         let counts = counts.into_iter().filter(move |&count| count <= pages(len) / 4);
         counts.map(move |count| first_touches(len, name, count))
     })
@@ -95,7 +95,7 @@ fn first_touches(len: usize, length: &str, count: usize) -> Case {
     if len == 1 << 40 || len == 1 << 30 && count < FEW { case } else { case.full_only() }
 }
 
-/// What the process has now; its page tables without those it had before.
+/// The mappings of the process, and its page tables without those that it had before.
 fn footprint(tables_before: Option<usize>) -> Option<Footprint> {
     let grown = system::page_tables()?.saturating_sub(tables_before?);
     Some(Footprint { page_tables_kib: grown >> 10, mappings: system::mappings()? })
@@ -103,7 +103,7 @@ fn footprint(tables_before: Option<usize>) -> Option<Footprint> {
 
 /// Makes an area and touches scattered pages of it for the first time: the time of both, for each touch.
 ///
-/// The clock stands still whenever page tables and mappings are looked at.
+/// The time that it takes to look at page tables and mappings does not count.
 fn touch_first(len: usize, count: usize, size: Size, open: Open) -> Sample {
     let count = size.pick(count, count, count.min(100));
     if size != Size::Tiny {
@@ -125,7 +125,7 @@ fn touch_first(len: usize, count: usize, size: Size, open: Open) -> Sample {
         let began = Instant::now();
         for index in first..count.min(first + stretch) {
             let page = work::scatter(index as u64, bits) as usize;
-            // SAFETY: whatever was opened can be touched over its length.
+            // SAFETY: an open area can be touched over its length.
             unsafe { store(base, page * pagewise::page_size()) };
         }
         time += began.elapsed();
@@ -216,7 +216,7 @@ impl Scattered {
 fn scatter(len: usize, count: usize, threads: usize, open: Open) -> Result<Scattered, String> {
     let mut area = open(len)?;
     let base = area.base().expose_provenance();
-    // SAFETY: whatever was opened can be touched over its length, from any thread.
+    // SAFETY: an open area can be touched over its length, from any thread.
     let time = work::scattered(pages(len).ilog2(), count, threads, |offset| unsafe {
         store(base, offset)
     });

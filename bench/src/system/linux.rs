@@ -26,7 +26,7 @@ impl Mapping {
     /// Readable and writable, without a charge for what is not touched.
     pub fn writable(len: usize, pages: Pages) -> io::Result<Self> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // Huge pages only come to whole aligned blocks; all mappings are aligned, so that all are alike.
+        // The kernel backs only whole aligned blocks with huge pages. All mappings are aligned, so that they are comparable.
         let mapping = Self::aligned(len, 2 << 20, access, libc::MAP_NORESERVE)?;
         match pages {
             Pages::Small => mapping.advise(libc::MADV_NOHUGEPAGE)?,
@@ -39,7 +39,7 @@ impl Mapping {
         Self::aligned(len, 2 << 20, libc::PROT_NONE, 0)
     }
 
-    /// As cheap as it can be had.
+    /// Inaccessible memory without an alignment, which takes one system call.
     pub fn inaccessible_at_any_page(len: usize) -> io::Result<Self> {
         Self::aligned(len, pagewise::page_size(), libc::PROT_NONE, 0)
     }
@@ -47,13 +47,13 @@ impl Mapping {
     fn aligned(len: usize, align: usize, access: i32, flags: i32) -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
         let slack = align - pagewise::page_size();
-        // SAFETY: a new mapping disturbs nobody.
+        // SAFETY: a new mapping replaces no other.
         let start = unsafe { libc::mmap(ptr::null_mut(), len + slack, access, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let before = start.addr().wrapping_neg() & (align - 1);
-        // SAFETY: both ends belong to the new mapping, which nobody knows yet.
+        // SAFETY: both ends belong to the new mapping, which only this function uses.
         unsafe {
             if before > 0 {
                 libc::munmap(start, before);
@@ -70,7 +70,7 @@ impl Mapping {
         checked(unsafe { libc::madvise(self.base.cast(), self.len, advice) })
     }
 
-    /// One call that makes all of it resident.
+    /// Makes all of it resident by one call.
     pub fn populate(&self) -> io::Result<()> {
         self.advise(libc::MADV_POPULATE_WRITE)
     }
@@ -142,7 +142,7 @@ pub fn time_on_processor() -> Option<Duration> {
     }
 }
 
-/// Mappings that this process has. (Read in pieces: the buffer of a longer read would be one of them.)
+/// The number of mappings of this process. Read in pieces, since the buffer of a longer read would be a mapping, too.
 pub fn mappings() -> Option<usize> {
     let mut file = fs::File::open("/proc/self/maps").ok()?;
     let (mut count, mut piece) = (0, [0; 1 << 14]);
@@ -184,7 +184,7 @@ pub fn resident_and_charged(start: *const u8, len: usize) -> Option<(usize, usiz
 mod tests {
     use super::*;
 
-    /// Tests run at the same time, in threads: only what grows by far more than theirs is looked at.
+    /// Other tests run in this process at the same time, so these look only for changes that are far larger than theirs.
     #[test]
     fn mappings_and_page_tables_grow_with_what_is_touched() {
         const COUNT: usize = 4000;
@@ -208,7 +208,7 @@ mod tests {
         let mapping = Mapping::inaccessible(1 << 20).unwrap();
         let state = || resident_and_charged(mapping.as_ptr(), 1 << 20).unwrap();
         assert_eq!(state(), (0, 0));
-        // In the middle: at its ends, it could become one mapping with what another thread has there.
+        // In the middle, since a page at the end could merge with a mapping of another thread.
         mapping.commit(65536, 65536).unwrap();
         assert_eq!(state(), (0, 65536));
         // SAFETY: committed just now.

@@ -20,7 +20,7 @@ fn watched(start: usize, end: usize) -> (Box<Registered>, Alive) {
 fn look_at(entry: &Registered) -> usize {
     // SAFETY: loom makes sure that the owner is alive.
     unsafe { &*entry.owner.cast::<UnsafeCell<bool>>() }
-        // SAFETY: loom makes sure that nobody writes to it.
+        // SAFETY: loom fails the model if another thread writes to it.
         .with(|alive| assert!(unsafe { *alive }, "a range that was freed"));
     entry.start
 }

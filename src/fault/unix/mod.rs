@@ -231,7 +231,8 @@ pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_vo
         // A jump into a region. Committing the page would not make it executable.
         return false;
     }
-    let fault = Fault { address, write: registers::is_write(context) };
+    let is_unavailable = signal == libc::SIGBUS;
+    let fault = Fault { address, write: registers::is_write(context), is_unavailable };
     super::serve(fault, context)
 }
 

@@ -19,7 +19,7 @@ pub(super) fn open(path: &CStr, flags: i32) -> i32 {
 /// `close`.
 ///
 /// # Safety
-/// The file is the caller's, and nobody uses it any more.
+/// The file is the caller's, and it is not used any more.
 pub(super) unsafe fn close(file: i32) {
     // SAFETY: the caller's promise.
     unsafe { libc::syscall(libc::SYS_close, file) };

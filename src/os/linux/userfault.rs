@@ -160,7 +160,7 @@ pub(crate) unsafe fn userfault_commit(start: NonNull<u8>, len: usize) -> Result<
 pub(super) fn close_in_child() {
     let file = USERFAULT.swap(-1, Ordering::AcqRel);
     if file >= 0 && is_our_userfault(file) {
-        // SAFETY: the child's copy, which nobody uses any more.
+        // SAFETY: the child's copy, which is not used any more.
         unsafe { close(file) };
     }
 }

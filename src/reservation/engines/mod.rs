@@ -39,7 +39,7 @@ pub(super) trait Mechanism: Sized {
     /// Whether [`Engine::Auto`] chooses this engine where it works.
     fn is_preferred(huge_pages: HugePages) -> bool;
 
-    /// The engine of a new reservation, which nobody else uses yet.
+    /// The engine of a new reservation, which no other thread uses yet.
     ///
     /// # Errors
     /// As [`check`](Self::check), for what only the attempt shows.

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::os::{self, HugePages, OsError};
 use crate::page::PageRange;
 
-/// Invariant, for pages that nobody holds: a committed page is readable and writable, unless `protect` set
+/// Invariant, for pages that no thread holds: a committed page is readable and writable, unless `protect` set
 /// other rights; a reserved page has no access rights.
 #[derive(Debug)]
 pub(crate) struct Protect;

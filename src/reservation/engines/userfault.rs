@@ -10,7 +10,7 @@ use crate::os::{self, HugePages, OsError};
 use crate::page::PageRange;
 
 /// Invariant: unless this process was forked from the one that made it, the reservation is accessible
-/// and registered, and its reserved pages that nobody holds are missing.
+/// and registered, and its reserved pages that no thread holds are missing.
 #[derive(Debug, Default)]
 pub(crate) struct UserFault {
     forked: AtomicBool,

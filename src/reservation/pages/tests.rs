@@ -65,7 +65,7 @@ const AT_BORDERS: &[usize] = if cfg!(miri) {
 };
 
 /// Every claim of a page at a border of words, in windows that end at borders or inside words, with a
-/// page that is not free on either side: it is committed, or held by somebody.
+/// page that is not free on either side: it is committed, or held.
 #[test]
 fn a_claim_takes_exactly_what_is_free_around_the_page_over_every_border() {
     const PAGES: usize = 128;

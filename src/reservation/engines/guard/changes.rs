@@ -52,7 +52,7 @@ impl Guard {
         isize::from(before) + isize::from(behind) - edges
     }
 
-    /// Whether the access rights of a page allow access, whatever its marker says. An unlocked read.
+    /// Whether the access rights of a page allow access, apart from its marker. An unlocked read.
     fn is_accessible(&self, ground: Ground, page: usize) -> bool {
         page < self.pages
             && (ground.states.is_committed(page)

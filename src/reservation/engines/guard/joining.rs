@@ -259,7 +259,7 @@ mod tests {
     /// A reservation of some blocks. Where there are no guard markers, `None`, and a line that says so.
     fn of_blocks(blocks: usize) -> Option<Reservation> {
         if !os::guards_work() {
-            eprintln!("NOT TESTED HERE: the guard engine");
+            crate::not_here::not_here("the guard engine");
             return None;
         }
         Some(Reservation::builder(blocks * block_len()).engine(Engine::Guard).build().unwrap())

@@ -27,7 +27,7 @@ use crate::page::{PageRange, PageSize};
 use blocks::Blocks;
 use joining::{Joining, Urgency};
 
-/// Invariants, for pages that nobody holds:
+/// Invariants, for pages that no thread holds:
 /// - A committed page is readable and writable, unless `protect` set other rights, and has no marker.
 /// - A reserved page is inaccessible: by its access rights, or by a marker in accessible memory.
 /// - Markers are only in blocks whose *marked* bit is set.

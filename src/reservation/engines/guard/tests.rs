@@ -39,7 +39,7 @@ fn listed_mappings(start: usize, end: usize) -> isize {
 fn mappings_that_a_decommit_gives_back_are_counted_down() {
     use crate::{Engine, Reservation};
     if !os::guards_work() || os::data_is_limited() {
-        return eprintln!("NOT TESTED HERE: the guard engine");
+        return crate::not_here::not_here("the guard engine");
     }
     let page = os::page_size();
     let (per_block, blocks) = (page / 8, 12);
@@ -74,7 +74,7 @@ fn mappings_that_a_decommit_gives_back_are_counted_down() {
 #[cfg(pagewise_refusals)]
 fn with_an_open_block() -> Option<crate::Reservation> {
     if !os::guards_work() || os::data_is_limited() {
-        eprintln!("NOT TESTED HERE: the guard engine");
+        crate::not_here::not_here("the guard engine");
         return None;
     }
     let page = os::page_size();

@@ -1,0 +1,178 @@
+//! Options for a mapped file.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use super::MappedFile;
+use super::serving::{Core, forked, serve};
+use crate::error::Error;
+use crate::fault::{self, Registered};
+use crate::os::{self, Expected, FileAccess, HugePages};
+use crate::page::PageSize;
+
+/// Options for a [`MappedFile`].
+///
+/// ```
+/// use pagewise::{FileAccess, MappedFile};
+///
+/// let middle = MappedFile::builder(std::env::current_exe()?)
+///     .offset(100) // bytes from the start of the file
+///     .len(50)
+///     .access(FileAccess::CopyOnWrite)
+///     .build()?;
+/// assert_eq!(middle.len(), 50);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder maps nothing until `build`"]
+pub struct MappedFileBuilder {
+    /// Open already, or to be opened by its path.
+    file: Option<File>,
+    path: PathBuf,
+    offset: u64,
+    len: Option<usize>,
+    access: FileAccess,
+    huge_pages: HugePages,
+    populate: bool,
+    lock: bool,
+}
+
+impl MappedFileBuilder {
+    pub(super) fn of_path(path: &Path) -> Self {
+        Self {
+            file: None,
+            path: path.to_owned(),
+            offset: 0,
+            len: None,
+            access: FileAccess::Read,
+            huge_pages: HugePages::System,
+            populate: false,
+            lock: false,
+        }
+    }
+
+    pub(super) fn of_file(file: File, name: &Path) -> Self {
+        Self { file: Some(file), ..Self::of_path(name) }
+    }
+
+    /// Maps the file from this byte on: any byte, not only a page's first one.
+    pub fn offset(mut self, bytes: u64) -> Self {
+        self.offset = bytes;
+        self
+    }
+
+    /// Maps this many bytes. All that the file has from the offset on, unless told otherwise.
+    pub fn len(mut self, bytes: usize) -> Self {
+        self.len = Some(bytes);
+        self
+    }
+
+    /// Sets what may be done with the file: reading only, unless told otherwise.
+    pub fn access(mut self, access: FileAccess) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Asks for huge pages: [`HugePages::Transparent`] where the file system has them (Linux; best effort). The
+    /// other values have no effect.
+    pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.huge_pages = huge_pages;
+        self
+    }
+
+    /// Reads the range in the background at once. A hint, as [`Expected::Soon`].
+    pub fn populate(mut self, populate: bool) -> Self {
+        self.populate = populate;
+        self
+    }
+
+    /// Keeps the range in physical memory (`mlock`, `VirtualLock`), which reads all of it first.
+    pub fn lock(mut self, lock: bool) -> Self {
+        self.lock = lock;
+        self
+    }
+
+    /// Opens the file, unless it is open, and maps it.
+    ///
+    /// # Errors
+    /// [`File`](Error::File) where it cannot be opened, mapped or locked;
+    /// [`FileTooShort`](Error::FileTooShort) where it has less than was asked for; [`Overflow`](Error::Overflow)
+    /// where its length overflows the address space; [`System`](Error::System) if the fault handler cannot be
+    /// installed; [`Unsupported`](Error::Unsupported) on the simulated system of tests.
+    pub fn build(self) -> Result<MappedFile, Error> {
+        if cfg!(any(miri, pagewise_model)) {
+            return Err(Error::Unsupported { what: "mapped files on the simulated system" });
+        }
+        fault::install()?;
+        let file_error = |operation, source| {
+            let path = self.path.clone();
+            Error::File { operation, path, source }
+        };
+        let file = match self.file {
+            Some(file) => file,
+            None => OpenOptions::new()
+                .read(true)
+                .write(self.access == FileAccess::Write)
+                .open(&self.path)
+                .map_err(|error| file_error("open", error))?,
+        };
+        let file_len =
+            os::file_len(&file).map_err(|error| file_error("reading the length", error.into()))?;
+        let len = part(self.offset, self.len, file_len)?;
+        let skipped = (self.offset % os::reserve_granularity() as u64) as usize;
+        let mapped = skipped.checked_add(len).and_then(|len| PageSize::system().round_up(len));
+        let mapped_len = mapped.ok_or(Error::Overflow { requested: len })?;
+        let start = self.offset - skipped as u64;
+        // An empty range cannot be mapped, nor need it be.
+        let mapping = (len > 0)
+            .then(|| os::map_file(&file, start, skipped + len, self.access))
+            .transpose()
+            .map_err(|error| file_error("map", error.into()))?;
+        let address = mapping.map_or(0, |mapping| mapping.addr().get());
+        let end = address + mapped_len;
+        let registered = Registered { start: address, end, owner: ptr::null(), serve, forked };
+        let mut core = Box::new(Core {
+            file,
+            path: self.path,
+            access: self.access,
+            mapping,
+            mapped_len,
+            skipped,
+            len,
+            file_offset: self.offset,
+            registered,
+        });
+        if let Some(mapping) = mapping {
+            // SAFETY: the box keeps the core in its place until it is dropped.
+            unsafe { core.register() };
+            if self.huge_pages == HugePages::Transparent {
+                // SAFETY: the whole mapping.
+                unsafe { os::prefer_huge_pages(mapping, mapped_len) };
+            }
+            if self.lock {
+                // SAFETY: the whole mapping.
+                unsafe { os::lock(mapping, mapped_len) }
+                    .map_err(|error| core.error("lock", error))?;
+            }
+        }
+        let mapped = MappedFile { core };
+        if self.populate {
+            mapped.expect(.., Expected::Soon)?;
+        }
+        Ok(mapped)
+    }
+}
+
+/// How many bytes are mapped: those that were asked for, or what there is behind the offset.
+fn part(offset: u64, len: Option<usize>, file_len: u64) -> Result<usize, Error> {
+    let overflow = Error::Overflow { requested: usize::MAX };
+    let too_short = |needed| Error::FileTooShort { needed, len: file_len };
+    let there = file_len.checked_sub(offset).ok_or_else(|| too_short(offset))?;
+    let Some(len) = len else { return usize::try_from(there).map_err(|_| overflow) };
+    match offset.checked_add(len as u64) {
+        None => Err(overflow),
+        Some(needed) if needed > file_len => Err(too_short(needed)),
+        Some(_) => Ok(len),
+    }
+}
