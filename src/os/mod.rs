@@ -237,6 +237,20 @@ pub enum Access {
 }
 
 /// What a program may do with a file in memory.
+///
+/// ```
+/// use pagewise::{FileAccess, MappedFile};
+///
+/// let path = std::env::temp_dir().join(format!("pagewise-access-{}", std::process::id()));
+/// std::fs::write(&path, "draft")?;
+/// let mut file = MappedFile::builder(&path).access(FileAccess::Write).build()?;
+/// file.write(0, b"final")?;
+/// file.flush(..)?;
+/// drop(file);
+/// assert_eq!(std::fs::read(&path)?, b"final");
+/// std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileAccess {
@@ -250,6 +264,14 @@ pub enum FileAccess {
 }
 
 /// How a program is going to access a file in memory: a hint for the system, which may read ahead or not.
+///
+/// ```
+/// use pagewise::{Expected, MappedFile};
+///
+/// let program = MappedFile::open(std::env::current_exe()?)?;
+/// program.expect(.., Expected::Sequential)?; // the system reads far ahead
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Expected {
