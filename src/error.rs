@@ -92,6 +92,33 @@ pub enum Error {
         limit: usize,
     },
 
+    /// A [`Budget`](crate::Budget) has too little left for bytes that were to be taken from it
+    /// ([`Budget::try_take`](crate::Budget::try_take)).
+    #[error(
+        "{} refused: budget of {} is used up ({} in use): give something back, or give a larger budget",
+        Bytes(*.requested), Bytes(*.limit), Bytes(*.used)
+    )]
+    BudgetRefused {
+        /// Bytes that were asked for.
+        requested: usize,
+        /// Bytes that all who share the budget have taken already.
+        used: usize,
+        /// Bytes that the budget has in all.
+        limit: usize,
+    },
+
+    /// A limit was to be set below what is in use.
+    #[error(
+        "limit of {} refused: {} are in use: decommit something first, or set a limit that is not below it",
+        Bytes(*.limit), Bytes(*.used)
+    )]
+    LimitBelowUse {
+        /// The limit that was to be set, in bytes.
+        limit: usize,
+        /// Bytes that are taken already.
+        used: usize,
+    },
+
     /// The process has as many memory mappings as the system allows (Linux: `vm.max_map_count`).
     #[error(
         "{operation} refused: the process has {mappings} of at most {max} memory mappings: commit \
@@ -125,8 +152,8 @@ pub enum Error {
 
     /// More elements than the container's stated maximum.
     #[error(
-        "{additional} more elements do not fit: {len} of at most {max_len} are there: give a larger \
-         maximum length, or remove something"
+        "{} not fit: {len} of at most {max_len} are there: give a larger maximum length, or remove something",
+        More(*.additional)
     )]
     Full {
         /// Elements that there are.
@@ -135,6 +162,20 @@ pub enum Error {
         additional: usize,
         /// Elements that there may be at most.
         max_len: usize,
+    },
+
+    /// An [`Arena`](crate::Arena) whose addresses are used up.
+    #[error(
+        "{} do not fit in the arena: {} of at most {} are used: give it a larger maximum, or reset it",
+        Bytes(*.requested), Bytes(*.used), Bytes(*.max_bytes)
+    )]
+    ArenaFull {
+        /// Bytes that were to be allocated, with the gap that their alignment needs.
+        requested: usize,
+        /// Bytes that are allocated, with the gaps that alignment leaves.
+        used: usize,
+        /// Bytes that the arena has in all.
+        max_bytes: usize,
     },
 
     /// A range that reaches outside of the reservation.
@@ -262,9 +303,12 @@ impl Error {
             | Self::CommitRefused { .. }
             | Self::MappingsExhausted { .. }
             | Self::Locked { .. } => io::ErrorKind::OutOfMemory,
-            Self::LimitReached { .. } | Self::BudgetReached { .. } | Self::Full { .. } => {
-                io::ErrorKind::QuotaExceeded
-            }
+            Self::LimitReached { .. }
+            | Self::BudgetReached { .. }
+            | Self::BudgetRefused { .. }
+            | Self::Full { .. }
+            | Self::ArenaFull { .. } => io::ErrorKind::QuotaExceeded,
+            Self::LimitBelowUse { .. } => io::ErrorKind::ResourceBusy,
             Self::OutOfBounds { .. }
             | Self::ReversedRange { .. }
             | Self::NotCommitted { .. }
@@ -279,11 +323,30 @@ impl Error {
     }
 }
 
+/// The kind says what was refused: `QuotaExceeded` for a limit of pagewise's, `OutOfMemory` for one of the
+/// system's, `ResourceBusy` for a limit below what is in use, `InvalidInput` for a bad argument, and `Unsupported`. The
+/// error itself is inside, and comes out again by [`Error::from`].
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        Self::new(error.kind(), error)
+        match error {
+            Error::System { operation: INPUT_OR_OUTPUT, source } => source,
+            other => Self::new(other.kind(), other),
+        }
     }
 }
+
+/// An error of a reader or writer: [`System`](Error::System), unless an error of pagewise is inside, which then
+/// comes out as it was.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        error
+            .downcast()
+            .or_else(|other| other.downcast().map(|error: AccessError| Self::Access(error)))
+            .unwrap_or_else(|source| Self::System { operation: INPUT_OR_OUTPUT, source })
+    }
+}
+
+const INPUT_OR_OUTPUT: &str = "input or output";
 
 /// A [`read`](crate::DemandRegion::read), [`write`](crate::DemandRegion::write) or
 /// [`fill`](crate::DemandRegion::fill) that ended early, because a page was refused.
@@ -313,18 +376,7 @@ impl AccessError {
     }
 
     fn kind(&self) -> io::ErrorKind {
-        match self.refusal.reason {
-            RefusalReason::Limit { .. } | RefusalReason::Budget { .. } => {
-                io::ErrorKind::QuotaExceeded
-            }
-            RefusalReason::Mappings { .. }
-            | RefusalReason::Locked(_)
-            | RefusalReason::System(_) => io::ErrorKind::OutOfMemory,
-            RefusalReason::NotReserved => io::ErrorKind::InvalidInput,
-            RefusalReason::FileTruncated { .. } => io::ErrorKind::UnexpectedEof,
-            RefusalReason::FileUnreadable => io::ErrorKind::Other,
-            RefusalReason::ReadOnly => io::ErrorKind::PermissionDenied,
-        }
+        self.refusal.reason.kind()
     }
 }
 
@@ -409,6 +461,25 @@ pub enum RefusalReason {
     ReadOnly,
 }
 
+impl RefusalReason {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Limit { .. } | Self::Budget { .. } => io::ErrorKind::QuotaExceeded,
+            Self::Mappings { .. } | Self::Locked(_) | Self::System(_) => io::ErrorKind::OutOfMemory,
+            Self::NotReserved => io::ErrorKind::InvalidInput,
+            Self::FileTruncated { .. } => io::ErrorKind::UnexpectedEof,
+            Self::FileUnreadable => io::ErrorKind::Other,
+            Self::ReadOnly => io::ErrorKind::PermissionDenied,
+        }
+    }
+}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.reason.kind(), refusal)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let offset = self.offset;
@@ -470,18 +541,70 @@ impl std::error::Error for Refusal {
     }
 }
 
-/// Shows a number of bytes the way a person says it: `64 KiB`, `80 GiB`, `4097 bytes`.
+/// Shows a number of bytes as a person says it, and exactly: `64 KiB`, `1.5 MiB`, `4097 bytes`. Where the exact number
+/// is long, a short one stands behind it: `4194308 KiB (about 4 GiB)`.
 pub(crate) struct Bytes(pub(crate) usize);
+
+const UNITS: [(&str, u32); 6] =
+    [("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+
+impl Bytes {
+    /// Numbers from here on are long.
+    const LONG: u128 = 10_000;
+
+    /// The number in units of `1 << shift` bytes, in hundredths, rounded; and whether that is exact.
+    fn hundredths(&self, shift: u32) -> (u128, bool) {
+        let bytes = self.0 as u128 * 100;
+        ((bytes + (1 << (shift - 1))) >> shift, bytes.is_multiple_of(1 << shift))
+    }
+}
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let bytes = self.0 as u128;
+        let Some(&(largest, shift)) = UNITS.iter().find(|(_, shift)| bytes >= 1 << shift) else {
+            return write!(f, "{bytes} {}", if bytes == 1 { "byte" } else { "bytes" });
+        };
         for (unit, shift) in UNITS {
-            if self.0 >= 1 << shift && self.0.is_multiple_of(1 << shift) {
-                return write!(f, "{} {unit}", self.0 >> shift);
+            let (hundredths, is_exact) = self.hundredths(shift);
+            if is_exact && (100..100 * Self::LONG).contains(&hundredths) {
+                return write!(f, "{} {unit}", Hundredths(hundredths));
             }
         }
-        write!(f, "{} bytes", self.0)
+        if bytes < Self::LONG {
+            return write!(f, "{bytes} bytes");
+        }
+        match bytes.is_multiple_of(1024) {
+            true => write!(f, "{} KiB", bytes / 1024)?,
+            false => write!(f, "{bytes} bytes")?,
+        }
+        write!(f, " (about {} {largest})", Hundredths(self.hundredths(shift).0))
+    }
+}
+
+/// Shows hundredths as a decimal number without zeros at its end.
+struct Hundredths(u128);
+
+impl fmt::Display for Hundredths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 100, self.0 % 100);
+        match (rest, rest % 10) {
+            (0, _) => write!(f, "{whole}"),
+            (_, 0) => write!(f, "{whole}.{}", rest / 10),
+            _ => write!(f, "{whole}.{rest:02}"),
+        }
+    }
+}
+
+/// Shows how many more elements, with the verb that follows.
+struct More(usize);
+
+impl fmt::Display for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 more element does"),
+            more => write!(f, "{more} more elements do"),
+        }
     }
 }
 
@@ -526,9 +649,101 @@ mod tests {
     }
 
     #[test]
-    fn odd_byte_counts_stay_exact() {
-        assert_eq!(Bytes(4097).to_string(), "4097 bytes");
-        assert_eq!(Bytes(0).to_string(), "0 bytes");
-        assert_eq!(Bytes(3 << 40).to_string(), "3 TiB");
+    #[cfg(target_pointer_width = "64")]
+    fn sizes_are_said_as_people_say_them_and_stay_exact() {
+        const KIB: usize = 1 << 10;
+        const GIB: usize = 1 << 30;
+        for (bytes, said) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (1023, "1023 bytes"),
+            (1024, "1 KiB"),
+            (1280, "1.25 KiB"),
+            (4097, "4097 bytes"),
+            (64 * KIB, "64 KiB"),
+            (1536 * KIB, "1.5 MiB"),
+            (1540 * KIB, "1540 KiB"),
+            (1026 * KIB, "1026 KiB"),
+            (4 * GIB, "4 GiB"),
+            (4 * GIB + GIB / 4, "4.25 GiB"),
+            (3 << 40, "3 TiB"),
+            (1 << 62, "4 EiB"),
+            // Long numbers have a short one behind them.
+            (10_001, "10001 bytes (about 9.77 KiB)"),
+            (4 * GIB + 4 * KIB, "4194308 KiB (about 4 GiB)"),
+            (4 * GIB + 1, "4294967297 bytes (about 4 GiB)"),
+            (GIB - 4 * KIB, "1048572 KiB (about 1024 MiB)"),
+            (usize::MAX, "18446744073709551615 bytes (about 16 EiB)"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), said);
+        }
+        assert_eq!(
+            (Hundredths(105).to_string(), Hundredths(7).to_string()),
+            ("1.05".into(), "0.07".into())
+        );
+    }
+
+    #[test]
+    fn one_element_is_one_element() {
+        let full = |additional| Error::Full { len: 3, additional, max_len: 3 }.to_string();
+        assert!(full(1).starts_with("1 more element does not fit: 3 of at most 3 are there: "));
+        assert!(full(2).starts_with("2 more elements do not fit: "));
+        assert!(full(0).starts_with("0 more elements do not fit: "));
+    }
+
+    #[test]
+    fn errors_go_through_io_errors_and_come_back() {
+        use io::ErrorKind::*;
+        let source = || io::Error::from(NotFound);
+        let refusal = |reason| Refusal { offset: 1, region: 2, reason };
+        let access = |reason| Error::Access(AccessError { copied: 3, refusal: refusal(reason) });
+        let error = OsError(12);
+        let kinds = [
+            (Error::AddressSpaceExhausted { requested: 1, source: source() }, OutOfMemory),
+            (Error::CommitRefused { offset: 0, len: 1, source: source() }, OutOfMemory),
+            (Error::LimitReached { offset: 0, requested: 1, used: 2, limit: 2 }, QuotaExceeded),
+            (Error::BudgetReached { offset: 0, requested: 1, used: 2, limit: 2 }, QuotaExceeded),
+            (Error::BudgetRefused { requested: 1, used: 2, limit: 2 }, QuotaExceeded),
+            (Error::LimitBelowUse { limit: 1, used: 2 }, ResourceBusy),
+            (Error::Full { len: 1, additional: 1, max_len: 1 }, QuotaExceeded),
+            (Error::ArenaFull { requested: 1, used: 2, max_bytes: 2 }, QuotaExceeded),
+            (Error::Locked { operation: "lock", len: 1, source: source() }, OutOfMemory),
+            (Error::OutOfBounds { start: 1, end: 2, len: 1 }, InvalidInput),
+            (Error::ReversedRange { start: 2, end: 1 }, InvalidInput),
+            (Error::NotCommitted { operation: "lock", offset: 1 }, InvalidInput),
+            (Error::ZeroLength, InvalidInput),
+            (Error::Overflow { requested: 1 }, InvalidInput),
+            (Error::BadAlignment { align: 3 }, InvalidInput),
+            (Error::Unsupported { what: "this" }, Unsupported),
+            (access(RefusalReason::Limit { used: 1, limit: 1 }), QuotaExceeded),
+            (access(RefusalReason::Budget { used: 1, limit: 1 }), QuotaExceeded),
+            (access(RefusalReason::Mappings { mappings: 1, max: 1, error }), OutOfMemory),
+            (access(RefusalReason::Locked(error)), OutOfMemory),
+            (access(RefusalReason::System(error)), OutOfMemory),
+            (access(RefusalReason::NotReserved), InvalidInput),
+            (Error::System { operation: "release", source: source() }, NotFound),
+        ];
+        for (error, kind) in kinds {
+            let debug = format!("{error:?}");
+            let through = io::Error::from(error);
+            assert_eq!(through.kind(), kind, "{debug}");
+            assert_eq!(format!("{:?}", Error::from(through)), debug);
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_reader_stays_what_it_was() {
+        let error = Error::from(io::Error::new(io::ErrorKind::NotFound, "gone"));
+        assert_eq!(error.to_string(), "input or output failed: gone");
+        let back = io::Error::from(error);
+        assert_eq!((back.kind(), back.to_string()), (io::ErrorKind::NotFound, "gone".into()));
+        // A copy's error says the same whether it came as itself or inside.
+        let refusal = Refusal { offset: 1, region: 2, reason: RefusalReason::NotReserved };
+        let access = AccessError { copied: 3, refusal };
+        assert!(
+            matches!(Error::from(io::Error::from(access)), Error::Access(same) if same == access)
+        );
+        assert_eq!(io::Error::from(refusal).kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(io::Error::from(refusal).downcast::<Refusal>().unwrap(), refusal);
     }
 }

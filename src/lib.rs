@@ -74,9 +74,16 @@
 //! # What runs unasked
 //!
 //! Nothing. [`PageVec`], [`ConcurrentVec`] and [`Arena`] commit explicitly, and raise no page faults;
-//! [`DemandRegion`] and [`DemandArray`] are committed by faults, and the handler passes on all faults that are not theirs.
-//! pagewise starts no thread, installs no signal handler before the first [`DemandRegion`], and reads no
-//! environment variable. On Unix, the first reservation registers a child handler by `pthread_atfork`.
+//! [`DemandRegion`] and [`DemandArray`] are committed by faults, and the handler passes on all faults that are
+//! not pagewise's. pagewise starts no thread, installs no signal handler before the first [`DemandRegion`] or
+//! [`MappedFile`], and reads no environment variable. On Unix, the first reservation registers a child handler
+//! by `pthread_atfork`.
+//!
+//! # Public dependencies
+//!
+//! zerocopy 0.8, allocator-api2 0.2, serde 1 and rayon 1 are part of the interface where their features are on:
+//! a new major version of one of them is a new major version of pagewise. `docs/dependencies.md` in the package says
+//! what of each, and why allocator-api2 stays at the version of hashbrown and bumpalo.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
@@ -99,7 +106,7 @@ mod sync;
 mod not_here;
 
 #[doc(inline)]
-pub use collections::{Arena, ArenaBuilder, Checkpoint, arena};
+pub use collections::{AllocOrInitError, Arena, ArenaBuilder, Checkpoint, arena};
 #[doc(inline)]
 pub use collections::{ConcurrentVec, ConcurrentVecBuilder, concurrent_vec};
 #[cfg(feature = "zerocopy")]
@@ -120,7 +127,7 @@ pub use os::{Access, Expected, FileAccess, HugePages, OsError};
 pub use page::{page_size, reserve_granularity};
 #[doc(inline)]
 pub use reservation::{
-    Budget, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
+    Budget, BudgetGuard, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
 };
 
 #[cfg(any(miri, pagewise_model, pagewise_refusals))]

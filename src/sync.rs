@@ -62,6 +62,12 @@ impl Forks {
         Self(AtomicUsize::new(now))
     }
 
+    /// As if this process had been forked since.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        self.0.fetch_xor(REPAIRING >> 1, Ordering::Relaxed);
+    }
+
     /// Calls `repair` once in each process. Async-signal-safe as far as `repair` is.
     #[inline]
     pub(crate) fn catch_up(&self, now: usize, repair: impl FnOnce()) {

@@ -60,7 +60,7 @@ static ALLOCATOR: Watched = Watched;
 extern "C" fn wraps(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     SERVING.store(thread(), SeqCst);
     // SAFETY: the handler's own arguments.
-    let ours = unsafe { pagewise::fault::try_handle(signal, info, context) };
+    let ours = unsafe { pagewise::fault::try_handle(signal, info, context) }.is_served();
     if MUST_ALLOCATE.load(SeqCst) != 0 {
         drop(std::hint::black_box(Box::new(signal)));
     }

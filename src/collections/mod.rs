@@ -8,7 +8,7 @@ mod frontier;
 pub mod page_vec;
 mod push_error;
 
-pub use arena::{Arena, ArenaBuilder, Checkpoint};
+pub use arena::{AllocOrInitError, Arena, ArenaBuilder, Checkpoint};
 pub use concurrent_vec::{ConcurrentVec, ConcurrentVecBuilder};
 #[cfg(feature = "zerocopy")]
 pub use demand_array::{DemandArray, DemandArrayBuilder};

@@ -1,6 +1,7 @@
 //! What a refused push hands back.
 
 use std::fmt;
+use std::io;
 
 use crate::error::Error;
 
@@ -52,6 +53,22 @@ impl<T> PushError<T> {
         self.value
     }
 
+    /// Changes the value, and keeps the reason: for a caller who stored something made of what it was given.
+    ///
+    /// ```
+    /// use pagewise::{PageVec, PushError};
+    ///
+    /// fn log(lines: &mut PageVec<String>, line: &'static str) -> Result<(), PushError<&'static str>> {
+    ///     lines.try_push(line.to_owned()).map_err(|refused| refused.map(|_| line))
+    /// }
+    /// let mut none = PageVec::new(0)?;
+    /// assert_eq!(log(&mut none, "hello").unwrap_err().into_value(), "hello");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> PushError<U> {
+        PushError { value: change(self.value), error: self.error }
+    }
+
     /// Returns the value and the reason.
     ///
     /// ```
@@ -72,6 +89,13 @@ impl<T> From<PushError<T>> for Error {
     }
 }
 
+/// The value is dropped.
+impl<T> From<PushError<T>> for io::Error {
+    fn from(refused: PushError<T>) -> Self {
+        refused.error.into()
+    }
+}
+
 impl<T> fmt::Debug for PushError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PushError").field("error", &self.error).finish_non_exhaustive()
@@ -87,5 +111,21 @@ impl<T> fmt::Display for PushError<T> {
 impl<T> std::error::Error for PushError<T> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         std::error::Error::source(&self.error)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_outlives_the_value() {
+        let refused = || PushError::new(7, Error::Full { len: 1, additional: 1, max_len: 1 });
+        let mapped = refused().map(|value| value.to_string());
+        assert!(matches!(mapped.error(), Error::Full { len: 1, .. }));
+        assert_eq!(mapped.into_value(), "7");
+        let through = io::Error::from(refused());
+        assert_eq!(through.kind(), io::ErrorKind::QuotaExceeded);
+        assert!(matches!(Error::from(through), Error::Full { .. }));
     }
 }

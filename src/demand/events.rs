@@ -39,6 +39,7 @@ pub struct FaultEvent {
 /// # Ok::<(), pagewise::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FaultOutcome {
     /// These bytes were committed.
     Committed {

@@ -299,6 +299,24 @@ impl DemandRegion {
         }
     }
 
+    /// Changes the limit to `bytes`, rounded down to whole pages; all of the region is the most. Faults of other
+    /// threads never exceed it, not even meanwhile.
+    ///
+    /// # Errors
+    /// [`LimitBelowUse`](Error::LimitBelowUse), as [`Reservation::set_limit`].
+    ///
+    /// ```
+    /// let mut heap = pagewise::DemandRegion::builder(1 << 40).limit(1 << 20).build()?;
+    /// let stopped = heap.fill(..2 << 20, 1).unwrap_err();
+    /// heap.set_limit(2 << 20)?; // the heap may grow
+    /// heap.fill(stopped.copied..2 << 20, 1)?;
+    /// assert_eq!((heap.committed(), heap.stats().limit), (2 << 20, 2 << 20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_limit(&self, bytes: usize) -> Result<(), Error> {
+        fault::uninterrupted(|| self.core.reservation.set_limit(bytes))
+    }
+
     /// Takes the fault events since the last call, oldest first: as many as the builder's
     /// [`events`](DemandRegionBuilder::events) made room for.
     ///

@@ -40,7 +40,7 @@ impl CommitStep {
     /// assert_eq!(region.stats().faults, 100);
     /// # Ok::<(), pagewise::Error>(())
     /// ```
-    pub fn page() -> Self {
+    pub const fn page() -> Self {
         Self(Kind::Page)
     }
 
@@ -50,12 +50,13 @@ impl CommitStep {
     /// ```
     /// use pagewise::{CommitStep, DemandRegion};
     ///
-    /// let mut region = DemandRegion::builder(1 << 20).step(CommitStep::fixed(1 << 16)).build()?;
+    /// const STEP: CommitStep = CommitStep::fixed(1 << 16); // 64 KiB
+    /// let mut region = DemandRegion::builder(1 << 20).step(STEP).build()?;
     /// region.as_mut_slice()[(1 << 17) + 100] = 1;
     /// assert!(region.is_committed(1 << 17..(1 << 17) + (1 << 16)));
     /// # Ok::<(), pagewise::Error>(())
     /// ```
-    pub fn fixed(bytes: usize) -> Self {
+    pub const fn fixed(bytes: usize) -> Self {
         Self(Kind::Fixed(bytes))
     }
 
@@ -73,7 +74,7 @@ impl CommitStep {
     /// assert!(region.stats().faults < 50); // a run of neighbours
     /// # Ok::<(), pagewise::Error>(())
     /// ```
-    pub fn adaptive() -> Self {
+    pub const fn adaptive() -> Self {
         Self(Kind::Adaptive)
     }
 }

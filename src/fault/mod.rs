@@ -8,8 +8,10 @@ use crate::error::{Error, Refusal, RefusalReason};
 use crate::os;
 
 mod guarded;
+mod handled;
 mod registers;
 mod registry;
+mod reports;
 
 #[cfg(unix)]
 #[path = "unix/mod.rs"]
@@ -20,9 +22,11 @@ mod handler;
 mod handler;
 
 pub(crate) use guarded::{copy, fill};
+pub use handled::Handled;
 pub use handler::try_handle;
 pub(crate) use handler::uninterrupted;
 pub(crate) use registry::Registered;
+pub use reports::{report_nowhere, report_to, report_to_stderr};
 
 #[cfg(not(loom))]
 static REGISTRY: registry::Registry = registry::Registry::new();
@@ -118,23 +122,24 @@ pub(crate) enum Outcome {
     NotOurs,
 }
 
-/// Serves a fault. Returns whether the interrupted thread may continue: at the same instruction, or at the
-/// landing of a guarded copy that was refused. `false`: hand the fault on. Async-signal-safe; uses no
+/// Serves a fault. Where it is [`Served`](Handled::Served), the interrupted thread continues at the same instruction,
+/// or at the landing of a guarded copy that was refused; otherwise the fault is handed on. Async-signal-safe; uses no
 /// thread-local state but the error code, which it restores.
-fn serve(fault: Fault, context: &mut registers::Context) -> bool {
+fn serve(fault: Fault, context: &mut registers::Context) -> Handled {
     let outcome = REGISTRY.with(fault.address, |entry| {
         // SAFETY: the registry holds the entry while we read it.
         os::preserving_error_code(|| unsafe { (entry.serve)(entry.owner, fault) })
     });
     match outcome {
-        None | Some(Outcome::NotOurs) => false,
-        Some(Outcome::Resolved) => true,
-        Some(Outcome::Refused(refusal)) => land(&refusal, context),
+        None | Some(Outcome::NotOurs) => Handled::NotOurs,
+        Some(Outcome::Resolved) => Handled::Served,
+        Some(Outcome::Refused(refusal)) if land(&refusal, context) => Handled::Served,
+        Some(Outcome::Refused(refusal)) => Handled::Refused(refusal),
     }
 }
 
 /// Ends a guarded copy whose access was refused, by redirecting the thread to its landing. For a plain
-/// access, reports the refusal on stderr and returns `false`.
+/// access, reports the refusal and returns `false`.
 fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
     let Some(landing) = guarded::landing(registers::program_counter(context)) else {
         report(refusal);
@@ -147,7 +152,7 @@ fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
     true
 }
 
-/// Writes one line about a refused plain access to stderr. Async-signal-safe.
+/// Says in one line that a plain access was refused. Async-signal-safe.
 #[cold]
 #[inline(never)] // keeps its stack use out of the path of served faults
 fn report(refusal: &Refusal) {
@@ -186,7 +191,7 @@ fn report(refusal: &Refusal) {
         RefusalReason::NotReserved | RefusalReason::ReadOnly => {}
     }
     line.text(", or use read/write/fill, which return the refusal as an error\n");
-    os::preserving_error_code(|| os::write_stderr(line.as_bytes()));
+    reports::emit(line.as_bytes());
 }
 
 /// A line of text, put together without allocation or formatting machinery.

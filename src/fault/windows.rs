@@ -11,7 +11,7 @@ use windows_sys::Win32::System::Diagnostics::Debug::{
     RemoveVectoredExceptionHandler,
 };
 
-use super::Fault;
+use super::{Fault, Handled};
 use crate::error::Error;
 
 /// The two registrations, as addresses (the handles are opaque pointers); none before `install`.
@@ -70,7 +70,7 @@ const SERVED_AT: usize = 3;
 
 unsafe extern "system" fn handler(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     // SAFETY: the system passes valid pointers.
-    if unsafe { try_handle(pointers) } {
+    if unsafe { try_handle(pointers) }.is_served() {
         EXCEPTION_CONTINUE_EXECUTION
     } else {
         EXCEPTION_CONTINUE_SEARCH
@@ -92,31 +92,34 @@ unsafe extern "system" fn resumed(pointers: *mut EXCEPTION_POINTERS) -> i32 {
     }
 }
 
-/// Serves a fault for a host that has its own vectored handler in front of ours. Returns `true` where the fault was
-/// served: the host's handler must then return `EXCEPTION_CONTINUE_EXECUTION`.
+/// Serves a fault for a host that has its own vectored handler in front of ours, and says what became of it. Where it is
+/// [`Served`](Handled::Served), the host's handler must return `EXCEPTION_CONTINUE_EXECUTION`.
+///
+/// The line about a [`Refused`](Handled::Refused) plain access is written to stderr, unless
+/// [`report_nowhere`](super::report_nowhere) or [`report_to`](super::report_to) says otherwise.
 ///
 /// Rarely needed: on Windows, handlers form a list, and each passes on the exceptions that it does not know.
 ///
 /// # Safety
 /// Called from a vectored exception handler only, with the handler's own argument.
-pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> bool {
+pub unsafe fn try_handle(pointers: *mut EXCEPTION_POINTERS) -> Handled {
     // SAFETY: the caller's promise: both are the system's.
     let (record, context) =
         unsafe { (&mut *(*pointers).ExceptionRecord, &mut *(*pointers).ContextRecord) };
     let is_unavailable = record.ExceptionCode == EXCEPTION_IN_PAGE_ERROR;
     if record.ExceptionCode != EXCEPTION_ACCESS_VIOLATION && !is_unavailable {
-        return false;
+        return Handled::NotOurs;
     }
     // 0 is a read, 1 a write. 8 is an attempt to execute: committing a page would not make it executable.
     let write = match record.ExceptionInformation[0] {
         0 => false,
         1 => true,
-        _ => return false,
+        _ => return Handled::NotOurs,
     };
     let address = record.ExceptionInformation[1];
-    let served = super::serve(Fault { address, write: Some(write), is_unavailable }, context);
-    if served {
+    let handled = super::serve(Fault { address, write: Some(write), is_unavailable }, context);
+    if handled.is_served() {
         record.ExceptionInformation[SERVED_AT] = SERVED;
     }
-    served
+    handled
 }

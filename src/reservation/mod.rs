@@ -41,7 +41,7 @@ mod page_map;
 mod pages;
 mod serving;
 
-pub use budget::Budget;
+pub use budget::{Budget, BudgetGuard};
 pub use builder::ReservationBuilder;
 pub(crate) use builder::reservation_options;
 pub use engines::Engine;
@@ -196,8 +196,8 @@ impl Reservation {
         self.account.own().peak()
     }
 
-    /// Returns the bytes that may be committed at most: the limit given to the builder, rounded down to
-    /// whole pages, or the length.
+    /// Returns the bytes that may be committed at most: the limit given to the builder or to
+    /// [`set_limit`](Self::set_limit), rounded down to whole pages, or the length.
     ///
     /// ```
     /// use pagewise::{Reservation, page_size};
@@ -208,6 +208,32 @@ impl Reservation {
     /// ```
     pub fn limit(&self) -> usize {
         self.account.own().limit()
+    }
+
+    /// Changes the limit to `bytes`, rounded down to whole pages; all of the reservation is the most.
+    ///
+    /// A limit below what is committed is refused, so that the limit holds at every moment, whatever other threads
+    /// commit meanwhile. To stop all further commits, lower it to what is [committed](Self::committed).
+    ///
+    /// # Errors
+    /// [`LimitBelowUse`](Error::LimitBelowUse), with what is committed; then the limit is as before.
+    ///
+    /// ```
+    /// use pagewise::{Error, Reservation, page_size};
+    ///
+    /// let memory = Reservation::builder(1 << 30).limit(page_size()).build()?;
+    /// assert!(memory.commit(..2 * page_size()).is_err());
+    /// memory.set_limit(2 * page_size())?;
+    /// memory.commit(..2 * page_size())?;
+    /// assert!(matches!(memory.set_limit(page_size()), Err(Error::LimitBelowUse { .. })));
+    /// memory.set_limit(usize::MAX)?; // everything that is reserved
+    /// assert_eq!(memory.limit(), memory.len());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn set_limit(&self, bytes: usize) -> Result<(), Error> {
+        self.end_what_the_parent_did();
+        let limit = self.page.round_down(bytes.min(self.len));
+        self.account.set_limit(limit).map_err(|used| Error::LimitBelowUse { limit, used })
     }
 
     /// Returns the bytes of a page of this reservation: [`page_size`](crate::page_size), unless it is made

@@ -90,7 +90,16 @@ fn a_limit_hands_the_value_back_and_leaves_the_arena_usable() {
     let arena = Arena::builder(LONG).limit(2 * page_size()).build().unwrap();
     let small = arena.alloc(7u64);
     assert!(matches!(arena.try_alloc_slice_uninit::<u64>(usize::MAX), Err(Error::Overflow { .. })));
-    assert!(matches!(arena.try_alloc_slice_uninit::<u8>(1 << 31), Err(Error::OutOfBounds { .. })));
+    let full = arena.try_alloc_slice_uninit::<u8>(1 << 31).unwrap_err();
+    assert!(
+        matches!(full, Error::ArenaFull { requested, used: 8, max_bytes: LONG } if requested == 1 << 31)
+    );
+    let text = format!(
+        "2 GiB do not fit in the arena: 8 bytes of at most {} are used: give it a larger maximum, or \
+                        reset it",
+        if cfg!(miri) { "16 MiB" } else { "1 GiB" }
+    );
+    assert_eq!(full.to_string(), text);
     arena.alloc_slice_copy(&vec![1u8; 2 * page_size() - 8]);
     let refused = arena.try_alloc(String::from("too much")).unwrap_err();
     assert!(matches!(refused.error(), Error::LimitReached { .. }));

@@ -3,7 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pagewise::{CommitStep, DemandArray, RefusalReason, page_size};
+use pagewise::{
+    Budget, CommitStep, DemandArray, Engine, Error, HugePages, RefusalReason, page_size,
+};
 
 #[test]
 fn elements_are_zero_until_they_are_set() {
@@ -14,6 +16,68 @@ fn elements_are_zero_until_they_are_set() {
     array.try_set((1 << 20) - 1, 8).unwrap();
     assert_eq!((array.try_get(1 << 19).unwrap(), array[(1 << 20) - 1], array[5]), (7, 8, 0));
     assert!(array.try_get(1 << 20).is_err() && array.try_set(usize::MAX, 1).is_err());
+}
+
+#[test]
+fn a_loop_over_an_array_is_one_over_its_elements() {
+    let mut array = DemandArray::<u16>::new(1000).unwrap();
+    for (index, element) in (&mut array).into_iter().enumerate() {
+        *element = index as u16;
+    }
+    let mut sum = 0;
+    for element in &array {
+        sum += usize::from(*element);
+    }
+    assert_eq!(sum, 499_500);
+}
+
+#[test]
+fn a_builder_passes_every_option_on_and_can_be_used_again() {
+    let budget = Budget::new(3 * page_size());
+    let builder = DemandArray::<u64>::builder(1 << 16)
+        .limit(2 * page_size())
+        .budget(budget.clone())
+        .step(CommitStep::page())
+        .name("cells")
+        .dump(false)
+        .guard_pages(1)
+        .events(4)
+        .huge_pages(HugePages::System)
+        .engine(Engine::Protect)
+        .align(1 << 17);
+    let [mut first, mut second] =
+        [builder.clone(), builder].map(|builder| builder.build().unwrap());
+    assert_eq!((first.as_ptr().addr() % (1 << 17), first.len()), (0, 1 << 16));
+    assert_eq!(first.try_fill(.., 1).unwrap_err().copied, 2 * page_size());
+    let refused = second.try_fill(.., 1).unwrap_err();
+    assert_eq!(refused.copied, page_size());
+    let full = RefusalReason::Budget { used: 3 * page_size(), limit: 3 * page_size() };
+    assert_eq!((refused.refusal.reason, budget.available()), (full, 0));
+    first.decommit(..).unwrap();
+    second.set_limit(usize::MAX).unwrap();
+    assert_eq!(second.limit(), 8 << 16);
+    assert_eq!(second.try_fill(.., 1).unwrap_err().copied, 3 * page_size());
+}
+
+#[test]
+fn an_alignment_is_at_least_that_of_the_elements() {
+    #[derive(zerocopy::FromZeros)]
+    #[repr(C, align(65536))]
+    struct Aligned([u8; 65536]);
+    let array = DemandArray::<Aligned>::builder(2).align(1).build().unwrap();
+    assert_eq!(array.as_ptr().addr() % 65536, 0);
+    let refused = DemandArray::<Aligned>::builder(2).align(3).build();
+    assert!(matches!(refused, Err(Error::BadAlignment { align: 3 })));
+}
+
+/// More addresses than any system has; less than all of them is granted.
+#[test]
+#[cfg(not(miri))]
+fn an_array_that_takes_less_has_as_many_elements_as_it_has_room_for() {
+    let array = DemandArray::<[u8; 12]>::builder(1 << 59).at_least(1000).build().unwrap();
+    assert!(array.len() >= 1000 && array.len() < 1 << 59);
+    assert!(array.try_get(array.len() - 1).is_ok() && array.try_get(array.len()).is_err());
+    assert_eq!(DemandArray::<[u8; 12]>::builder(1001).at_least(9).build().unwrap().len(), 1001);
 }
 
 #[test]

@@ -5,9 +5,12 @@
 mod common;
 
 mod arena_allocations;
+mod arena_initialisers;
+mod arena_scopes;
 mod concurrent_pushes_are_seen_in_order;
 mod containers_describe_themselves;
 mod demand_arrays;
+mod dependencies_are_listed;
 mod elements_are_dropped_once;
 mod elements_never_move;
 mod features_serde_and_rayon;

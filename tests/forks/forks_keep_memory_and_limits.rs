@@ -74,6 +74,94 @@ fn a_child_has_the_same_limit_with_what_is_left_of_it() {
     }
 }
 
+/// Each process counts on its own from what was there at the fork, at every level.
+#[test]
+fn a_child_has_the_budgets_above_its_own_too() {
+    let page = page_size();
+    let all = Budget::new(8 * page);
+    let tenants = [all.child(5 * page), all.child(6 * page)];
+    let [mut region, mut other] = [0, 1].map(|tenant| {
+        let builder = DemandRegion::builder(64 * page).budget(tenants[tenant].child(7 * page));
+        builder.step(CommitStep::page()).build().unwrap()
+    });
+    region.fill(..2 * page, 1).unwrap();
+    let mut guard = Some(tenants[1].try_take(page).unwrap());
+    for _ in 0..3 {
+        forked(|| {
+            let before =
+                all.used() == 3 * page && tenants.each_ref().map(Budget::used) == [2 * page, page];
+            let copied = region.fill(.., 2).unwrap_err().copied == 5 * page;
+            let others = other.fill(.., 3).unwrap_err().copied == 2 * page;
+            let full =
+                all.available() == 0 && all.used() == 8 * page && tenants[1].used() == 3 * page;
+            guard = None;
+            let given_back = all.used() == 7 * page && other.fill(..3 * page, 4).is_ok();
+            let raised = all.set_limit(9 * page).is_ok() && other.fill(..4 * page, 4).is_ok();
+            before && copied && others && full && given_back && raised
+        });
+        assert_eq!((all.used(), all.limit(), all.available()), (3 * page, 8 * page, 5 * page));
+    }
+    assert_eq!(other.fill(.., 3).unwrap_err().copied, 5 * page);
+    assert_eq!(all.used(), 8 * page);
+}
+
+/// Threads take from budgets of a tree, change a limit, and make and drop budgets, while the process forks. The
+/// child's numbers are what its reservations and guards have.
+#[test]
+fn a_fork_while_other_threads_use_a_tree_of_budgets_leaves_exact_numbers() {
+    const NAME: &str = "a_fork_while_other_threads_use_a_tree_of_budgets_leaves_exact_numbers";
+    in_a_process(NAME, || {
+        let page = page_size();
+        let all = Budget::new(64 * page);
+        let tenant = all.child(48 * page);
+        let memories = [&tenant, &tenant, &all].map(|budget| {
+            Reservation::builder(64 * page).budget(budget.child(usize::MAX)).build().unwrap()
+        });
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            for memory in &memories {
+                threads.spawn(|| {
+                    for round in 0.. {
+                        let _ = memory.commit(..(1 + round % 40) * page);
+                        memory.decommit(round % 7 * page..).unwrap();
+                        if stop.load(Relaxed) {
+                            break;
+                        }
+                    }
+                });
+            }
+            threads.spawn(|| {
+                for round in 0.. {
+                    let guards = [0, 1].map(|_| tenant.child(round).try_take(round % 100));
+                    let _ = all.set_limit((40 + round % 40) * page);
+                    drop(guards);
+                    if stop.load(Relaxed) {
+                        break;
+                    }
+                }
+            });
+            for _ in 0..if common::emulated() { 20 } else { 200 } {
+                forked(|| {
+                    let committed: Vec<usize> =
+                        memories.iter().map(Reservation::committed).collect();
+                    // A guard of a thread that the child does not have stays in its numbers.
+                    let guards = tenant.used() - committed[0] - committed[1];
+
+                    let sum = all.used() == tenant.used() + committed[2] && guards < 200;
+                    let left = all.limit().saturating_sub(all.used());
+                    let exact = all.try_take(left).is_ok() && all.try_take(left + 1).is_err();
+                    let changed = all.set_limit(1 << 40).is_ok();
+                    memories.iter().for_each(|memory| memory.decommit(..).unwrap());
+                    sum && exact && changed && all.used() == guards
+                });
+            }
+            stop.store(true, Relaxed);
+        });
+        assert_eq!(all.used(), memories.iter().map(Reservation::committed).sum::<usize>());
+    })
+    .well();
+}
+
 #[test]
 fn a_grandchild_too() {
     let region = page_by_page(64);

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::common::signals::*;
 use crate::common::{each_in_a_process, in_a_process, page_by_page, peek, poke};
-use pagewise::fault;
+use pagewise::RefusalReason;
+use pagewise::fault::{self, Handled};
 
 static ASKED: AtomicUsize = AtomicUsize::new(0);
 static DECLINED: AtomicUsize = AtomicUsize::new(0);
@@ -17,10 +18,36 @@ static DECLINED: AtomicUsize = AtomicUsize::new(0);
 extern "C" fn asks_us(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     ASKED.fetch_add(1, Relaxed);
     // SAFETY: the handler's own arguments.
-    if !unsafe { fault::try_handle(signal, info, context) } {
-        DECLINED.fetch_add(1, Relaxed);
-        // SAFETY: a plain call.
-        unsafe { libc::_exit(77) };
+    let status = match unsafe { fault::try_handle(signal, info, context) } {
+        Handled::Served => return,
+        Handled::Refused(refusal) => {
+            let is_exact = refusal.reason == RefusalReason::Limit { used: 0, limit: 0 }
+                && (refusal.region, refusal.offset) == (REGION.load(Relaxed), 5);
+            if is_exact { 78 } else { 1 }
+        }
+        _ => 77,
+    };
+    DECLINED.fetch_add(1, Relaxed);
+    // SAFETY: a plain call.
+    unsafe { libc::_exit(status) };
+}
+
+/// Of the region that refuses an access.
+static REGION: AtomicUsize = AtomicUsize::new(0);
+
+/// Accesses a byte that its region's limit refuses.
+fn touch_past_the_limit() {
+    let region = pagewise::DemandRegion::builder(1 << 20).limit(0).build().unwrap();
+    own_both(asks_us, 0);
+    REGION.store(region.as_ptr().addr(), Relaxed);
+    poke(region.as_ptr().wrapping_add(5), 1);
+}
+
+/// Writes what it gets, and where it came from.
+fn forwards(line: &[u8]) {
+    for text in [b"host: ", line] {
+        // SAFETY: initialised bytes; a plain call.
+        unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
     }
 }
 
@@ -66,15 +93,35 @@ fn a_host_gets_what_is_not_ours_or_refused() {
             own_both(asks_us, 0);
             send(libc::SIGBUS);
         }),
-        ("refused", || {
-            let region = pagewise::DemandRegion::builder(1 << 20).limit(0).build().unwrap();
-            own_both(asks_us, 0);
-            poke(region.as_ptr(), 1);
+        ("refused", touch_past_the_limit),
+        ("refused in silence", || {
+            fault::report_nowhere();
+            touch_past_the_limit();
+        }),
+        ("refused, after a change of mind", || {
+            fault::report_nowhere();
+            fault::report_to_stderr();
+            touch_past_the_limit();
+        }),
+        ("refused to a function", || {
+            // SAFETY: `write` is async-signal-safe.
+            unsafe { fault::report_to(forwards) };
+            touch_past_the_limit();
         }),
     ];
     each_in_a_process("a_host_gets_what_is_not_ours_or_refused", CASES, |case, ended| {
-        assert_eq!(ended.status.code(), Some(77), "{case}: {ended:#?}");
-        assert_eq!(ended.diagnostics().len(), usize::from(case == "refused"));
+        let status = if case.starts_with("refused") { 78 } else { 77 };
+        assert_eq!(ended.status.code(), Some(status), "{case}: {ended:#?}");
+        let lines = ended.diagnostics();
+        let says = match case {
+            "refused" | "refused, after a change of mind" => {
+                Some("pagewise: refused an access at offset 0x5 of")
+            }
+            "refused to a function" => Some("host: pagewise: refused an access at offset 0x5 of"),
+            _ => None,
+        };
+        assert_eq!(lines.len(), usize::from(says.is_some()), "{case}: {lines:?}");
+        assert!(says.is_none_or(|says| lines[0].starts_with(says)), "{case}: {lines:?}");
     });
 }
 

@@ -5,6 +5,7 @@
 mod common;
 
 mod at_the_limits_of_the_system;
+mod limits_can_be_changed;
 mod refusals_on_request;
 mod refusals_say_exact_numbers;
 mod refused_decommits_leave_no_holes;

@@ -8,14 +8,26 @@ use pagewise::{
     Reservation, page_size,
 };
 
-/// A number of bytes as messages show it.
+/// A number of bytes as messages show it: with at most two decimals, or whole and with a short number behind it.
 fn said(bytes: usize) -> String {
-    for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
-            return format!("{} {unit}", bytes >> shift);
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let fitting = || units.iter().filter(|(_, shift)| bytes >= 1 << shift);
+    let value = |shift: &i32| bytes as f64 / 2f64.powi(*shift);
+    for (unit, shift) in fitting() {
+        if (value(shift) * 100.0).fract() == 0.0 && value(shift) < 10_000.0 {
+            return format!("{} {unit}", value(shift));
         }
     }
-    format!("{bytes} bytes")
+    match fitting().next() {
+        Some((unit, shift)) if bytes >= 10_000 => {
+            let about = (value(shift) * 100.0).round() / 100.0;
+            match bytes % 1024 {
+                0 => format!("{} KiB (about {about} {unit})", bytes / 1024),
+                _ => format!("{bytes} bytes (about {about} {unit})"),
+            }
+        }
+        _ => format!("{bytes} bytes"),
+    }
 }
 
 #[track_caller]
@@ -131,6 +143,10 @@ fn bad_input_comes_back_as_it_was_given() {
     let mut vec = PageVec::try_from_iter(5, [1, 2, 3]).unwrap();
     let full = vec.try_extend_from_slice(&[4; 7]).unwrap_err();
     assert!(matches!(full, Error::Full { len: 3, additional: 7, max_len: 5 }), "{full:?}");
+    let one = PageVec::try_from_iter(3, [1, 2, 3]).unwrap().try_push(4).unwrap_err();
+    let text = "1 more element does not fit: 3 of at most 3 are there: give a larger maximum length, or \
+                remove something";
+    expect(one.error(), text);
     expect(
         &full,
         "7 more elements do not fit: 3 of at most 5 are there: give a larger maximum length, or \

@@ -1,18 +1,26 @@
 //! An arena: memory that is handed out by moving a pointer, and taken back all at once.
 
-mod allocate;
 #[cfg(feature = "allocator-api2")]
 mod allocator;
+mod builder;
+mod growing;
+mod scope;
+mod slices;
+mod values;
 
 use std::alloc::Layout;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::frontier::{Frontier, Growth, Options};
 use crate::error::Error;
-use crate::reservation::reservation_options;
+
+pub use builder::ArenaBuilder;
+pub use values::AllocOrInitError;
 
 /// An arena: allocation moves a pointer, and everything is freed at once.
 ///
@@ -22,7 +30,11 @@ use crate::reservation::reservation_options;
 /// allocation grows in place, and a `Vec` on an arena grows without copying.
 ///
 /// **Destructors do not run**: what is allocated here is forgotten, not dropped. Values that own
-/// something outside of the arena leak it.
+/// something outside of the arena leak it. A `Box` in the arena (of allocator-api2, `Box::new_in(value, &arena)`) does run
+/// the destructor of its value when it is dropped, as a `Vec` or a map in the arena does for its elements.
+///
+/// Memory that is needed for a while only is taken back by a [`scope`](Self::scope), also while older allocations
+/// are in use.
 ///
 /// `Send`, not `Sync`: one thread allocates at a time. Nothing can outlive a reset:
 ///
@@ -47,22 +59,37 @@ use crate::reservation::reservation_options;
 /// # Ok::<(), pagewise::Error>(())
 /// ```
 pub struct Arena {
-    /// Invariant: addresses, `start <= next <= ready`; bytes `start..ready` are committed; what lies
-    /// before `next` belongs to whoever allocated it, what lies behind to nobody.
+    /// Invariant: addresses. `start <= next`; bytes `start..ready` are committed, where `ready` is not zero. While no
+    /// scope is open, `next <= ready`; what lies before `next` belongs to whoever allocated it, what lies behind to
+    /// nobody. While one is open, what lies behind `next` belongs to the scope's arena.
     next: Cell<usize>,
+    /// Zero while a scope is open, so that every allocation comes to `bump_slowly`.
     ready: Cell<usize>,
     start: NonNull<u8>,
-    /// Address behind the last byte that may have been written: zero from there on.
-    written: Cell<usize>,
-    frontier: RefCell<Frontier>,
+    ground: Rc<Ground>,
+    /// The arena of the scope that is open, which lives until it is closed.
+    scope: Cell<Option<NonNull<Arena>>>,
     identity: u64,
     /// How often memory was taken back: tells checkpoints from before and after apart.
     rewinds: u64,
 }
 
+/// What an arena and those of its scopes have in common.
+struct Ground {
+    frontier: RefCell<Frontier>,
+    /// Address behind the last byte that may have been written: zero from there on, but for what lies before `next` of
+    /// any of the arenas.
+    written: Cell<usize>,
+}
+
 // SAFETY: the memory belongs to this value alone, and allocations borrow it: where it is moved, none
-// is left.
+// is left. Nor is a scope, which borrows it, too; so that the ground has one owner.
 unsafe impl Send for Arena {}
+
+fn new_identity() -> u64 {
+    static IDENTITIES: AtomicU64 = AtomicU64::new(0);
+    IDENTITIES.fetch_add(1, Ordering::Relaxed)
+}
 
 /// A place in an [`Arena`] to [rewind](Arena::rewind) to.
 ///
@@ -120,7 +147,8 @@ impl Arena {
         ArenaBuilder { max_bytes, at_least: max_bytes, options: Options::new() }
     }
 
-    /// Returns the bytes that are allocated now, with the gaps that alignment leaves.
+    /// Returns the bytes that are allocated now, with the gaps that alignment leaves. What an open
+    /// [scope](Self::scope) allocated counts in the scope's own arena.
     ///
     /// ```
     /// let arena = pagewise::Arena::new(1 << 20)?;
@@ -144,7 +172,33 @@ impl Arena {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn committed(&self) -> usize {
-        self.frontier.borrow().committed()
+        self.ground.frontier.borrow().committed()
+    }
+
+    /// Returns the bytes that are committed now: [`committed`](Self::committed), by the name that bumpalo has for
+    /// it.
+    ///
+    /// ```
+    /// let arena = pagewise::Arena::new(1 << 30)?;
+    /// arena.alloc_slice_fill_default::<u32>(5);
+    /// assert!(arena.allocated_bytes() >= 20);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn allocated_bytes(&self) -> usize {
+        self.committed()
+    }
+
+    /// Returns the most bytes that were ever committed at once.
+    ///
+    /// ```
+    /// let mut arena = pagewise::Arena::new(1 << 30)?;
+    /// arena.try_reserve(1 << 20)?;
+    /// arena.reset_and_release()?;
+    /// assert_eq!((arena.committed(), arena.peak()), (0, 1 << 20));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn peak(&self) -> usize {
+        self.ground.frontier.borrow().memory().peak()
     }
 
     /// Returns the bytes that may be allocated at most: whole pages.
@@ -156,11 +210,11 @@ impl Arena {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn max_bytes(&self) -> usize {
-        self.frontier.borrow().memory().len()
+        self.ground.frontier.borrow().memory().len()
     }
 
-    /// Returns the bytes that may be committed at most: the limit given to the builder, rounded down to
-    /// whole pages, or the maximum.
+    /// Returns the bytes that may be committed at most: the limit given to the builder or to
+    /// [`set_limit`](Self::set_limit), rounded down to whole pages, or the maximum.
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
@@ -168,7 +222,27 @@ impl Arena {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     pub fn limit(&self) -> usize {
-        self.frontier.borrow().memory().limit()
+        self.ground.frontier.borrow().memory().limit()
+    }
+
+    /// Changes the limit to `bytes`, rounded down to whole pages; the maximum is the most.
+    ///
+    /// # Errors
+    /// [`LimitBelowUse`](Error::LimitBelowUse) below what is committed (which
+    /// [`shrink_to_fit`](Self::shrink_to_fit) makes the least that it can be); then the limit is as before.
+    ///
+    /// ```
+    /// let mut arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
+    /// assert!(arena.try_reserve(2 << 20).is_err());
+    /// arena.set_limit(2 << 20)?;
+    /// arena.try_reserve(2 << 20)?;
+    /// assert!(arena.set_limit(1 << 20).is_err());
+    /// arena.shrink_to_fit()?;
+    /// arena.set_limit(1 << 20)?;
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn set_limit(&self, bytes: usize) -> Result<(), Error> {
+        self.ground.frontier.borrow().memory().set_limit(bytes)
     }
 
     /// Commits memory for `bytes` more bytes, gaps that alignment leaves included. What is refused changes
@@ -283,11 +357,11 @@ impl Arena {
     /// ```
     pub fn shrink_to_fit(&mut self) -> Result<(), Error> {
         let used = self.used();
-        let frontier = self.frontier.get_mut();
+        let mut frontier = self.ground.frontier.borrow_mut();
         let shrunk = frontier.shrink_to(used);
         let end = self.start.as_ptr().addr() + frontier.committed();
         self.ready.set(self.ready.get().min(end));
-        self.written.set(self.written.get().min(end));
+        self.ground.written.set(self.ground.written.get().min(end));
         shrunk
     }
 
@@ -298,8 +372,24 @@ impl Arena {
 
     /// Moves `next` back and records that the bytes after it may have been written.
     fn move_back(&self, next: usize) {
-        self.written.set(self.written.get().max(self.next.get()));
+        self.ground.written.set(self.ground.written.get().max(self.next.get()));
         self.next.set(next);
+    }
+
+    /// Takes back the last allocation, down to `before`, if `end` is where it ends. Otherwise something was allocated
+    /// behind it, and it stays.
+    fn take_back(&self, end: usize, before: usize) {
+        if end == self.next.get() {
+            self.move_back(before);
+        }
+    }
+
+    /// Room for a value that is being made.
+    #[inline]
+    fn place(&self, layout: Layout) -> Result<Place<'_>, Error> {
+        let before = self.next.get();
+        let start = self.bump(layout)?;
+        Ok(Place { arena: self, start, before, end: start.as_ptr().addr() + layout.size() })
     }
 
     /// The pointer to an address in this arena.
@@ -312,10 +402,10 @@ impl Arena {
     /// Makes bytes `0..end` ready.
     #[cold]
     fn grow(&self, end: usize, growth: Growth) -> Result<(), Error> {
-        let mut frontier = self.frontier.borrow_mut();
+        let mut frontier = self.ground.frontier.borrow_mut();
         let (len, used) = (frontier.memory().len(), self.used());
         if end > len {
-            return Err(Error::OutOfBounds { start: used, end, len });
+            return Err(Error::ArenaFull { requested: end - used, used, max_bytes: len });
         }
         frontier.grow(end, growth)?;
         if growth == Growth::Append {
@@ -344,6 +434,13 @@ impl Arena {
     #[cold]
     #[inline(never)]
     fn bump_slowly(&self, layout: Layout) -> Result<NonNull<u8>, Error> {
+        if let Some(scope) = self.open_scope() {
+            // What is allocated here while a scope is open outlives the scope: it lies behind what the scope has
+            // now, all of which the scope then cannot take back.
+            let start = scope.bump(layout)?;
+            self.next.set(start.as_ptr().addr() + layout.size());
+            return Ok(start);
+        }
         let overflow = Error::Overflow { requested: layout.size() };
         let mask = layout.align() - 1;
         let start = self.next.get().checked_add(mask).map(|next| next & !mask);
@@ -354,8 +451,7 @@ impl Arena {
         Ok(self.pointer(start))
     }
 
-    /// Makes the last allocation longer or shorter in place.
-    #[cfg(feature = "allocator-api2")]
+    /// Makes the last allocation longer or shorter in place, where it is the last and nothing is in the way.
     #[inline]
     fn resize_last(&self, end: usize, new_end: usize) -> Result<bool, Error> {
         if end != self.next.get() {
@@ -366,10 +462,45 @@ impl Arena {
             return Ok(true);
         }
         if new_end > self.ready.get() {
+            if self.scope.get().is_some() {
+                return Ok(false);
+            }
             self.grow(new_end - self.start.as_ptr().addr(), Growth::Append)?;
         }
         self.next.set(new_end);
         Ok(true)
+    }
+}
+
+/// Room for a value that is being made. Where that ends early, the room is taken back.
+///
+/// Invariant: the bytes from `start` to the address `end` are an allocation that nobody else knows; `before` is where the
+/// arena's `next` was before it.
+struct Place<'a> {
+    arena: &'a Arena,
+    start: NonNull<u8>,
+    before: usize,
+    end: usize,
+}
+
+impl<'a> Place<'a> {
+    /// # Safety
+    /// The place was made with the layout of a `T`.
+    #[inline]
+    unsafe fn write<T>(self, value: T) -> &'a mut T {
+        let start = self.start.cast();
+        mem::forget(self);
+        // SAFETY: room for a `T`, by the caller's promise, that nobody else has.
+        unsafe {
+            start.write(value);
+            &mut *start.as_ptr()
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.arena.take_back(self.end, self.before);
     }
 }
 
@@ -380,77 +511,5 @@ impl fmt::Debug for Arena {
             .field("committed", &self.committed())
             .field("max_bytes", &self.max_bytes())
             .finish_non_exhaustive()
-    }
-}
-
-/// Options for an [`Arena`].
-///
-/// ```
-/// let arena = pagewise::Arena::builder(1 << 40) // addresses
-///     .limit(64 << 20)                          // bytes that may be committed
-///     .name("nodes")                            // shown in /proc/self/maps on Linux
-///     .build()?;
-/// assert!(arena.try_alloc_slice_fill_with(64 << 20, |_| 1u16).is_err());
-/// # Ok::<(), pagewise::Error>(())
-/// ```
-#[derive(Clone)]
-#[must_use = "a builder reserves nothing until `build`"]
-pub struct ArenaBuilder {
-    max_bytes: usize,
-    at_least: usize,
-    options: Options,
-}
-
-impl fmt::Debug for ArenaBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let builder = f.debug_struct("ArenaBuilder");
-        self.options.describe(builder, ("max_bytes", self.max_bytes), self.at_least)
-    }
-}
-
-impl ArenaBuilder {
-    reservation_options!(options.reservation);
-
-    /// Takes less where the address space is small, but not below `min_bytes`.
-    /// [`max_bytes`](Arena::max_bytes) says what it came to.
-    ///
-    /// ```
-    /// let arena = pagewise::Arena::builder(1 << 40).at_least(1 << 20).build()?;
-    /// assert!(arena.max_bytes() >= 1 << 20);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn at_least(mut self, min_bytes: usize) -> Self {
-        self.at_least = min_bytes;
-        self
-    }
-
-    /// Reserves the addresses of the arena; commits nothing.
-    ///
-    /// # Errors
-    /// As [`Arena::new`], or [`Unsupported`](Error::Unsupported) for explicit huge pages where there
-    /// are none.
-    ///
-    /// ```
-    /// use pagewise::{Arena, Error};
-    ///
-    /// let arena = Arena::builder(1 << 20).name("scratch").dump(false).build()?;
-    /// assert_eq!(arena.committed(), 0);
-    /// assert!(matches!(Arena::builder(0).build(), Err(Error::ZeroLength)));
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn build(self) -> Result<Arena, Error> {
-        static IDENTITIES: AtomicU64 = AtomicU64::new(0);
-        let frontier = self.options.build(self.max_bytes, self.at_least)?;
-        let start = NonNull::new(frontier.memory().as_ptr()).expect("not at address zero");
-        let next = start.as_ptr().addr();
-        Ok(Arena {
-            next: Cell::new(next),
-            ready: Cell::new(next),
-            start,
-            written: Cell::new(next),
-            frontier: RefCell::new(frontier),
-            identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
-            rewinds: 0,
-        })
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{sigaction, siginfo_t, sigset_t};
 
-use super::{Fault, REGISTRY, registers};
+use super::{Fault, Handled, REGISTRY, registers};
 use crate::error::Error;
 use crate::os;
 use crate::sync::SpinLock;
@@ -175,27 +175,28 @@ pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
 unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel, or another handler that calls this one as the kernel does, passes valid pointers.
     unsafe {
-        if !try_handle(signal, info, context) {
+        if !try_handle(signal, info, context).is_served() {
             hand_on(signal, info, context);
         }
     }
 }
 
-/// Serves a fault for a host that keeps its own signal handler. Returns `true` where the fault was served: the host's
-/// handler must then return.
+/// Serves a fault for a host that keeps its own signal handler, and says what became of it.
 ///
-/// A host that keeps its own handlers of SIGSEGV and SIGBUS calls this first in them, and does its own work where it
-/// returns `false`. The host installs its handlers after [`install`](super::install) has run (every
-/// [`DemandRegion`](crate::DemandRegion) calls it), with `SA_SIGINFO`, and preferably `SA_ONSTACK` and `SA_NODEFER`.
-/// Async-signal-safe.
+/// A host that keeps its own handlers of SIGSEGV and SIGBUS calls this first in them. Where the fault is
+/// [`Served`](Handled::Served), the host's handler returns; otherwise it does its own work. The host installs its handlers
+/// after [`install`](super::install) has run (every [`DemandRegion`](crate::DemandRegion) calls it), with `SA_SIGINFO`, and
+/// preferably `SA_ONSTACK` and `SA_NODEFER`. Async-signal-safe.
 ///
-/// For a refused plain access (past a limit, outside of `read`, `write` and `fill`), writes a line to stderr and
-/// returns `false`: the host decides how the program ends.
+/// A refused plain access (past a limit, outside of `read`, `write` and `fill`) is [`Refused`](Handled::Refused), and the
+/// host decides how it ends, as a trap or otherwise. The line about it is written to stderr all the same, unless
+/// [`report_nowhere`](super::report_nowhere) or [`report_to`](super::report_to) says otherwise.
 ///
 /// # Safety
 /// Called from a signal handler only, with the handler's own three arguments.
 ///
 /// ```
+/// use pagewise::fault::{Handled, try_handle};
 /// use std::ffi::{c_int, c_void};
 ///
 /// unsafe extern "C" fn host_handler(
@@ -203,11 +204,11 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
 ///     info: *mut libc::siginfo_t,
 ///     context: *mut c_void,
 /// ) {
-///     if unsafe { pagewise::fault::try_handle(signal, info, context) } {
-///         return;
+///     match unsafe { try_handle(signal, info, context) } {
+///         Handled::Served => {}
+///         Handled::Refused(_refusal) => unsafe { libc::_exit(3) }, // past a limit: a trap
+///         _ => std::process::abort(), // the host's own faults
 ///     }
-///     // The host's own faults.
-///     std::process::abort();
 /// }
 ///
 /// let mut region = pagewise::DemandRegion::new(1 << 20)?;
@@ -222,14 +223,16 @@ unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut 
 /// region.as_mut_slice()[70_000] = 1; // the host's handler passes the fault to us
 /// # Ok::<(), pagewise::Error>(())
 /// ```
-pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) -> bool {
+pub unsafe fn try_handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) -> Handled {
     // SAFETY: the caller's promise.
-    let Some(address) = (unsafe { faulting_address(signal, &*info) }) else { return false };
+    let Some(address) = (unsafe { faulting_address(signal, &*info) }) else {
+        return Handled::NotOurs;
+    };
     // SAFETY: the caller's promise: the context is the kernel's.
     let context = unsafe { &mut *context.cast::<registers::Context>() };
     if registers::program_counter(context) == address {
         // A jump into a region. Committing the page would not make it executable.
-        return false;
+        return Handled::NotOurs;
     }
     let is_unavailable = signal == libc::SIGBUS;
     let fault = Fault { address, write: registers::is_write(context), is_unavailable };

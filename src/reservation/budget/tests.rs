@@ -1,11 +1,29 @@
 //! Limits, budgets and peaks, to the byte.
 
+use super::account::Place;
+use super::ledger::TENTATIVE;
 use super::*;
+use crate::error::RefusalReason;
 
 fn numbers(ledger: &Ledger) -> (usize, usize, usize) {
-    let taken = ledger.taken.load(Ordering::Relaxed);
-    assert_eq!(taken / TENTATIVE, 0, "a tentative take was not ended");
-    (bytes_of(taken), ledger.used(), ledger.peak())
+    let (taken, tentative) = ledger.taken();
+    assert_eq!(tentative, 0, "a tentative take was not ended");
+    (taken, ledger.used(), ledger.peak())
+}
+
+/// What all shares of the tree have.
+fn shares(budget: &Budget) -> (usize, usize) {
+    let mut sum = (0, 0);
+    budget.0.tree.shares.for_each(|share, _| {
+        sum.0 += share.taken.load(Ordering::Relaxed);
+        sum.1 += share.used.load(Ordering::Relaxed);
+    });
+    sum
+}
+
+/// As if this process had been forked since the budget was last used.
+fn forked(budget: &Budget) {
+    budget.0.tree.forks.forget();
 }
 
 fn commit(account: &Account, bytes: usize) {
@@ -116,7 +134,7 @@ fn a_recount_after_a_fork_is_exact_and_leaves_other_accounts_alone() {
     commit(&account, 20_000);
     // Another thread was between its own limit and the shared one.
     account.own.take(1, 8_000, 1, TENTATIVE).unwrap();
-    shared.add_up();
+    forked(&shared);
     account.recount(20_000);
     assert_eq!(numbers(account.own()), (20_000, 20_000, 20_000));
     assert_eq!(numbers(&shared.0.ledger), (60_000, 60_000, 60_000));
@@ -138,44 +156,49 @@ fn a_recount_after_a_fork_is_exact_and_leaves_other_accounts_alone() {
 
 #[test]
 fn a_childs_budget_is_exact_wherever_a_thread_of_the_parent_stood() {
-    fn place(account: &Account) -> &Place {
-        account.shared.as_ref().unwrap()
+    fn ledger(account: &Account) -> &Ledger {
+        &account.shared.as_ref().unwrap().budget.0.ledger
+    }
+    fn share(account: &Account) -> &Share {
+        account.shared.as_ref().unwrap().share()
     }
     let stops: [fn(&Account); 8] = [
         // Before and after the share is noted of what was taken from the budget.
         |account| {
             account.own.take(1, 8_000, 1, TENTATIVE).unwrap();
-            place(account).ledger().take(1, 8_000, 1, 0).unwrap();
+            ledger(account).take(1, 8_000, 1, 0).unwrap();
         },
         |account| {
             account.own.take(1, 8_000, 1, TENTATIVE).unwrap();
-            place(account).take(1, 8_000, 1).unwrap();
+            ledger(account).take(1, 8_000, 1, 0).unwrap();
+            share(account).taken.fetch_add(8_000, Ordering::Relaxed);
         },
         // While pages become committed.
         |account| {
             account.take_exactly(8_000).unwrap();
-            place(account).ledger().commit(8_000);
+            account.own.commit(8_000);
         },
         |account| {
             account.take_exactly(8_000).unwrap();
-            place(account).commit(8_000);
+            account.own.commit(8_000);
+            ledger(account).commit(8_000);
         },
         // While committed pages come back.
-        |account| account.own.decommit(8_000),
+        |account| _ = share(account).used.fetch_sub(8_000, Ordering::Relaxed),
         |account| {
-            account.own.decommit(8_000);
-            place(account).share().used.fetch_sub(8_000, Ordering::Relaxed);
+            share(account).used.fetch_sub(8_000, Ordering::Relaxed);
+            share(account).taken.fetch_sub(8_000, Ordering::Relaxed);
         },
         |account| {
+            share(account).used.fetch_sub(8_000, Ordering::Relaxed);
+            share(account).taken.fetch_sub(8_000, Ordering::Relaxed);
             account.own.decommit(8_000);
-            place(account).share().used.fetch_sub(8_000, Ordering::Relaxed);
-            place(account).share().taken.fetch_sub(8_000, Ordering::Relaxed);
         },
         // While pages come back that were not committed after all.
         |account| {
             account.take_exactly(8_000).unwrap();
+            share(account).taken.fetch_sub(8_000, Ordering::Relaxed);
             account.own.give_back(8_000);
-            place(account).share().taken.fetch_sub(8_000, Ordering::Relaxed);
         },
     ];
     for stop in stops {
@@ -187,8 +210,8 @@ fn a_childs_budget_is_exact_wherever_a_thread_of_the_parent_stood() {
             commit(&account, 20_000);
             commit(&unused, 10_000);
             stop(&account);
-            shared.add_up();
-            assert!(bytes_of(shared.0.ledger.taken.load(Ordering::Relaxed)) <= 100_000);
+            forked(&shared);
+            assert!(shared.used() <= 100_000 && shared.0.ledger.taken().0 <= 100_000);
             account.recount(kept);
             other.recount(40_000);
             let (taken, used, _) = numbers(&shared.0.ledger);
@@ -293,9 +316,9 @@ fn what_an_account_still_has_when_it_ends_goes_back_to_the_budget() {
     let [first, second] = [(); 2].map(|()| Account::new(10_000, Some(budget.clone())));
     commit(&first, 6_000);
     commit(&second, 4_000);
-    assert_eq!(budget.0.shares.sum(), (10_000, 10_000));
+    assert_eq!(shares(&budget), (10_000, 10_000));
     first.decommitted(6_000);
-    assert_eq!(budget.0.shares.sum(), (4_000, 4_000));
+    assert_eq!(shares(&budget), (4_000, 4_000));
     second.decommitted(4_000);
 }
 
@@ -317,17 +340,201 @@ fn a_child_adds_a_budget_up_before_it_looks_at_it() {
         },
     ];
     for (nth, look) in looks.into_iter().enumerate() {
-        let mut budget = Budget::new(10_000);
-        // As if this process had been forked since.
-        Arc::get_mut(&mut budget.0).unwrap().forks = Forks::new(os::forks() + 1);
-        let share = budget.0.shares.enter();
-        let place = Place { budget: budget.clone(), share };
+        let budget = Budget::new(10_000);
+        forked(&budget);
+        let place = Place { budget: budget.clone(), share: budget.enter() };
         let account = Account { own: Ledger::new(10_000), shared: Some(place) };
-        commit(&account, 2_000);
-        budget.0.ledger.used.store(0, Ordering::Relaxed);
-        budget.0.ledger.peak.store(0, Ordering::Relaxed);
+        account.take_exactly(2_000).unwrap();
+        account.own.commit(2_000);
+        // A thread of the parent had noted what it was going to count.
+        account.shared.as_ref().unwrap().share().used.store(2_000, Ordering::Relaxed);
         assert_eq!(look(&budget, &account), 2_000, "way {nth}");
         assert_eq!(numbers(&budget.0.ledger), (2_000, 2_000, 2_000), "way {nth}");
         account.decommitted(2_000);
     }
+}
+
+#[test]
+fn what_a_child_takes_its_parents_have_too_and_all_limits_hold() {
+    let all = Budget::new(1_000);
+    let [a, b] = [600, 5_000].map(|limit| all.child(limit));
+    let deep = a.child(usize::MAX).child(500);
+    let account = Account::new(10_000, Some(deep.clone()));
+    commit(&account, 400);
+    let guard = b.try_take(350).unwrap();
+    let sums = || [&all, &a, &b, &deep].map(|budget| numbers(&budget.0.ledger));
+    assert_eq!(sums(), [(750, 750, 750), (400, 400, 400), (350, 350, 350), (400, 400, 400)]);
+    assert_eq!([&all, &a, &b, &deep].map(Budget::available), [250, 200, 250, 100]);
+    // Each refusal has the numbers of the lowest budget that has too little.
+    let refusal = |bytes| account.take_exactly(bytes).unwrap_err();
+    assert_eq!(refusal(10_000), RefusalReason::Limit { used: 400, limit: 10_000 });
+    assert_eq!(refusal(101), RefusalReason::Budget { used: 400, limit: 500 });
+    deep.set_limit(900).unwrap();
+    assert_eq!(refusal(201), RefusalReason::Budget { used: 400, limit: 600 });
+    a.set_limit(900).unwrap();
+    assert_eq!(refusal(251), RefusalReason::Budget { used: 750, limit: 1_000 });
+    // Nothing is left of what was refused, and a part that all of them have is granted.
+    assert_eq!(sums(), [(750, 750, 750), (400, 400, 400), (350, 350, 350), (400, 400, 400)]);
+    assert_eq!(account.take_up_to(9_000, 100), Ok(200));
+    assert_eq!(sums(), [(950, 750, 750), (600, 400, 400), (350, 350, 350), (600, 400, 400)]);
+    assert_eq!(numbers(account.own()), (600, 400, 400));
+    account.committed(150);
+    account.return_untouched(50);
+    drop(guard);
+    assert_eq!(sums(), [(550, 550, 900), (550, 550, 550), (0, 0, 350), (550, 550, 550)]);
+    drop((account, deep));
+    assert_eq!((all.used(), a.used(), a.available()), (0, 0, 900));
+}
+
+#[test]
+fn a_limit_is_changed_up_and_down_to_what_is_taken() {
+    let budget = Budget::new(1_000);
+    let account = Account::new(900, Some(budget.clone()));
+    commit(&account, 400);
+    account.take_exactly(100).unwrap(); // not committed yet, and not to be taken away
+    for (limit, left) in [(800, 300), (500, 0), (usize::MAX, (1 << 56) - 500), (600, 100)] {
+        budget.set_limit(limit).unwrap();
+        assert_eq!((budget.limit(), budget.available()), (limit, left));
+    }
+    let refused = budget.set_limit(499).unwrap_err();
+    assert!(matches!(refused, Error::LimitBelowUse { limit: 499, used: 500 }), "{refused:?}");
+    assert_eq!((budget.limit(), budget.available()), (600, 100));
+    assert_eq!(account.take_exactly(101), Err(RefusalReason::Budget { used: 500, limit: 600 }));
+    assert_eq!(account.set_limit(499), Err(500));
+    account.set_limit(500).unwrap();
+    assert_eq!(account.take_exactly(1), Err(RefusalReason::Limit { used: 500, limit: 500 }));
+    account.return_untouched(100);
+    account.decommitted(400);
+    budget.set_limit(0).unwrap();
+    assert_eq!(account.take_exactly(1), Err(RefusalReason::Budget { used: 0, limit: 0 }));
+    assert_eq!(numbers(&budget.0.ledger), (0, 0, 400));
+}
+
+/// Takes of every kind against limits that go up and down: what is used never exceeds what a limit was set to, at
+/// any level, and in the end everything is back.
+#[test]
+fn every_limit_holds_while_threads_take_and_limits_change() {
+    let all = Budget::new(1_000);
+    let tenants = [all.child(700), all.child(900)];
+    let below = tenants[0].child(800);
+    let accounts = [&below, &tenants[1], &tenants[1]].map(|b| Account::new(650, Some(b.clone())));
+    let rounds = if cfg!(miri) { 30 } else { 20_000 };
+    let stop = crate::sync::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for (thread, account) in accounts.iter().enumerate() {
+            let (tenants, stop) = (&tenants, &stop);
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    let wanted = 50 + (round * 37 + thread * 101) % 600;
+                    if let Ok(bytes) = account.take_up_to(wanted, 10) {
+                        assert!(bytes % 10 == 0 || bytes == wanted);
+                        account.committed(bytes);
+                        let guard = tenants[0].try_take(round % 90);
+                        account.decommitted(bytes);
+                        drop(guard);
+                    }
+                    if account.take_exactly(wanted).is_ok() {
+                        account.return_untouched(wanted);
+                    }
+                }
+                stop.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        scope.spawn(|| {
+            for round in 0.. {
+                for (budget, low, high) in [(&all, 300, 1_000), (&tenants[0], 200, 700)] {
+                    // Only this thread changes limits: the limit is at most `high`, and then at most `low`.
+                    let limit = if budget.set_limit(low).is_ok() { low } else { high };
+                    assert_eq!(budget.limit(), limit);
+                    for _ in 0..round % 5 {
+                        let (taken, used) = (budget.0.ledger.taken().0, budget.used());
+                        assert!(taken <= limit && used <= limit, "{taken} and {used} of {limit}");
+                    }
+                    budget.set_limit(high).unwrap();
+                }
+                if stop.load(Ordering::Relaxed) == accounts.len() {
+                    break;
+                }
+            }
+        });
+    });
+    for budget in [&all, &tenants[0], &tenants[1], &below] {
+        let (taken, used, peak) = numbers(&budget.0.ledger);
+        assert_eq!((taken, used), (0, 0));
+        assert!(peak > 0 && peak <= budget.limit());
+    }
+    assert_eq!((all.available(), below.available()), (1_000, 700));
+}
+
+#[test]
+fn a_chain_of_budgets_may_be_long() {
+    let depth = if cfg!(miri) { 200 } else { 100_000 };
+    let all = Budget::new(100);
+    let lowest = (0..depth).fold(all.clone(), |budget, _| budget.child(usize::MAX));
+    let guard = lowest.try_take(60).unwrap();
+    assert_eq!((all.used(), lowest.available()), (60, 40));
+    let account = Account::new(1_000, Some(lowest.clone()));
+    assert_eq!(account.take_up_to(70, 1), Ok(40));
+    account.return_untouched(40);
+    drop((account, guard));
+    assert_eq!(all.used(), 0);
+    drop(lowest);
+    assert_eq!((all.available(), Arc::strong_count(&all.0)), (100, 1));
+}
+
+#[test]
+fn a_child_process_adds_up_all_budgets_of_a_tree() {
+    let all = Budget::new(1_000);
+    let tenant = all.child(500);
+    let [account, other] = [&tenant, &all].map(|b| Account::new(900, Some(b.clone())));
+    commit(&account, 100);
+    commit(&other, 200);
+    let mut guard = tenant.try_take(30).unwrap();
+    let unused = all.child(50);
+    // Threads of the parent process stood everywhere: in a take, before notes, in a change of each limit.
+    account.own.take(7, 7, 1, TENTATIVE).unwrap();
+    tenant.0.ledger.take(7, 7, 1, TENTATIVE).unwrap();
+    all.0.ledger.take(40, 40, 1, 0).unwrap();
+    for (budget, bytes) in [(&all, 100), (&tenant, 50), (&unused, 50)] {
+        budget.0.ledger.begin_to_lower_the_limit_by(bytes);
+    }
+    std::mem::forget(all.try_take(11).unwrap()); // has a right to its memory here, too
+    forked(&all);
+    assert_eq!((unused.available(), unused.used()), (50, 0));
+    assert_eq!((all.used(), tenant.used()), (341, 130));
+    account.recount(100);
+    other.recount(200);
+    assert_eq!(numbers(&all.0.ledger), (341, 341, 341));
+    assert_eq!(
+        (numbers(&tenant.0.ledger), numbers(account.own())),
+        ((130, 130, 130), (100, 100, 100))
+    );
+    // The limits can be changed again, and refusals have the right numbers.
+    tenant.set_limit(400).unwrap();
+    assert_eq!(account.take_exactly(271), Err(RefusalReason::Budget { used: 130, limit: 400 }));
+    assert!(matches!(all.set_limit(340), Err(Error::LimitBelowUse { used: 341, .. })));
+    guard.try_resize(5).unwrap();
+    assert_eq!((tenant.used(), all.used()), (105, 316));
+    // A page that the child keeps is counted at every level.
+    account.recount(150);
+    assert_eq!((tenant.used(), all.used()), (155, 366));
+}
+
+#[test]
+fn a_guard_has_what_it_was_given_until_it_is_dropped() {
+    let budget = Budget::new(100);
+    let mut guard = budget.try_take(60).unwrap();
+    let refused = budget.try_take(41).unwrap_err();
+    assert!(matches!(refused, Error::BudgetRefused { requested: 41, used: 60, limit: 100 }));
+    guard.try_resize(101).unwrap_err();
+    assert_eq!((guard.bytes(), numbers(&budget.0.ledger)), (60, (60, 60, 60)));
+    guard.try_resize(100).unwrap();
+    guard.try_resize(70).unwrap();
+    assert_eq!((guard.bytes(), numbers(&budget.0.ledger)), (70, (70, 70, 100)));
+    assert_eq!(format!("{guard:?}"), "BudgetGuard { bytes: 70, .. }");
+    assert_eq!(shares(&budget), (70, 0));
+    drop(guard);
+    assert_eq!((numbers(&budget.0.ledger), shares(&budget)), ((0, 0, 100), (0, 0)));
+    assert!(budget.try_take(usize::MAX).is_err());
+    assert_eq!(budget.try_take(0).unwrap().bytes(), 0);
 }

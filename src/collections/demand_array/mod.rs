@@ -1,5 +1,7 @@
 //! An array as long as you like, of which only the touched pages cost memory.
 
+mod builder;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,11 +11,13 @@ use std::slice;
 
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
-use crate::demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, Stats};
+use crate::demand::{DemandRegion, FaultEvent, Stats};
 use crate::error::{AccessError, Error};
 use crate::fault;
 use crate::page::index_range;
-use crate::reservation::{Engine, PageMap, reservation_options};
+use crate::reservation::PageMap;
+
+pub use builder::DemandArrayBuilder;
 
 /// A slice of `len` elements, all zero, that commits the pages you touch: in any order, from any
 /// thread.
@@ -77,9 +81,7 @@ impl<T: FromZeros> DemandArray<T> {
     /// ```
     pub fn builder(len: usize) -> DemandArrayBuilder<T> {
         let () = Self::CHECKED;
-        let bytes = len.saturating_mul(size_of::<T>());
-        let region = DemandRegion::builder(bytes).align(align_of::<T>());
-        DemandArrayBuilder { len, region, makes: PhantomData }
+        DemandArrayBuilder::new(len)
     }
 
     /// Returns a copy of the element at `index`. Commits its pages;
@@ -467,6 +469,22 @@ impl<T> DemandArray<T> {
     pub fn limit(&self) -> usize {
         self.region.reservation().limit()
     }
+
+    /// Changes the limit to `bytes` (not elements), rounded down to whole pages; all of the array is the most.
+    ///
+    /// # Errors
+    /// [`LimitBelowUse`](Error::LimitBelowUse), as [`Reservation::set_limit`](crate::Reservation::set_limit).
+    ///
+    /// ```
+    /// let mut cells = pagewise::DemandArray::<u64>::builder(1 << 30).limit(0).build()?;
+    /// assert!(cells.try_set(5, 1).is_err());
+    /// cells.set_limit(1 << 20)?;
+    /// cells.try_set(5, 1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_limit(&self, bytes: usize) -> Result<(), Error> {
+        self.region.set_limit(bytes)
+    }
 }
 
 impl<T: IntoBytes + Immutable> DemandArray<T> {
@@ -512,6 +530,37 @@ impl<T: FromZeros> DerefMut for DemandArray<T> {
     }
 }
 
+/// Yields references to the elements, in order. What it comes to is committed, as by any access;
+/// [`get_if_committed`](DemandArray::get_if_committed) looks without committing.
+///
+/// ```
+/// let mut counts = pagewise::DemandArray::<u32>::new(1000)?;
+/// counts[7] = 3;
+/// let mut sum = 0;
+/// for count in &counts {
+///     sum += count;
+/// }
+/// assert_eq!(sum, 3);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+impl<'a, T: FromZeros> IntoIterator for &'a DemandArray<T> {
+    type Item = &'a T;
+    type IntoIter = slice::Iter<'a, T>;
+
+    fn into_iter(self) -> slice::Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<'a, T: FromZeros> IntoIterator for &'a mut DemandArray<T> {
+    type Item = &'a mut T;
+    type IntoIter = slice::IterMut<'a, T>;
+
+    fn into_iter(self) -> slice::IterMut<'a, T> {
+        self.iter_mut()
+    }
+}
+
 impl<T> fmt::Debug for DemandArray<T> {
     /// Shows numbers, not elements: reading the elements would commit their pages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -519,101 +568,5 @@ impl<T> fmt::Debug for DemandArray<T> {
             .field("len", &self.len)
             .field("committed", &self.committed())
             .finish_non_exhaustive()
-    }
-}
-
-/// Options for a [`DemandArray`]: those of a [`DemandRegionBuilder`].
-///
-/// ```
-/// use pagewise::{CommitStep, DemandArray};
-///
-/// let mut table = DemandArray::<u64>::builder(1 << 40) // elements: addresses only
-///     .limit(64 << 20)                                 // bytes that may be committed
-///     .step(CommitStep::page())                        // one page for each fault
-///     .build()?;
-/// table[1 << 39] = 7;
-/// assert_eq!(table.committed(), table.page_size());
-/// # Ok::<(), pagewise::Error>(())
-/// ```
-#[must_use = "a builder reserves nothing until `build`"]
-pub struct DemandArrayBuilder<T> {
-    len: usize,
-    region: DemandRegionBuilder,
-    makes: PhantomData<fn() -> T>,
-}
-
-impl<T: FromZeros> DemandArrayBuilder<T> {
-    reservation_options!(region);
-
-    /// Sets how much one fault commits: see [`CommitStep`].
-    ///
-    /// ```
-    /// use pagewise::{CommitStep, DemandArray};
-    ///
-    /// let mut blocks = DemandArray::<u64>::builder(1 << 30).step(CommitStep::fixed(1 << 20)).build()?;
-    /// blocks[1 << 29] = 1;
-    /// assert_eq!(blocks.committed(), 1 << 20);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn step(mut self, step: CommitStep) -> Self {
-        self.region = self.region.step(step);
-        self
-    }
-
-    /// Sets which mechanism catches and serves the faults.
-    ///
-    /// ```
-    /// use pagewise::{DemandArray, Engine};
-    ///
-    /// let mut bytes = DemandArray::<u8>::builder(1 << 30).engine(Engine::Protect).build()?;
-    /// bytes[7] = 1; // `Protect` works on every system
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn engine(mut self, engine: Engine) -> Self {
-        self.region = self.region.engine(engine);
-        self
-    }
-
-    /// Makes room for `capacity` fault events until they are taken: see [`DemandRegionBuilder::events`].
-    ///
-    /// ```
-    /// let mut probed = pagewise::DemandArray::<u8>::builder(1 << 30).events(2).build()?;
-    /// (0..8).for_each(|n| probed[n << 24] = 1);
-    /// assert_eq!(probed.events().count(), 2);
-    /// assert_eq!(probed.stats().events_lost, 6); // what found no room is counted
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn events(mut self, capacity: usize) -> Self {
-        self.region = self.region.events(capacity);
-        self
-    }
-
-    /// Reserves the addresses of the array; commits nothing. None → Reserved.
-    ///
-    /// # Errors
-    /// As [`DemandRegionBuilder::build`]: [`ZeroLength`](crate::Error::ZeroLength),
-    /// [`Overflow`](crate::Error::Overflow), [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted),
-    /// [`MappingsExhausted`](crate::Error::MappingsExhausted), [`Locked`](crate::Error::Locked),
-    /// [`System`](crate::Error::System), [`BadAlignment`](crate::Error::BadAlignment) or
-    /// [`Unsupported`](crate::Error::Unsupported).
-    ///
-    /// ```
-    /// use pagewise::{DemandArray, Error};
-    ///
-    /// let all = DemandArray::<u64>::builder(usize::MAX).build();
-    /// assert!(matches!(all, Err(Error::Overflow { .. })));
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn build(self) -> Result<DemandArray<T>, Error> {
-        Ok(DemandArray { region: self.region.build()?, len: self.len, owns: PhantomData })
-    }
-}
-
-impl<T> fmt::Debug for DemandArrayBuilder<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut builder = f.debug_struct("DemandArrayBuilder");
-        builder.field("len", &self.len);
-        self.region.reservation.describe(&mut builder);
-        builder.finish_non_exhaustive()
     }
 }
