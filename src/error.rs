@@ -288,6 +288,8 @@ impl Error {
             RefusalReason::System(error) => {
                 Self::CommitRefused { offset, len: requested, source: error.into() }
             }
+            // No explicit commit asks a filter.
+            RefusalReason::Filter => Self::Access(AccessError { copied: 0, refusal }),
             RefusalReason::NotReserved => {
                 Self::OutOfBounds { start: offset, end: offset + requested, len: offset }
             }
@@ -448,6 +450,9 @@ pub enum RefusalReason {
     Locked(OsError),
     /// The system refused the commit charge or the memory.
     System(OsError),
+    /// The region's [filter](crate::DemandRegionBuilder::filter) answered
+    /// [`Refuse`](crate::FaultAnswer::Refuse).
+    Filter,
     /// The range is not part of the region.
     NotReserved,
     /// The file that is mapped there ends before the page by now.
@@ -469,7 +474,7 @@ impl RefusalReason {
             Self::NotReserved => io::ErrorKind::InvalidInput,
             Self::FileTruncated { .. } => io::ErrorKind::UnexpectedEof,
             Self::FileUnreadable => io::ErrorKind::Other,
-            Self::ReadOnly => io::ErrorKind::PermissionDenied,
+            Self::Filter | Self::ReadOnly => io::ErrorKind::PermissionDenied,
         }
     }
 }
@@ -514,6 +519,7 @@ impl fmt::Display for Refusal {
                 write!(f, ": locked memory is limited (`ulimit -l`, `mlockall`): {error}")
             }
             RefusalReason::System(error) => write!(f, " by the system: {error}"),
+            RefusalReason::Filter => write!(f, " by the region's filter"),
             RefusalReason::NotReserved => Ok(()),
             RefusalReason::FileTruncated { len } => {
                 write!(f, ": the file has only {len} bytes now: keep others from truncating it")

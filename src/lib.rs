@@ -76,8 +76,8 @@
 //! Nothing. [`PageVec`], [`ConcurrentVec`] and [`Arena`] commit explicitly, and raise no page faults;
 //! [`DemandRegion`] and [`DemandArray`] are committed by faults, and the handler passes on all faults that are
 //! not pagewise's. pagewise starts no thread, installs no signal handler before the first [`DemandRegion`] or
-//! [`MappedFile`], and reads no environment variable. On Unix, the first reservation registers a child handler
-//! by `pthread_atfork`.
+//! [`MappedFile`], and reads no environment variable. On Unix, the first reservation, or the first
+//! [`attempt`](fault::attempt), registers a child handler by `pthread_atfork`.
 //!
 //! # Public dependencies
 //!
@@ -116,7 +116,10 @@ pub use collections::{DemandArray, DemandArrayBuilder};
 #[doc(inline)]
 pub use collections::{PageVec, PageVecBuilder, PushError, page_vec};
 #[doc(inline)]
-pub use demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultEvent, FaultOutcome, Stats};
+pub use demand::{
+    CommitStep, DemandRegion, DemandRegionBuilder, FaultAnswer, FaultEvent, FaultOutcome,
+    PageFault, Stats,
+};
 #[doc(inline)]
 pub use error::{AccessError, Error, Refusal, RefusalReason};
 #[doc(inline)]

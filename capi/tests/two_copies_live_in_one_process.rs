@@ -12,9 +12,10 @@ use pagewise_c as first;
 
 /// Functions of the second copy.
 struct Second {
-    new: unsafe extern "C" fn(usize, usize, usize) -> *mut c_void,
+    options: unsafe extern "C" fn(*mut first::Options, usize) -> i32,
+    new: unsafe extern "C" fn(usize, *const first::Options, *mut *mut c_void) -> i32,
     ptr: unsafe extern "C" fn(*const c_void) -> *mut u8,
-    faults: unsafe extern "C" fn(*const c_void) -> usize,
+    stats: unsafe extern "C" fn(*const c_void, *mut first::Stats, usize) -> i32,
     write: unsafe extern "C" fn(*mut c_void, usize, *const u8, usize, *mut usize) -> i32,
     is_displaced: unsafe extern "C" fn() -> i32,
     reinstall: unsafe extern "C" fn() -> i32,
@@ -42,9 +43,10 @@ fn load() -> Second {
             symbol
         };
         let second = Second {
+            options: std::mem::transmute(symbol(c"pagewise_options_default")),
             new: std::mem::transmute(symbol(c"pagewise_region_new")),
             ptr: std::mem::transmute(symbol(c"pagewise_region_ptr")),
-            faults: std::mem::transmute(symbol(c"pagewise_region_faults")),
+            stats: std::mem::transmute(symbol(c"pagewise_region_stats")),
             write: std::mem::transmute(symbol(c"pagewise_region_write")),
             is_displaced: std::mem::transmute(symbol(c"pagewise_is_displaced")),
             reinstall: std::mem::transmute(symbol(c"pagewise_reinstall")),
@@ -62,8 +64,13 @@ unsafe fn both_work(second: &Second) {
     let page = first::pagewise_page_size();
     // SAFETY: regions of four pages with a limit of three, used in bounds.
     unsafe {
-        let ours = first::pagewise_region_new(4 * page, 3 * page, page);
-        let theirs = (second.new)(4 * page, 3 * page, page);
+        let (mut options, size) = (std::mem::zeroed(), size_of::<first::Options>());
+        assert_eq!((second.options)(&mut options, size), 0);
+        options.limit = 3 * page;
+        options.step = page;
+        let (mut ours, mut theirs) = (std::ptr::null_mut(), std::ptr::null_mut());
+        assert_eq!(first::pagewise_region_new(4 * page, &options, &mut ours), first::Status::Ok);
+        assert_eq!((second.new)(4 * page, &options, &mut theirs), 0);
         let (at, others) = (first::pagewise_region_ptr(ours).cast::<u8>(), (second.ptr)(theirs));
         for offset in [0, page] {
             at.add(offset).write_volatile(1);
@@ -80,8 +87,10 @@ unsafe fn both_work(second: &Second) {
         copied = 0;
         let refused = (second.write)(theirs, 0, bytes.as_ptr(), 4 * page, &mut copied);
         assert_eq!((refused, copied), (first::Status::Limit as i32, 3 * page));
-        assert_eq!(first::pagewise_region_faults(ours), 3);
-        assert_eq!((second.faults)(theirs), 3);
+        let (mut stats, size) = ([first::Stats::default(); 2], size_of::<first::Stats>());
+        assert_eq!(first::pagewise_region_stats(ours, &mut stats[0], size), first::Status::Ok);
+        assert_eq!((second.stats)(theirs, &mut stats[1], size), 0);
+        assert_eq!(stats.map(|stats| stats.faults), [3; 2]);
         first::pagewise_region_free(ours);
     }
 }

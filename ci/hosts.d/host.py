@@ -11,9 +11,8 @@ def load(path):
     library = ctypes.CDLL(path)
     size = ctypes.c_size_t
     library.pagewise_page_size.restype = size
-    library.pagewise_region_new.restype = ctypes.c_void_p
-    library.pagewise_region_new.argtypes = [size, size, size]
-    for name in ["ptr", "len", "committed", "faults", "free"]:
+    library.pagewise_region_new.argtypes = [size, ctypes.c_void_p, ctypes.c_void_p]
+    for name in ["ptr", "len", "committed", "free"]:
         function = getattr(library, "pagewise_region_" + name)
         function.restype = ctypes.c_void_p if name == "ptr" else size
         function.argtypes = [ctypes.c_void_p]
@@ -23,7 +22,8 @@ def load(path):
 
 def churn(library):
     page = library.pagewise_page_size()
-    region = library.pagewise_region_new(256 * page, 256 * page, page)
+    region = ctypes.c_void_p()
+    assert library.pagewise_region_new(256 * page, None, ctypes.byref(region)) == 0
     start = library.pagewise_region_ptr(region)
     for index in range(256):
         ctypes.memset(start + index * page, index % 255 + 1, 8)

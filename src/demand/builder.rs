@@ -3,6 +3,7 @@
 use std::ptr;
 
 use super::events::EventRing;
+use super::filter::{FaultAnswer, Filter, PageFault};
 use super::region::DemandRegion;
 use super::repeats::Repeats;
 use super::serving::{Core, Counters, forked, serve};
@@ -30,12 +31,13 @@ pub struct DemandRegionBuilder {
     pub(crate) reservation: ReservationBuilder,
     step: CommitStep,
     events: usize,
+    filter: Option<Filter>,
 }
 
 impl DemandRegionBuilder {
     pub(super) fn new(len: usize) -> Self {
         let reservation = ReservationBuilder::new(len).engine(Engine::Auto);
-        Self { reservation, step: CommitStep::default(), events: 0 }
+        Self { reservation, step: CommitStep::default(), events: 0, filter: None }
     }
 
     reservation_options!(reservation);
@@ -111,6 +113,65 @@ impl DemandRegionBuilder {
         self
     }
 
+    /// Has a function decide about each page fault of the region: commit, commit another number of pages, refuse, or
+    /// hand on. It has the role of the filter expression of `__except` in C.
+    ///
+    /// The fault handler calls it on the thread that touched a page which is not committed, before anything is
+    /// committed. The limit and the budget are asked afterwards, and may refuse what the filter grants. Where several
+    /// threads touch the same page at once, each of them asks. Explicit calls ([`commit`](DemandRegion::commit) and
+    /// others) do not ask; [`read`](DemandRegion::read), [`write`](DemandRegion::write) and
+    /// [`fill`](DemandRegion::fill) touch, and so they do. A panic of the filter ends the process.
+    ///
+    /// # Safety
+    /// The filter runs inside a signal handler (on Windows: an exception handler), in the middle of whatever the thread
+    /// was doing: it must be async-signal-safe. It runs on the alternate signal stack, if the thread has one, of which
+    /// it may use about a kibibyte.
+    ///
+    /// It may
+    /// - read and write atomics, and memory that is not in a region with a filter;
+    /// - call [`DemandRegion::stats`], [`DemandRegion::committed`], [`DemandRegion::is_committed`],
+    ///   [`Budget::used`](crate::Budget::used), [`Budget::peak`](crate::Budget::peak) and
+    ///   [`fault::in_filter`];
+    /// - call functions that POSIX lists as async-signal-safe, such as `write(2)`. Its `errno` is not seen by the
+    ///   interrupted code.
+    ///
+    /// It must not
+    /// - allocate or free memory, which [`fault::FilterCheck`] checks in debug builds;
+    /// - take a lock that the interrupted code may hold: `Mutex`, `println!`, stdio;
+    /// - touch uncommitted memory of a region with a filter, which calls the filter again, and so on;
+    /// - build, release, commit or decommit a region or a reservation, or take from a budget;
+    /// - use thread-local values, or leave by `longjmp`.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use pagewise::{DemandRegion, FaultAnswer, RefusalReason, page_size};
+    ///
+    /// static PAGES_LEFT: AtomicUsize = AtomicUsize::new(3);
+    /// // SAFETY: the filter does nothing but change an atomic.
+    /// let builder = unsafe {
+    ///     DemandRegion::builder(80 * page_size()).filter(|_| {
+    ///         let take = |left: usize| left.checked_sub(1);
+    ///         match PAGES_LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+    ///             Ok(_) => FaultAnswer::CommitPages(1),
+    ///             Err(_) => FaultAnswer::Refuse, // out of pages
+    ///         }
+    ///     })
+    /// };
+    /// let mut region = builder.build()?;
+    /// let stopped = region.fill(.., 7).unwrap_err();
+    /// assert_eq!(stopped.copied, 3 * page_size());
+    /// assert_eq!(stopped.refusal.reason, RefusalReason::Filter);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub unsafe fn filter(
+        mut self,
+        filter: impl Fn(&PageFault) -> FaultAnswer + Send + Sync + 'static,
+    ) -> Self {
+        // SAFETY: the caller's promise.
+        self.filter = Some(unsafe { Filter::new(filter) });
+        self
+    }
+
     /// Reserves, and registers with the fault handler, which the first region installs. None → Reserved.
     ///
     /// # Errors
@@ -138,6 +199,7 @@ impl DemandRegionBuilder {
         let mut core = Box::new(Core {
             reservation,
             step: StepPolicy::new(self.step, block, huge),
+            filter: self.filter,
             events: EventRing::new(self.events),
             counters: Counters::default(),
             repeats: Repeats::new(),

@@ -3,6 +3,7 @@
 mod access;
 mod builder;
 mod events;
+mod filter;
 mod region;
 mod repeats;
 mod serving;
@@ -10,5 +11,6 @@ mod step;
 
 pub use builder::DemandRegionBuilder;
 pub use events::{FaultEvent, FaultOutcome};
+pub use filter::{FaultAnswer, PageFault};
 pub use region::{DemandRegion, Stats};
 pub use step::CommitStep;

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::events::{EventRing, FaultEvent, FaultOutcome};
+use super::filter::{FaultAnswer, Filter, PageFault};
 use super::repeats::Repeats;
 use super::step::StepPolicy;
-use crate::error::{AccessError, Refusal};
+use crate::error::{AccessError, Refusal, RefusalReason};
 use crate::fault::{Fault, Outcome, Registered};
 use crate::page::PageRange;
 use crate::reservation::{Reservation, Served};
@@ -14,6 +15,7 @@ use crate::reservation::{Reservation, Served};
 pub(super) struct Core {
     pub(super) reservation: Reservation,
     pub(super) step: StepPolicy,
+    pub(super) filter: Option<Filter>,
     pub(super) events: EventRing,
     pub(super) counters: Counters,
     pub(super) repeats: Repeats,
@@ -42,9 +44,21 @@ impl Core {
         let offset = fault.address - self.reservation.as_ptr().addr();
         let size = self.reservation.page();
         let (page, pages) = (size.page_of(offset), size.page_of(self.reservation.len()));
+        let of_filter = match self.ask_filter(fault, offset, page) {
+            FaultAnswer::Commit => None,
+            FaultAnswer::CommitPages(count) => {
+                Some(size.pages(page, page.saturating_add(count.max(1)).min(pages)))
+            }
+            FaultAnswer::Refuse => {
+                let region = self.reservation.as_ptr().addr();
+                let refusal = Refusal { offset, region, reason: RefusalReason::Filter };
+                return self.refused(fault.write, refusal);
+            }
+            FaultAnswer::NotMine => return Outcome::NotOurs,
+        };
         let mut round = 0;
         loop {
-            let wanted = self.step.wanted(page, pages, size);
+            let wanted = of_filter.unwrap_or_else(|| self.step.wanted(page, pages, size));
             match self.reservation.commit_for_fault(offset, wanted) {
                 Ok(Served::Committed(range)) => {
                     self.record(offset, fault.write, range);
@@ -57,6 +71,17 @@ impl Core {
                 }
                 Err(refusal) => return self.refused(fault.write, refusal),
             }
+        }
+    }
+
+    /// What the filter says, if there is one, about a fault at a page that is not committed.
+    fn ask_filter(&self, fault: Fault, offset: usize, page: usize) -> FaultAnswer {
+        match &self.filter {
+            Some(filter) if !self.reservation.states().is_committed(page) => {
+                let Fault { address, write, .. } = fault;
+                filter.ask(&PageFault { address, offset, write })
+            }
+            _ => FaultAnswer::Commit,
         }
     }
 
@@ -111,10 +136,13 @@ impl Core {
             if self.reservation.states().is_committed(page) {
                 continue;
             }
-            if let Outcome::Refused(refusal) =
-                self.serve(Fault { address, write: None, is_unavailable: false })
-            {
-                return Err(AccessError { copied: at - offset, refusal });
+            match self.serve(Fault { address, write: None, is_unavailable: false }) {
+                Outcome::Resolved => {}
+                Outcome::Refused(refusal) => {
+                    return Err(AccessError { copied: at - offset, refusal });
+                }
+                // A filter said so, and there is no other handler.
+                Outcome::NotOurs => panic!("a fault at offset {at:#x} is nobody's"),
             }
         }
         Ok(())
@@ -171,6 +199,39 @@ mod tests_without_faults {
         }
         assert_eq!(region.stats().raced, 4 * (2 * repeats::TOO_OFTEN as u64 + 1));
         assert_eq!((region.stats().faults, region.stats().refused), (0, 0));
+    }
+
+    #[test]
+    fn a_filter_is_asked_only_about_pages_that_are_not_committed_and_its_answer_is_what_happens() {
+        let page = crate::page_size();
+        // By the page: commit, refuse, hand on.
+        // SAFETY: the filter does nothing.
+        let builder = unsafe {
+            DemandRegion::builder(64 * page).filter(move |fault| match fault.offset / page % 4 {
+                0 => FaultAnswer::CommitPages(2),
+                1 => FaultAnswer::Commit,
+                2 => FaultAnswer::Refuse,
+                _ => FaultAnswer::NotMine,
+            })
+        };
+        let mut region = builder.step(CommitStep::page()).build().unwrap();
+        let serve = |index: usize| {
+            let address = region.as_ptr().addr() + index * page + 3;
+            region.core.serve(Fault { address, write: None, is_unavailable: false })
+        };
+        assert!(matches!(serve(4), Outcome::Resolved));
+        assert!(matches!(serve(9), Outcome::Resolved));
+        let Outcome::Refused(refusal) = serve(14) else { panic!("not refused") };
+        assert_eq!((refusal.offset, refusal.reason), (14 * page + 3, RefusalReason::Filter));
+        assert!(matches!(serve(15), Outcome::NotOurs));
+        let committed: Vec<_> = region.committed_ranges().collect();
+        assert_eq!(committed, [4 * page..6 * page, 9 * page..10 * page]);
+        region.commit(14 * page..16 * page).unwrap();
+        assert!(matches!(serve(14), Outcome::Resolved) && matches!(serve(15), Outcome::Resolved));
+        let stats = region.stats();
+        assert_eq!((stats.faults, stats.refused, stats.raced), (2, 1, 2));
+        let refused = region.write(18 * page, &[1]).unwrap_err();
+        assert_eq!((refused.copied, refused.refusal.reason), (0, RefusalReason::Filter));
     }
 
     #[test]

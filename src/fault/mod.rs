@@ -1,4 +1,4 @@
-//! Faults: catching them, serving them, and copies that survive a refusal.
+//! Faults: catching them, serving them, and code that survives a refusal.
 //!
 //! The first [`DemandRegion`](crate::DemandRegion) installs the handler. A fault outside of pagewise's
 //! regions reaches the handler that was installed before, with the same arguments, mask and flags as without
@@ -7,6 +7,8 @@
 use crate::error::{Error, Refusal, RefusalReason};
 use crate::os;
 
+mod attempt;
+mod filtering;
 mod guarded;
 mod handled;
 mod registers;
@@ -21,6 +23,9 @@ mod handler;
 #[path = "windows.rs"]
 mod handler;
 
+pub use attempt::attempt;
+pub(crate) use filtering::in_a_filter;
+pub use filtering::{FilterCheck, in_filter};
 pub(crate) use guarded::{copy, fill};
 pub use handled::Handled;
 pub use handler::try_handle;
@@ -100,6 +105,18 @@ pub(crate) fn unregister(entry: &Registered) {
     REGISTRY.remove(entry);
 }
 
+/// Repairs what threads of the parent were changing, in the child of a fork. Async-signal-safe.
+#[cfg(unix)]
+fn after_fork_in_child() {
+    attempt::forget_other_threads();
+    filtering::forget_other_threads();
+    REGISTRY.after_fork_in_child();
+}
+
+/// There are no forks.
+#[cfg(windows)]
+fn after_fork_in_child() {}
+
 /// One access that the processor could not complete.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
@@ -123,7 +140,8 @@ pub(crate) enum Outcome {
 }
 
 /// Serves a fault. Where it is [`Served`](Handled::Served), the interrupted thread continues at the same instruction,
-/// or at the landing of a guarded copy that was refused; otherwise the fault is handed on. Async-signal-safe; uses no
+/// or at the landing of a guarded copy or an attempt that was refused; otherwise the fault is handed on.
+/// Async-signal-safe; uses no
 /// thread-local state but the error code, which it restores.
 fn serve(fault: Fault, context: &mut registers::Context) -> Handled {
     let outcome = REGISTRY.with(fault.address, |entry| {
@@ -138,10 +156,13 @@ fn serve(fault: Fault, context: &mut registers::Context) -> Handled {
     }
 }
 
-/// Ends a guarded copy whose access was refused, by redirecting the thread to its landing. For a plain
-/// access, reports the refusal and returns `false`.
+/// Ends a guarded copy whose access was refused, or else the thread's innermost attempt, by redirecting the thread
+/// to its landing. For any other access, reports the refusal and returns `false`.
 fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
     let Some(landing) = guarded::landing(registers::program_counter(context)) else {
+        if attempt::leave(refusal, context) {
+            return true;
+        }
         report(refusal);
         return false;
     };
@@ -179,6 +200,9 @@ fn report(refusal: &Refusal) {
             let code = error.code().unsigned_abs() as usize;
             line.text(": the system refused the memory (error ").decimal(code);
             line.text("); free memory");
+        }
+        RefusalReason::Filter => {
+            line.text(": the region's filter refused it; change what it answers");
         }
         RefusalReason::FileTruncated { len } => {
             line.text(": the file has only ").decimal(usize::try_from(len).unwrap_or(usize::MAX));

@@ -10,6 +10,7 @@ use windows_sys::Win32::System::Diagnostics::Debug::{
     EXCEPTION_CONTINUE_SEARCH, EXCEPTION_POINTERS, RemoveVectoredContinueHandler,
     RemoveVectoredExceptionHandler,
 };
+use windows_sys::Win32::System::Threading::GetCurrentThreadId;
 
 use super::{Fault, Handled};
 use crate::error::Error;
@@ -61,6 +62,12 @@ fn add() -> Result<(usize, usize), Error> {
 /// Windows has no asynchronous signals to block.
 pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
     work()
+}
+
+/// What tells the calling thread from all others that live at the same time; never zero.
+pub(super) fn this_thread() -> usize {
+    // SAFETY: has no preconditions.
+    unsafe { GetCurrentThreadId() as usize }
 }
 
 /// "pagewise" in ASCII. Stored in the exception record behind its parameters, where [`resumed`] recognizes a fault that

@@ -118,6 +118,10 @@ fn less_than_a_kibibyte_of_stack() {
         let mut none = pagewise::DemandRegion::builder(1 << 20).limit(0).build().unwrap();
         let refused = depth(|| assert!(none.fill(.., 1).is_err()));
         measured.push(("refused in a guarded copy", refused.saturating_sub(kernel)));
+        // SAFETY: nothing in it has a destructor or holds a lock.
+        let attempt = || unsafe { pagewise::fault::attempt(|| poke(none.as_ptr(), 1)) };
+        let refused = depth(|| assert!(attempt().is_err()));
+        measured.push(("refused in an attempt", refused.saturating_sub(kernel)));
         eprintln!("{MEASURED}{kernel} bytes; beyond it: {measured:?}");
         if common::emulated() {
             return common::not_here(

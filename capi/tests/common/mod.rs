@@ -14,3 +14,11 @@ pub fn not_here(what: &str) {
         list.write_all(format!("{file}: {what}\n").as_bytes()).unwrap();
     }
 }
+
+/// Where cargo puts what it builds, with this test's profile and target.
+#[allow(dead_code)] // not every test looks there
+pub fn built(name: &str) -> Option<std::path::PathBuf> {
+    let program = std::env::current_exe().unwrap();
+    let deps = program.parent().unwrap();
+    [deps.parent().unwrap().join(name), deps.join(name)].into_iter().find(|path| path.exists())
+}

@@ -15,6 +15,14 @@ pub(in super::super) fn set_program_counter(context: &mut Context, pc: usize) {
     context.uc_mcontext.mc_rip = pc as _;
 }
 
+pub(in super::super) fn stack_pointer(context: &Context) -> usize {
+    context.uc_mcontext.mc_rsp as usize
+}
+
+pub(in super::super) fn set_stack_pointer(context: &mut Context, sp: usize) {
+    context.uc_mcontext.mc_rsp = sp as _;
+}
+
 pub(in super::super) fn refusal(context: &Context) -> *mut Refusal {
     context.uc_mcontext.mc_r8 as usize as *mut Refusal
 }

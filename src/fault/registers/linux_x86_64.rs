@@ -15,6 +15,14 @@ pub(in super::super) fn set_program_counter(context: &mut Context, pc: usize) {
     context.uc_mcontext.gregs[libc::REG_RIP as usize] = pc as _;
 }
 
+pub(in super::super) fn stack_pointer(context: &Context) -> usize {
+    context.uc_mcontext.gregs[libc::REG_RSP as usize] as usize
+}
+
+pub(in super::super) fn set_stack_pointer(context: &mut Context, sp: usize) {
+    context.uc_mcontext.gregs[libc::REG_RSP as usize] = sp as _;
+}
+
 pub(in super::super) fn refusal(context: &Context) -> *mut Refusal {
     context.uc_mcontext.gregs[libc::REG_R8 as usize] as usize as *mut Refusal
 }

@@ -4,7 +4,7 @@ use crate::error::Refusal;
 
 pub(in super::super) type Context = libc::ucontext_t;
 
-// SAFETY (all four): the kernel's context points at its own machine context.
+// SAFETY (all of these): the kernel's context points at its own machine context.
 pub(in super::super) fn program_counter(context: &Context) -> usize {
     // SAFETY: see above.
     unsafe { (*context.uc_mcontext).__ss.__pc as usize }
@@ -13,6 +13,16 @@ pub(in super::super) fn program_counter(context: &Context) -> usize {
 pub(in super::super) fn set_program_counter(context: &mut Context, pc: usize) {
     // SAFETY: see above.
     unsafe { (*context.uc_mcontext).__ss.__pc = pc as u64 };
+}
+
+pub(in super::super) fn stack_pointer(context: &Context) -> usize {
+    // SAFETY: see above.
+    unsafe { (*context.uc_mcontext).__ss.__sp as usize }
+}
+
+pub(in super::super) fn set_stack_pointer(context: &mut Context, sp: usize) {
+    // SAFETY: see above.
+    unsafe { (*context.uc_mcontext).__ss.__sp = sp as u64 };
 }
 
 pub(in super::super) fn refusal(context: &Context) -> *mut Refusal {

@@ -7,7 +7,7 @@ pub(in super::super) type Context = libc::ucontext_t;
 /// Bit 1 of the x86 page fault error code: the access was a write.
 const WRITE: u64 = 2;
 
-// SAFETY (all four): the kernel's context points at its own machine context.
+// SAFETY (all of these): the kernel's context points at its own machine context.
 pub(in super::super) fn program_counter(context: &Context) -> usize {
     // SAFETY: see above.
     unsafe { (*context.uc_mcontext).__ss.__rip as usize }
@@ -16,6 +16,16 @@ pub(in super::super) fn program_counter(context: &Context) -> usize {
 pub(in super::super) fn set_program_counter(context: &mut Context, pc: usize) {
     // SAFETY: see above.
     unsafe { (*context.uc_mcontext).__ss.__rip = pc as u64 };
+}
+
+pub(in super::super) fn stack_pointer(context: &Context) -> usize {
+    // SAFETY: see above.
+    unsafe { (*context.uc_mcontext).__ss.__rsp as usize }
+}
+
+pub(in super::super) fn set_stack_pointer(context: &mut Context, sp: usize) {
+    // SAFETY: see above.
+    unsafe { (*context.uc_mcontext).__ss.__rsp = sp as u64 };
 }
 
 pub(in super::super) fn refusal(context: &Context) -> *mut Refusal {

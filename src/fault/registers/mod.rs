@@ -2,7 +2,7 @@
 //! processor, with
 //!
 //! - `Context`: what the system hands to a handler;
-//! - `program_counter` and `set_program_counter`;
+//! - `program_counter` and `set_program_counter`; `stack_pointer` and `set_stack_pointer`;
 //! - `refusal`: the register in which a [guarded copy](super::guarded) keeps the address of its refusal (r8 on
 //!   x86-64, x3 on AArch64);
 //! - `is_write` (on Unix): whether the access was a write, `None` where the system does not tell.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{sigaction, siginfo_t, sigset_t};
 
-use super::{Fault, Handled, REGISTRY, registers};
+use super::{Fault, Handled, registers};
 use crate::error::Error;
 use crate::os;
 use crate::sync::SpinLock;
@@ -37,7 +37,7 @@ pub(super) fn install() -> Result<(), Error> {
         return Ok(());
     }
     // Before the first region exists, so that every fork repairs all regions.
-    os::call_in_children(|| REGISTRY.after_fork_in_child());
+    os::call_in_children(super::after_fork_in_child);
     put_in_front()?;
     DONE.store(true, Ordering::Release);
     Ok(())
@@ -170,6 +170,12 @@ pub(crate) fn uninterrupted<R>(work: impl FnOnce() -> R) -> R {
         Restore(before.assume_init())
     };
     work()
+}
+
+/// What tells the calling thread from all others that live at the same time; never zero. Async-signal-safe.
+pub(super) fn this_thread() -> usize {
+    // SAFETY: has no preconditions.
+    unsafe { libc::pthread_self() as usize }
 }
 
 unsafe extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {

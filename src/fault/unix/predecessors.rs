@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use libc::{sigaction, siginfo_t};
 
-use super::{is_synchronous, ours};
+use super::{is_synchronous, ours, this_thread};
 use crate::error::Error;
 
 /// The Unix signature of a three-argument signal handler.
@@ -110,8 +110,7 @@ pub(super) unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut 
     let count = predecessors.count.load(Ordering::Acquire);
     // SAFETY: `info` is valid.
     let rounds = unsafe { Rounds::of(info, count) };
-    // SAFETY: has no preconditions.
-    let this_thread = unsafe { libc::pthread_self() } as usize;
+    let this_thread = this_thread();
     // SAFETY: `info` is valid.
     let was_sent = !unsafe { is_synchronous(&*info) };
     let mut left = count.saturating_sub(rounds.done);

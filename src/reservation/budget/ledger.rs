@@ -171,7 +171,10 @@ impl Ledger {
         let result = if new > old {
             let more = (new - old) as usize;
             match self.occupy(more, more, 1, 0) {
-                Ok(_) => Ok(self.limit.store(limit, Ordering::Relaxed)),
+                Ok(_) => {
+                    self.limit.store(limit, Ordering::Relaxed);
+                    Ok(())
+                }
                 Err(seen) => Err(Full { limit, ..full(seen, before) }),
             }
         } else {
