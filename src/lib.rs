@@ -37,8 +37,8 @@
 //!
 //! - `zerocopy` (default): [`DemandArray`], for types of which all-zero bytes are a valid value.
 //! - `allocator-api2` (default): `&`[`Arena`] as an allocator, for hashbrown and others.
-//! - `serde`: [`PageVec`] to and from serialised sequences.
-//! - `rayon`: parallel iterators over [`PageVec`].
+//! - `serde`: [`PageVec`] and [`ConcurrentVec`] to and from serialised sequences, with a maximum.
+//! - `rayon`: parallel iterators over [`PageVec`] and [`ConcurrentVec`].
 //!
 //! The crate needs `std`.
 //!
@@ -105,6 +105,10 @@ mod sync;
 #[path = "../tests/common/not_here.rs"]
 mod not_here;
 
+#[cfg(all(feature = "serde", not(loom)))]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+#[doc(inline)]
+pub use collections::AtMost;
 #[doc(inline)]
 pub use collections::{AllocOrInitError, Arena, ArenaBuilder, Checkpoint, arena};
 #[doc(inline)]

@@ -3,10 +3,15 @@
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
+#[cfg(loom)]
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
 /// Waits a moment for another thread that holds what this one needs. Async-signal-safe.
 ///
@@ -110,12 +115,17 @@ impl Forks {
 pub(crate) struct SpinLock(AtomicU32);
 
 const FREE: u32 = 0;
+/// Free, and never taken before. (The values of a lock that is held are odd.)
+const FRESH: u32 = 2;
 
 /// How a [`SpinLock`] was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// It was free.
     Free,
+    /// It is the first time, in a lock that was made [fresh](SpinLock::fresh): what the lock protects is to be
+    /// made.
+    Fresh,
     /// A thread of the parent process held it when this process was forked: what the lock protects may
     /// be half changed.
     FromParent,
@@ -130,6 +140,12 @@ impl SpinLock {
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
         Self(AtomicU32::new(FREE))
+    }
+
+    /// A lock that tells whoever takes it first, at no cost for the others.
+    #[cfg(not(loom))]
+    pub(crate) const fn fresh() -> Self {
+        Self(AtomicU32::new(FRESH))
     }
 
     /// The value of a lock that is held by a thread of this process.
@@ -152,10 +168,18 @@ impl SpinLock {
         let (held, mut round) = (Self::held(), 0);
         loop {
             let seen = self.0.load(Ordering::Relaxed);
+            if seen == FRESH {
+                // A child of a fork must tell this process's hold from its own.
+                let _ = crate::os::watch_forks();
+            }
             if seen != held
                 && self.0.compare_exchange(seen, held, Ordering::Acquire, Ordering::Relaxed).is_ok()
             {
-                return if seen == FREE { Taken::Free } else { Taken::FromParent };
+                return match seen {
+                    FREE => Taken::Free,
+                    FRESH => Taken::Fresh,
+                    _ => Taken::FromParent,
+                };
             }
             back_off(round);
             round = round.saturating_add(1);
@@ -165,5 +189,10 @@ impl SpinLock {
     #[inline]
     pub(crate) fn unlock(&self) {
         self.0.store(FREE, Ordering::Release);
+    }
+
+    /// Lets go of the lock as it was before it was ever taken.
+    pub(crate) fn unlock_as_fresh(&self) {
+        self.0.store(FRESH, Ordering::Release);
     }
 }

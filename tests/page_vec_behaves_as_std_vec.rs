@@ -6,8 +6,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::rc::Rc;
+use std::sync::{Arc, Once};
 
 use pagewise::PageVec;
 use proptest::prelude::*;
@@ -117,7 +119,7 @@ struct Operation {
     seeds: Vec<u8>,
 }
 
-const KINDS: u8 = 55;
+const KINDS: u8 = 64;
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let operation = (0..KINDS, any::<u8>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..24))
@@ -341,9 +343,86 @@ macro_rules! step {
                 let rest: Vec<_> = if a % 2 == 0 { extracted.collect() } else { Vec::new() };
                 format!("{some:?} {rest:?}")
             }
+            55 => format!("{:?}", $v.try_resize(b % 40, make()).is_ok()),
+            56 => format!("{:?}", $v.try_resize_with(a % 40, make).is_ok()),
+            57 => {
+                let mut other: $vec = $new;
+                other.extend(many());
+                format!("{:?} {other:?}", $v.try_append(&mut other).is_ok())
+            }
+            58 => format!("{:?}", $v.try_extend_from_within(low..high).is_ok()),
+            59 => {
+                let clone = $v.try_clone().unwrap();
+                format!("{:?}", std::mem::replace(&mut $v, clone))
+            }
+            60 => {
+                let elements = std::mem::replace(&mut $v, $new);
+                match a % 4 {
+                    0 => format!("{:?}", elements.into_boxed_slice()),
+                    1 => format!("{:?}", Box::<[$element]>::from(elements)),
+                    2 => format!("{:?}", Arc::<[$element]>::from(elements)),
+                    _ => format!("{:?}", Rc::<[$element]>::from(elements)),
+                }
+            }
+            61 => match <[$element; 3]>::try_from(std::mem::replace(&mut $v, $new)) {
+                Ok(three) => format!("{three:?}"),
+                Err(other) => {
+                    $v = other;
+                    String::new()
+                }
+            },
+            62 => {
+                $v = match b % 4 {
+                    0 => <$vec>::try_from(many_of()).unwrap(),
+                    1 => <$vec>::try_from(many_of().into_boxed_slice()).unwrap(),
+                    2 => <$vec>::try_from([make(), make()]).unwrap(),
+                    _ => <$vec>::try_from(&many_of()[..]).unwrap(),
+                };
+                String::new()
+            }
+            63 => {
+                let taken = std::mem::take(&mut $v);
+                $v.extend(many());
+                format!("{taken:?}")
+            }
             _ => unreachable!("{KINDS} kinds"),
         }
     }};
+}
+
+/// What a `PageVec` does and returns: a `Vec` does it, or ends the process.
+trait Fallible<T>: Sized {
+    fn try_resize(&mut self, len: usize, value: T) -> Result<(), ()>;
+    fn try_resize_with(&mut self, len: usize, make: impl FnMut() -> T) -> Result<(), ()>;
+    fn try_append(&mut self, other: &mut Self) -> Result<(), ()>;
+    fn try_extend_from_within(&mut self, range: Range<usize>) -> Result<(), ()>;
+    fn try_clone(&self) -> Result<Self, ()>;
+}
+
+impl<T: Clone> Fallible<T> for Vec<T> {
+    fn try_resize(&mut self, len: usize, value: T) -> Result<(), ()> {
+        self.resize(len, value);
+        Ok(())
+    }
+
+    fn try_resize_with(&mut self, len: usize, make: impl FnMut() -> T) -> Result<(), ()> {
+        self.resize_with(len, make);
+        Ok(())
+    }
+
+    fn try_append(&mut self, other: &mut Self) -> Result<(), ()> {
+        self.append(other);
+        Ok(())
+    }
+
+    fn try_extend_from_within(&mut self, range: Range<usize>) -> Result<(), ()> {
+        self.extend_from_within(range);
+        Ok(())
+    }
+
+    fn try_clone(&self) -> Result<Self, ()> {
+        Ok(self.clone())
+    }
 }
 
 fn hash(value: &impl Hash) -> u64 {

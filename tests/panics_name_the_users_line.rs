@@ -55,6 +55,7 @@ macro_rules! each_panic_names_this_file {
 fn every_method_of_a_page_vec_that_panics() {
     each_panic_names_this_file! { PageVec<u64>: full();
         push: |v| v.push(4);
+        push_mut: |v| ignore(*v.push_mut(4));
         insert_out_of_bounds: |v| v.insert(4, 4);
         insert_refused: |v| v.insert(1, 4);
         try_insert: |v| ignore(v.try_insert(4, 4));
@@ -74,6 +75,7 @@ fn every_method_of_a_page_vec_that_panics() {
         extend_from_slice: |v| v.extend_from_slice(&[4]);
         extend_from_within: |v| v.extend_from_within(..1);
         extend_from_within_out_of_bounds: |v| v.extend_from_within(..4);
+        try_extend_from_within: |v| ignore(v.try_extend_from_within(..4));
         extend_known: |v| v.extend([4]);
         extend_unknown: |v| v.extend([4].into_iter().filter(|_| true));
         extend_by_reference: |v| v.extend(&[4]);
@@ -154,9 +156,43 @@ fn every_method_of_an_arena_that_panics() {
 fn every_method_of_a_concurrent_vec_that_panics() {
     each_panic_names_this_file! { ConcurrentVec<u64>: ConcurrentVec::from(full());
         push: |v| ignore(v.push(4));
+        push_with: |v| ignore(v.push_with(|_| 4));
+        push_mut: |v| ignore(v.push_mut(4));
         extend: |v| v.extend([4]);
+        extend_by_reference: |v| v.extend(&[4]);
+        extend_shared: |v| Extend::extend(&mut &*v, [4]);
+        extend_shared_by_reference: |v| Extend::extend(&mut &*v, [4].iter());
+        extend_method: |v| ConcurrentVec::extend(v, [4]);
+        extend_from_slice: |v| ignore(v.extend_from_slice(&[4]));
+        reserve: |v| v.reserve(1);
+        reserve_exact: |v| v.reserve_exact(1);
+        follow_from: |v| ignore(v.follow_from(4));
         index: |v| ignore(v[3]);
+        index_range: |v| ignore(v[2..5].len());
+        index_mut: |v| v[3] = 1;
     }
+    names_this_file("clone", || {
+        let budget = pagewise::Budget::new(page_size());
+        let vec = ConcurrentVec::builder(10).budget(budget).build().unwrap();
+        vec.push(1);
+        ignore(vec.clone());
+    });
+    // More than there are addresses: reserved when they are first needed.
+    const LAZY: usize = usize::MAX / 8;
+    names_this_file("push of a lazy one", || ignore(ConcurrentVec::lazy(LAZY).push(1u64)));
+    names_this_file("push_with of a lazy one", || {
+        ignore(ConcurrentVec::lazy(LAZY).push_with(|_| 1u64))
+    });
+    names_this_file("push_mut of a lazy one", || ignore(*ConcurrentVec::lazy(LAZY).push_mut(1u64)));
+    names_this_file("into_page_vec of a lazy one", || {
+        ignore(ConcurrentVec::<u64>::lazy(LAZY).into_page_vec())
+    });
+    names_this_file("PageVec::from a lazy one", || {
+        ignore(PageVec::<u64>::from(ConcurrentVec::lazy(LAZY)))
+    });
+    names_this_file("into_iter of a lazy one", || {
+        ignore(ConcurrentVec::<u64>::lazy(LAZY).into_iter())
+    });
 }
 
 #[cfg(feature = "rayon")]
@@ -166,6 +202,10 @@ fn extending_in_parallel() {
     each_panic_names_this_file! { PageVec<u64>: full();
         par_extend_known: |v| v.par_extend([4].into_par_iter());
         par_extend_unknown: |v| v.par_extend([4].into_par_iter().filter(|_| true));
+    }
+    each_panic_names_this_file! { ConcurrentVec<u64>: ConcurrentVec::from(full());
+        par_extend: |v| v.par_extend([4].into_par_iter());
+        par_extend_shared: |v| (&mut &*v).par_extend([4].into_par_iter());
     }
     names_this_file("ParIntoIter::clone", || {
         let budget = pagewise::Budget::new(page_size());

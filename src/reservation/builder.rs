@@ -94,6 +94,14 @@ impl ReservationBuilder {
         self
     }
 
+    /// Aligns the start for elements that need `align` bytes, a power of two: to more where more was asked for.
+    pub(crate) fn align_for(mut self, align: usize) -> Self {
+        if self.align.is_power_of_two() {
+            self.align = self.align.max(align);
+        }
+        self
+    }
+
     /// Keeps `pages` inaccessible pages before the start and behind the end. They are not part of
     /// the length and can never be committed.
     ///

@@ -107,6 +107,11 @@ impl PageMap {
         Ok(map)
     }
 
+    /// The map of a container that needs no memory.
+    pub(crate) fn of_nothing() -> Self {
+        Self { page_size: crate::page::page_size(), runs: Vec::new() }
+    }
+
     fn add_part(&mut self, reservation: &Reservation, mut part: PageRange) -> Result<(), Error> {
         while !part.is_empty() {
             let (run, is_committed) = reservation.states().run(part);

@@ -147,13 +147,28 @@ fn every_element_is_dropped_once() {
 }
 
 #[test]
-fn an_iterator_goes_on_with_what_was_pushed_meanwhile() {
+fn a_follower_goes_on_with_what_was_pushed_meanwhile() {
     let vec = ConcurrentVec::new(10).unwrap();
     vec.push(1);
-    let mut iter = vec.iter();
-    assert_eq!((iter.next(), iter.next()), (Some(&1), None));
+    let mut follower = vec.follow();
+    assert_eq!((follower.next(), follower.next(), follower.position()), (Some(&1), None, 1));
     vec.push(2);
-    assert_eq!(iter.next(), Some(&2));
+    assert_eq!(follower.clone().size_hint(), (1, None));
+    assert_eq!(follower.next(), Some(&2));
+    assert_eq!(vec.follow_from(1).next(), Some(&2));
+    assert_eq!(vec.follow_from(2).next(), None);
+}
+
+/// What `iter` iterates over is published when it is called: so it knows its length, and goes both ways.
+#[test]
+fn an_iterator_has_an_end() {
+    let vec = ConcurrentVec::new(10).unwrap();
+    vec.extend([1, 2, 3]);
+    let mut iter = vec.iter();
+    vec.push(4);
+    assert_eq!((iter.len(), iter.next_back(), iter.next()), (3, Some(&3), Some(&1)));
+    assert_eq!((iter.next(), iter.next(), iter.next()), (Some(&2), None, None));
+    assert!(vec.iter().rev().eq(&[4, 3, 2, 1]) && (&vec).into_iter().count() == 4);
 }
 
 #[test]

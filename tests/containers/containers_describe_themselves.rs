@@ -40,9 +40,9 @@ fn arrays_and_their_iterators_print_elements() {
     assert_eq!(format!("{:?}", vec.clone().into_iter()), "IntoIter([0, 1, 2])");
     let shared = ConcurrentVec::from(vec);
     assert_eq!(format!("{shared:?}"), "[0, 1, 2]");
-    let mut iter = shared.iter();
-    iter.next();
-    assert_eq!(format!("{iter:?}"), "Iter([1, 2])");
+    let mut follower = shared.follow();
+    follower.next();
+    assert_eq!(format!("{follower:?}"), "Follow([1, 2])");
 }
 
 #[cfg(feature = "zerocopy")]

@@ -64,6 +64,41 @@ fn a_slice_that_does_not_fit_is_refused_whole() {
     let written = std::io::Write::write_all(&mut bytes, &vec![0; page_size()]);
     assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::OutOfMemory);
     assert_eq!(bytes, b"abc");
+    let text = "x".repeat(page_size());
+    assert!(std::fmt::Write::write_str(&mut bytes, &text).is_err());
+    assert_eq!(bytes, b"abc");
+    std::fmt::Write::write_str(&mut bytes, &text[3..]).unwrap();
+    assert_eq!(bytes.len(), page_size());
+}
+
+/// Each `try_` method that is refused has changed nothing, and hands back what it was given.
+#[test]
+fn what_is_refused_has_changed_nothing() {
+    let two = || PageVec::try_from_iter(2, [Rc::new(1), Rc::new(2)]).unwrap();
+    let (mut full, value) = (two(), Rc::new(3));
+    let refused = full.try_resize(3, Rc::clone(&value)).unwrap_err();
+    assert!(matches!(refused.error(), Error::Full { len: 2, additional: 1, max_len: 2 }));
+    assert!(Rc::ptr_eq(&refused.into_value(), &value));
+    assert_eq!(Rc::strong_count(&value), 1);
+    assert!(full.try_resize_with(3, || unreachable!("there is no room")).is_err());
+    assert!(full.try_extend_from_within(1..).is_err());
+    let mut other = two();
+    assert!(matches!(full.try_append(&mut other), Err(Error::Full { additional: 2, .. })));
+    assert_eq!((&full, &other), (&two(), &two()));
+    assert!(full.iter().chain(&other).all(|element| Rc::strong_count(element) == 1));
+    assert!(full.is_full());
+    full.try_resize(1, Rc::clone(&value)).unwrap();
+    assert!(full.len() == 1 && !full.is_full() && Rc::strong_count(&value) == 1);
+}
+
+#[test]
+fn a_clone_that_the_budget_refuses_is_no_panic() {
+    let budget = Budget::new(page_size());
+    let mut vec = PageVec::builder(100).budget(budget.clone()).build().unwrap();
+    vec.push(String::from("takes the whole budget"));
+    let refused = vec.try_clone().unwrap_err();
+    assert!(matches!(refused, Error::BudgetReached { .. }), "{refused:?}");
+    assert_eq!((vec.len(), budget.used()), (1, page_size()));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Variance, `Send`, `Sync`, unwind safety and size, checked by the compiler.
 
 use std::cell::Cell;
+use std::iter::FusedIterator;
 use std::rc::Rc;
 
-use pagewise::{Arena, ConcurrentVec, PageVec, PushError, page_vec};
+use pagewise::{Arena, ConcurrentVec, PageVec, PushError, concurrent_vec, page_vec};
 
 /// Whether `$type: $trait`: an inherent constant, for types that have the trait, hides the one of a trait that all types
 /// have.
@@ -26,12 +27,19 @@ const _: () = {
     assert!(
         is!(page_vec::Drain<'static, u8>: Send) && !is!(page_vec::Drain<'static, Rc<u8>>: Send)
     );
+    assert!(is!(page_vec::MemoryView<'static>: Send) && is!(page_vec::MemoryView<'static>: Sync));
     assert!(is!(page_vec::Drain<'static, u8>: Sync));
     assert!(!is!(page_vec::Drain<'static, Cell<u8>>: Sync));
     assert!(is!(page_vec::IntoIter<u8>: Send) && !is!(page_vec::IntoIter<Rc<u8>>: Send));
     assert!(is!(ConcurrentVec<u8>: Send) && is!(ConcurrentVec<u8>: Sync));
     assert!(is!(ConcurrentVec<Cell<u8>>: Send) && !is!(ConcurrentVec<Cell<u8>>: Sync));
     assert!(!is!(ConcurrentVec<Rc<u8>>: Send) && !is!(ConcurrentVec<Rc<u8>>: Sync));
+    assert!(is!(concurrent_vec::Follow<'static, u8>: Send));
+    assert!(is!(concurrent_vec::Follow<'static, u8>: Sync));
+    assert!(!is!(concurrent_vec::Follow<'static, Cell<u8>>: Send));
+    assert!(!is!(concurrent_vec::Follow<'static, Cell<u8>>: Sync));
+    assert!(is!(std::slice::Iter<'static, u8>: ExactSizeIterator + DoubleEndedIterator));
+    assert!(is!(ConcurrentVec<u8>: Ord) && !is!(ConcurrentVec<u8>: std::hash::Hash));
     assert!(!is!(ConcurrentVec<std::sync::MutexGuard<'static, u8>>: Sync));
     assert!(is!(Arena: Send) && !is!(Arena: Sync));
     assert!(is!(PushError<Rc<u8>>: std::error::Error));
@@ -62,6 +70,19 @@ fn _drain<'short>(
 }
 fn _into_iter<'short>(iter: page_vec::IntoIter<&'static str>) -> page_vec::IntoIter<&'short str> {
     iter
+}
+
+fn _iter<'short>(
+    vec: &'short ConcurrentVec<&'static str>,
+) -> impl ExactSizeIterator<Item = &'short &'short str> + DoubleEndedIterator + FusedIterator {
+    let iter: std::slice::Iter<'short, &'static str> = vec.iter();
+    let iter: std::slice::Iter<'short, &'short str> = iter;
+    iter
+}
+fn _follow<'short>(
+    follow: concurrent_vec::Follow<'static, &'static str>,
+) -> concurrent_vec::Follow<'short, &'short str> {
+    follow
 }
 
 #[test]

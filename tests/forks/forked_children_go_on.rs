@@ -2,6 +2,7 @@
 #![cfg(all(unix, not(pagewise_model)))]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::common::{self, in_a_process, not_here};
 use pagewise::{ConcurrentVec, DemandRegion, Engine, Reservation, page_size};
@@ -335,6 +336,69 @@ fn a_child_pushes_to_an_array_of_nothing_that_a_thread_of_the_parent_was_pushing
                 }));
             }
         });
+    })
+    .well();
+}
+
+/// Threads of the parent wait for a length all the time. They do not exist in the child, which passes that length,
+/// and whose own thread waits and wakes up.
+#[test]
+fn a_child_wakes_its_own_threads_and_not_those_of_the_parent() {
+    in_a_process("a_child_wakes_its_own_threads_and_not_those_of_the_parent", || {
+        let vec = ConcurrentVec::new(1000).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let _stop = Stop(&stop);
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        vec.wait_for_len(500, Duration::from_micros(20));
+                    }
+                });
+            }
+            for _ in 0..100 {
+                well(child_of_a_fork(|| {
+                    vec.extend(0..600);
+                    let woken = std::thread::scope(|threads| {
+                        let own = threads.spawn(|| vec.wait_for_len(700, Duration::MAX));
+                        vec.extend(600..700);
+                        own.join().unwrap()
+                    });
+                    woken && vec.iter().copied().eq(0..700)
+                }));
+            }
+            // Those of the parent are woken by the parent.
+            let waiting = threads.spawn(|| vec.wait_for_len(1000, Duration::MAX));
+            vec.extend(0..1000);
+            assert!(waiting.join().unwrap());
+        });
+    })
+    .well();
+}
+
+/// The first push reserves the addresses of a lazy array, while the process forks.
+#[test]
+fn a_child_makes_an_array_that_a_thread_of_the_parent_was_making() {
+    in_a_process("a_child_makes_an_array_that_a_thread_of_the_parent_was_making", || {
+        for _ in 0..200 {
+            let vec = ConcurrentVec::lazy(1 << 16);
+            let started = AtomicBool::new(false);
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    started.store(true, Ordering::Relaxed);
+                    vec.push(1);
+                });
+                while !started.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                well(child_of_a_fork(|| {
+                    let first = vec.push(2);
+                    vec.extend([3; 10_000]);
+                    vec[first] == 2 && vec[..first].iter().all(|n| *n == 1) && vec.len() > 10_000
+                }));
+            });
+            assert_eq!(vec, [1]);
+        }
     })
     .well();
 }

@@ -12,6 +12,9 @@ pub(super) struct Storage<T> {
     slots: Arc<[UnsafeCell<Option<T>>]>,
 }
 
+/// What grows.
+pub(super) type Array<T> = Slots<T>;
+
 /// What stands for the `PageVec`.
 pub(super) struct Slots<T> {
     len: usize,
@@ -49,8 +52,16 @@ impl<T> Slots<T> {
         }
     }
 
-    pub(super) fn max_len(&self) -> usize {
+    pub(super) fn try_reserve_exact(&mut self, additional: usize) -> Result<(), Error> {
+        self.try_reserve(additional)
+    }
+
+    fn max_len(&self) -> usize {
         self.slots.len()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.max_len()
     }
 
     pub(super) fn committed(&self) -> usize {
@@ -78,17 +89,48 @@ impl<T> Storage<T> {
         self.vec.with_mut(|slots| change(unsafe { &mut *slots }))
     }
 
+    pub(super) fn max_len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn is_made(&self) -> bool {
+        true
+    }
+
+    /// # Safety
+    /// None; no model is lazy.
+    pub(super) unsafe fn make(&self) -> Result<(), Error> {
+        unreachable!("no model is lazy");
+    }
+
     /// # Safety
     /// None; no model forks.
     pub(super) unsafe fn recover(&self, _len: usize) {
         unreachable!("no model forks");
     }
 
+    pub(super) fn elements(&self) -> Elements<'_, T> {
+        Elements(self)
+    }
+}
+
+/// The elements for a reader, who knows how many there are.
+pub(super) struct Elements<'a, T>(&'a Storage<T>);
+
+impl<T> Clone for Elements<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Elements<'_, T> {}
+
+impl<'a, T> Elements<'a, T> {
     /// # Safety
     /// The element was pushed, and this thread knows of it: loom fails the model otherwise.
-    pub(super) unsafe fn get(&self, index: usize) -> &T {
+    pub(super) unsafe fn get(self, index: usize) -> &'a T {
         // SAFETY: loom makes sure that nobody writes it at the same time.
-        let element = self.slots[index].with(|slot| unsafe { &*slot });
+        let element = self.0.slots[index].with(|slot| unsafe { &*slot });
         element.as_ref().expect("what is published is complete")
     }
 }

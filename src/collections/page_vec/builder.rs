@@ -87,6 +87,20 @@ impl<T> PageVecBuilder<T> {
         self
     }
 
+    /// Aligns the first element to `align` bytes, a power of two, or to what the elements need where that is
+    /// more. Smaller than the granularity: no effect. What is no power of two is refused by
+    /// [`build`](Self::build), unless the array needs no memory.
+    ///
+    /// ```
+    /// let tiles = pagewise::PageVec::<[f32; 16]>::builder(1 << 20).align(2 << 20).build()?;
+    /// assert_eq!(tiles.as_ptr().addr() % (2 << 20), 0);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn align(mut self, align: usize) -> Self {
+        self.options.reservation = self.options.reservation.align(align);
+        self
+    }
+
     /// Sets whether memory stays committed when elements are removed, until
     /// [`shrink_to_fit`](PageVec::shrink_to_fit) or [`shrink_to`](PageVec::shrink_to). For arrays that are
     /// emptied and filled again in a loop.
@@ -108,8 +122,8 @@ impl<T> PageVecBuilder<T> {
     /// Reserves the addresses of the array; commits nothing.
     ///
     /// # Errors
-    /// As [`PageVec::new`], or [`Unsupported`](Error::Unsupported) for explicit huge pages where there
-    /// are none.
+    /// As [`PageVec::new`], [`BadAlignment`](Error::BadAlignment), or
+    /// [`Unsupported`](Error::Unsupported) for explicit huge pages where there are none.
     ///
     /// ```
     /// use pagewise::{Error, PageVec};
@@ -135,7 +149,7 @@ pub(super) fn build<T>(
         return Ok(PageVec::from_backing(NonNull::dangling(), Box::new(backing)));
     }
     let bytes = max_len.checked_mul(size).ok_or(Error::Overflow { requested: usize::MAX })?;
-    options.reservation = options.reservation.align(align_of::<T>());
+    options.reservation = options.reservation.align_for(align_of::<T>());
     let frontier = options.build(bytes, at_least.clamp(1, max_len) * size)?;
     let memory = frontier.memory();
     let max_len = max_len.min(memory.len() / size);

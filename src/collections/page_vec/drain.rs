@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use super::super::frontier::Growth;
 use super::PageVec;
 use crate::error::Error;
 
@@ -120,7 +121,7 @@ impl<'a, T> Drain<'a, T> {
         // `vec.len` stays as it is meanwhile: the slots between it and the tail hold nothing, and must
         // not be dropped should growing panic.
         let end = self.tail + self.tail_len;
-        vec.grow_behind(end, additional, super::Growth::Amortized)?;
+        vec.grow_behind(end, additional, Growth::Amortized)?;
         // SAFETY: there is room for the tail at its new place.
         unsafe {
             let tail = vec.start.as_ptr().add(self.tail);

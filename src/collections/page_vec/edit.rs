@@ -4,6 +4,7 @@ use std::mem;
 use std::ops::{Range, RangeBounds};
 use std::ptr;
 
+use super::super::frontier::Growth;
 use super::{Drain, ExtractIf, PageVec, Splice};
 use crate::error::Error;
 use crate::page::index_range;
@@ -254,14 +255,30 @@ impl<T> PageVec<T> {
     /// ```
     #[track_caller]
     pub fn append(&mut self, other: &mut Self) {
-        self.make_room(other.len);
+        super::granted(self.try_append(other))
+    }
+
+    /// Moves all elements of `other` to the end of this array, or none.
+    ///
+    /// # Errors
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing has changed.
+    ///
+    /// ```
+    /// let mut full = pagewise::PageVec::try_from_iter(2, [1, 2])?;
+    /// let mut more = pagewise::PageVec::try_from_iter(10, [3])?;
+    /// assert!(full.try_append(&mut more).is_err());
+    /// assert_eq!((&full[..], &more[..]), (&[1, 2][..], &[3][..])); // each where it was
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn try_append(&mut self, other: &mut Self) -> Result<(), Error> {
+        self.grow(other.len, Growth::Amortized)?;
         // SAFETY: there is room; the elements move, since `other` is empty afterwards.
-        unsafe {
-            let end = self.start.as_ptr().add(self.len);
-            ptr::copy_nonoverlapping(other.start.as_ptr(), end, other.len);
-        }
-        self.len += mem::take(&mut other.len);
+        unsafe { self.move_in(other.start.as_ptr(), mem::take(&mut other.len)) };
         other.removed();
+        Ok(())
     }
 
     /// Takes the elements from `at` on, into a new array with the same maximum length and options.
@@ -307,17 +324,41 @@ impl<T> PageVec<T> {
     /// # Ok::<(), pagewise::Error>(())
     /// ```
     #[track_caller]
-    pub fn resize_with(&mut self, len: usize, mut make: impl FnMut() -> T) {
-        if len <= self.len {
-            return self.truncate(len);
-        }
-        let additional = len - self.len;
-        self.make_room(additional);
+    pub fn resize_with(&mut self, len: usize, make: impl FnMut() -> T) {
+        super::granted(self.try_resize_with(len, make))
+    }
+
+    /// Makes the length `len`: drops elements, or appends what `make` returns.
+    ///
+    /// # Errors
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing has changed, and `make` was not called.
+    ///
+    /// ```
+    /// let mut buckets = pagewise::PageVec::<Vec<u8>>::new(16)?;
+    /// assert!(buckets.try_resize_with(17, Vec::new).is_err());
+    /// buckets.try_resize_with(16, Vec::new)?;
+    /// assert!(buckets.is_full());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn try_resize_with(
+        &mut self,
+        len: usize,
+        mut make: impl FnMut() -> T,
+    ) -> Result<(), Error> {
+        let Some(additional) = len.checked_sub(self.len) else {
+            self.truncate(len);
+            return Ok(());
+        };
+        self.grow(additional, Growth::Amortized)?;
         let mut writer = self.writer();
         for _ in 0..additional {
             // SAFETY: there is room for all of them.
             unsafe { writer.write(make()) };
         }
+        Ok(())
     }
 }
 

@@ -1,11 +1,12 @@
 //! Appending many elements.
 
+use std::fmt;
 use std::io;
 use std::ops::RangeBounds;
-use std::ptr;
 
+use super::super::frontier::Growth;
 use super::edit::checked_range;
-use super::{Growth, PageVec, PushError};
+use super::{PageVec, PushError};
 use crate::error::Error;
 
 /// Writes behind the last element; the array's length is set when this is dropped, so that the
@@ -173,8 +174,31 @@ impl<T: Clone> PageVec<T> {
     /// ```
     #[track_caller]
     pub fn extend_from_within(&mut self, range: impl RangeBounds<usize>) {
+        super::granted(self.try_extend_from_within(range))
+    }
+
+    /// Appends clones of a range of the array's own elements, or none.
+    ///
+    /// # Errors
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing has changed.
+    ///
+    /// # Panics
+    /// If the range is out of bounds.
+    ///
+    /// ```
+    /// let mut text = pagewise::PageVec::try_from_iter(4, *b"abc")?;
+    /// assert!(text.try_extend_from_within(1..).is_err());
+    /// text.try_extend_from_within(2..)?;
+    /// assert_eq!(text, b"abcc");
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn try_extend_from_within(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let range = checked_range(range, self.len);
-        self.make_room(range.len());
+        self.grow(range.len(), Growth::Amortized)?;
         let start = self.start.as_ptr();
         let mut writer = self.writer();
         for index in range {
@@ -182,6 +206,7 @@ impl<T: Clone> PageVec<T> {
             // there is room for all of them.
             unsafe { writer.write((*start.add(index)).clone()) };
         }
+        Ok(())
     }
 
     /// Makes the length `len`: drops elements, or appends clones of `value`.
@@ -199,11 +224,37 @@ impl<T: Clone> PageVec<T> {
     /// ```
     #[track_caller]
     pub fn resize(&mut self, len: usize, value: T) {
+        if let Err(refusal) = self.try_resize(len, value) {
+            super::refused_value(refusal)
+        }
+    }
+
+    /// Makes the length `len`: drops elements, or appends clones of `value`, or hands it back.
+    ///
+    /// # Errors
+    /// [`PushError`](crate::PushError) with the value, and an error of [`try_reserve`](Self::try_reserve):
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked). Nothing has
+    /// changed then.
+    ///
+    /// ```
+    /// let mut grid = pagewise::PageVec::try_from_iter(4, [String::from("a")])?;
+    /// let refused = grid.try_resize(5, String::from("b")).unwrap_err();
+    /// assert_eq!((grid.len(), refused.into_value().as_str()), (1, "b"));
+    /// grid.try_resize(4, String::from("c"))?;
+    /// assert_eq!(grid, ["a", "c", "c", "c"]);
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn try_resize(&mut self, len: usize, value: T) -> Result<(), PushError<T>> {
         if len <= self.len {
-            return self.truncate(len);
+            self.truncate(len);
+            return Ok(());
         }
         let additional = len - self.len;
-        self.make_room(additional);
+        if let Err(error) = self.grow(additional, Growth::Amortized) {
+            return Err(PushError::new(value, error));
+        }
         let mut writer = self.writer();
         for _ in 1..additional {
             // SAFETY: there is room for all of them.
@@ -211,6 +262,30 @@ impl<T: Clone> PageVec<T> {
         }
         // SAFETY: as above; the last one needs no clone.
         unsafe { writer.write(value) };
+        Ok(())
+    }
+
+    /// Makes a clone, with the same maximum length and options.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new): [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted) or
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted). As [`try_reserve`](Self::try_reserve):
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked).
+    ///
+    /// ```
+    /// let budget = pagewise::Budget::new(pagewise::page_size());
+    /// let mut all = pagewise::PageVec::builder(100).budget(budget).build()?;
+    /// all.push(1); // takes the whole budget, which a clone shares
+    /// assert!(all.try_clone().is_err());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let mut clone = self.new_alike()?;
+        clone.try_extend_from_slice(self)?;
+        Ok(clone)
     }
 }
 
@@ -218,12 +293,9 @@ impl<T: Copy> PageVec<T> {
     /// Appends copies of all elements of a slice, or none. Runs no `clone`, which could call back.
     pub(crate) fn try_extend_from_copies(&mut self, elements: &[T]) -> Result<(), Error> {
         self.grow(elements.len(), Growth::Amortized)?;
-        // SAFETY: there is room, and a shared slice cannot lie in memory that is not initialised.
-        unsafe {
-            let end = self.start.as_ptr().add(self.len);
-            ptr::copy_nonoverlapping(elements.as_ptr(), end, elements.len());
-        }
-        self.len += elements.len();
+        // SAFETY: there is room, and a shared slice cannot lie in memory that is not initialised. Elements
+        // that are `Copy` count at both places.
+        unsafe { self.move_in(elements.as_ptr(), elements.len()) };
         Ok(())
     }
 }
@@ -271,5 +343,21 @@ impl io::Write for PageVec<u8> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Writing text appends its bytes, all or nothing: for `write!` without an `io::Error`.
+///
+/// ```
+/// use std::fmt::Write;
+///
+/// let mut page = pagewise::PageVec::<u8>::new(1 << 20)?;
+/// write!(page, "{} of {}", 1, 10).expect("there is room");
+/// assert_eq!(page, b"1 of 10");
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+impl fmt::Write for PageVec<u8> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.try_extend_from_copies(text.as_bytes()).map_err(|_| fmt::Error)
     }
 }

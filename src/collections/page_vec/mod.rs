@@ -1,13 +1,17 @@
 //! A growable array whose elements never move.
 
-// First, because the documentation shows methods in the order of these modules: how an array is made.
+// First, because the documentation shows methods in the order of these modules: how an array is made, and filled.
 mod builder;
+mod elements;
 
+mod convert;
 mod drain;
 mod edit;
 mod extend;
 mod extract_if;
 mod into_iter;
+mod memory;
+mod memory_view;
 #[cfg(feature = "rayon")]
 mod rayon;
 #[cfg(feature = "serde")]
@@ -21,7 +25,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{self, NonNull};
 use std::slice;
 
-use super::frontier::{Frontier, Growth, Options};
+use super::frontier::{Frontier, Options};
 use super::push_error::PushError;
 use crate::error::Error;
 
@@ -29,6 +33,7 @@ pub use builder::PageVecBuilder;
 pub use drain::Drain;
 pub use extract_if::ExtractIf;
 pub use into_iter::IntoIter;
+pub use memory_view::MemoryView;
 #[cfg(feature = "rayon")]
 pub use rayon::ParIntoIter;
 pub use splice::Splice;
@@ -106,7 +111,7 @@ impl<T> PageVec<T> {
     const IS_ZERO_SIZED: bool = size_of::<T>() == 0;
 
     /// A new, empty array with the same maximum length and the same options as this one.
-    fn new_alike(&self) -> Result<Self, Error> {
+    pub(crate) fn new_alike(&self) -> Result<Self, Error> {
         builder::build(self.backing.max_len, self.backing.max_len, self.backing.options.clone())
     }
 
@@ -140,6 +145,19 @@ impl<T> PageVec<T> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Returns whether there are as many elements as the maximum length allows.
+    ///
+    /// ```
+    /// let mut pair = pagewise::PageVec::try_from_iter(2, ["left"])?;
+    /// assert!(!pair.is_full());
+    /// pair.push("right");
+    /// assert!(pair.is_full());
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn is_full(&self) -> bool {
+        self.len == self.backing.max_len
     }
 
     /// Returns the maximum number of elements, which was stated when the array was made.
@@ -299,436 +317,6 @@ impl<T> PageVec<T> {
     }
 }
 
-/// Growing and shrinking.
-impl<T> PageVec<T> {
-    /// Commits memory for `additional` more elements, in steps, so that calling it again and again
-    /// is cheap. The memory stays until [`shrink_to`](Self::shrink_to).
-    ///
-    /// # Panics
-    /// Where [`try_reserve`](Self::try_reserve) returns an error.
-    ///
-    /// ```
-    /// let mut frames = pagewise::PageVec::<u64>::new(1 << 30)?;
-    /// frames.reserve(10_000); // no push of the next 10,000 can be refused
-    /// let committed = frames.committed();
-    /// frames.extend(0..10_000);
-    /// assert_eq!(frames.committed(), committed);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn reserve(&mut self, additional: usize) {
-        granted(self.try_reserve(additional))
-    }
-
-    /// Commits memory for exactly `additional` more elements, rounded up to whole pages.
-    ///
-    /// # Panics
-    /// Where [`try_reserve_exact`](Self::try_reserve_exact) returns an error.
-    ///
-    /// ```
-    /// let mut page = pagewise::PageVec::<u8>::new(1 << 30)?;
-    /// page.reserve_exact(pagewise::page_size());
-    /// assert_eq!(page.committed(), pagewise::page_size()); // no step ahead
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn reserve_exact(&mut self, additional: usize) {
-        granted(self.try_reserve_exact(additional))
-    }
-
-    /// Commits memory as [`reserve`](Self::reserve) does, but returns what went wrong.
-    ///
-    /// # Errors
-    /// [`Full`](Error::Full), [`LimitReached`](Error::LimitReached), [`BudgetReached`](Error::BudgetReached),
-    /// [`CommitRefused`](Error::CommitRefused), [`Locked`](Error::Locked), or
-    /// [`MappingsExhausted`](Error::MappingsExhausted): then nothing has changed.
-    ///
-    /// ```
-    /// use pagewise::{Error, PageVec};
-    ///
-    /// let mut bytes = PageVec::<u8>::builder(1 << 30).limit(1 << 20).build()?;
-    /// assert!(matches!(bytes.try_reserve(2 << 20), Err(Error::LimitReached { .. })));
-    /// assert!(matches!(bytes.try_reserve(2 << 30), Err(Error::Full { .. })));
-    /// bytes.try_reserve(1 << 20)?;
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn try_reserve(&mut self, additional: usize) -> Result<(), Error> {
-        self.grow(additional, Growth::Amortized)?;
-        self.keep(additional);
-        Ok(())
-    }
-
-    /// Commits memory as [`reserve_exact`](Self::reserve_exact) does, but returns what went wrong.
-    ///
-    /// # Errors
-    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
-    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
-    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
-    /// or [`Locked`](crate::Error::Locked).
-    ///
-    /// ```
-    /// let budget = pagewise::Budget::new(pagewise::page_size());
-    /// let mut bytes = pagewise::PageVec::<u8>::builder(1 << 20).budget(budget).build()?;
-    /// bytes.try_reserve_exact(1)?; // takes the whole budget: one page
-    /// assert!(bytes.try_reserve_exact(pagewise::page_size() + 1).is_err());
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn try_reserve_exact(&mut self, additional: usize) -> Result<(), Error> {
-        self.grow(additional, Growth::Exact)?;
-        self.keep(additional);
-        Ok(())
-    }
-
-    fn keep(&mut self, additional: usize) {
-        if let Some(frontier) = &mut self.backing.frontier {
-            frontier.keep((self.len + additional) * size_of::<T>());
-            self.frontier_moved();
-        }
-    }
-
-    /// Gives back every whole page behind the elements, and what was reserved. The elements stay where
-    /// they are. A system that refuses leaves the memory committed.
-    ///
-    /// ```
-    /// let mut bytes = pagewise::PageVec::<u8>::new(1 << 30)?;
-    /// bytes.reserve(1 << 20);
-    /// bytes.push(1);
-    /// bytes.shrink_to_fit();
-    /// assert_eq!(bytes.committed(), pagewise::page_size());
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn shrink_to_fit(&mut self) {
-        self.shrink_to(0);
-    }
-
-    /// Gives back every whole page behind `min_capacity` elements, or behind the elements that there
-    /// are, and what was reserved. A system that refuses leaves the memory committed.
-    ///
-    /// ```
-    /// let mut bytes = pagewise::PageVec::<u8>::new(1 << 30)?;
-    /// bytes.reserve(1 << 20);
-    /// bytes.shrink_to(64 << 10);
-    /// assert_eq!(bytes.capacity(), 64 << 10);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn shrink_to(&mut self, min_capacity: usize) {
-        if let Some(frontier) = &mut self.backing.frontier {
-            let kept = self.len.max(min_capacity.min(self.backing.max_len)) * size_of::<T>();
-            let _ = frontier.shrink_to(kept);
-            self.frontier_moved();
-        }
-    }
-
-    /// Commits memory for `additional` more elements.
-    fn grow(&mut self, additional: usize, growth: Growth) -> Result<(), Error> {
-        self.grow_behind(self.len, additional, growth)
-    }
-
-    /// Commits memory for `additional` more slots behind the first `len`, which are in use although
-    /// they may not be elements now.
-    #[cold]
-    fn grow_behind(&mut self, len: usize, additional: usize, growth: Growth) -> Result<(), Error> {
-        let max_len = self.backing.max_len;
-        if additional > max_len - len {
-            return Err(Error::Full { len, additional, max_len });
-        }
-        if additional == 0 {
-            return Ok(());
-        }
-        if let Some(frontier) = &mut self.backing.frontier {
-            frontier.grow((len + additional) * size_of::<T>(), growth)?;
-            self.frontier_moved();
-        }
-        Ok(())
-    }
-
-    /// Makes room for elements that are written at once.
-    #[inline]
-    #[track_caller]
-    fn make_room(&mut self, additional: usize) {
-        granted(self.grow(additional, Growth::Amortized))
-    }
-
-    /// Gives memory back after elements were removed. Callers call it last: slots at and after `len`
-    /// may be inaccessible afterwards.
-    #[inline]
-    fn removed(&mut self) {
-        if self.len < self.give_back_below {
-            self.give_back();
-        }
-    }
-
-    #[cold]
-    fn give_back(&mut self) {
-        let Some(frontier) = &mut self.backing.frontier else { return };
-        let given = frontier.give_back(self.len * size_of::<T>());
-        self.frontier_moved();
-        if given.is_err() {
-            // The system would refuse at the next removal, too: do not ask before the next growth.
-            self.give_back_below = 0;
-        }
-    }
-
-    /// In the child of a fork, where a thread of the parent was appending: makes the array consist of its
-    /// first `len` elements, and its memory of what is committed. What was being appended is forgotten.
-    ///
-    /// # Safety
-    /// The first `len` elements are initialised.
-    pub(crate) unsafe fn recover(&mut self, len: usize) {
-        self.len = len;
-        if let Some(frontier) = &mut self.backing.frontier {
-            frontier.recover();
-        }
-        self.frontier_moved();
-    }
-
-    fn frontier_moved(&mut self) {
-        let Some(frontier) = &self.backing.frontier else { return };
-        self.ready = (frontier.ready() / size_of::<T>()).min(self.backing.max_len);
-        self.give_back_below = frontier.give_back_below() / size_of::<T>();
-    }
-}
-
-/// One element at a time.
-impl<T> PageVec<T> {
-    /// Appends an element. Nothing moves, however much the array grows.
-    ///
-    /// # Panics
-    /// Where [`try_push`](Self::try_push) returns an error; the value is dropped.
-    ///
-    /// ```
-    /// let mut log = pagewise::PageVec::new(1_000_000)?;
-    /// for line in 0..100_000 {
-    ///     log.push(line); // commits memory now and then; never copies
-    /// }
-    /// assert_eq!(log.last(), Some(&99_999));
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[inline]
-    #[track_caller]
-    pub fn push(&mut self, value: T) {
-        if self.len >= self.ready {
-            self.grow_for_push();
-        }
-        // SAFETY: `len < ready <= capacity()`, or the frontier has just grown beyond `len`.
-        unsafe { self.start.as_ptr().add(self.len).write(value) };
-        self.len += 1;
-    }
-
-    #[cold]
-    #[inline(never)]
-    #[track_caller]
-    fn grow_for_push(&mut self) {
-        granted(self.grow(1, Growth::Append))
-    }
-
-    /// Appends an element, or hands it back.
-    ///
-    /// # Errors
-    /// [`PushError`](crate::PushError) with the value, and an error of [`try_reserve`](Self::try_reserve):
-    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
-    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
-    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked). Nothing has
-    /// changed then.
-    ///
-    /// ```
-    /// let mut jobs = pagewise::PageVec::new(1)?;
-    /// jobs.try_push(Box::new(1))?;
-    /// let refused = jobs.try_push(Box::new(2)).unwrap_err();
-    /// assert_eq!(*refused.into_value(), 2); // the box comes back
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[inline]
-    pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
-        if self.len >= self.ready
-            && let Err(error) = self.grow(1, Growth::Append)
-        {
-            return Err(PushError::new(value, error));
-        }
-        // SAFETY: as in `push`.
-        unsafe { self.start.as_ptr().add(self.len).write(value) };
-        self.len += 1;
-        Ok(())
-    }
-
-    /// Takes the last element.
-    ///
-    /// ```
-    /// let mut stack = pagewise::PageVec::try_from_iter(10, ["a", "b"])?;
-    /// assert_eq!((stack.pop(), stack.pop(), stack.pop()), (Some("b"), Some("a"), None));
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[inline]
-    pub fn pop(&mut self) -> Option<T> {
-        if self.len == 0 {
-            return None;
-        }
-        self.len -= 1;
-        // SAFETY: the slot was initialised, and is not part of the array any more.
-        let value = unsafe { self.start.as_ptr().add(self.len).read() };
-        self.removed();
-        Some(value)
-    }
-
-    /// Takes the last element if `predicate`, which may change it, returns true for it.
-    ///
-    /// ```
-    /// let mut due = pagewise::PageVec::try_from_iter(10, [90, 40, 10])?;
-    /// let now = 50;
-    /// while due.pop_if(|time| *time <= now).is_some() {}
-    /// assert_eq!(due, [90]);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn pop_if(&mut self, predicate: impl FnOnce(&mut T) -> bool) -> Option<T> {
-        let last = self.last_mut()?;
-        if predicate(last) { self.pop() } else { None }
-    }
-
-    /// Inserts an element before position `index`, moving those behind it by one.
-    ///
-    /// # Panics
-    /// If `index > len`, or where [`try_insert`](Self::try_insert) returns an error.
-    ///
-    /// ```
-    /// let mut sorted = pagewise::PageVec::try_from_iter(10, [1, 2, 4])?;
-    /// let place = sorted.binary_search(&3).unwrap_err();
-    /// sorted.insert(place, 3);
-    /// assert_eq!(sorted, [1, 2, 3, 4]);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn insert(&mut self, index: usize, value: T) {
-        if let Err(refusal) = self.try_insert(index, value) {
-            let (value, error) = refusal.into_parts();
-            drop(value);
-            refused(error)
-        }
-    }
-
-    /// Inserts an element before position `index`, or hands it back.
-    ///
-    /// # Errors
-    /// As [`try_push`](Self::try_push): [`Full`](crate::Error::Full),
-    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
-    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
-    /// or [`Locked`](crate::Error::Locked).
-    ///
-    /// # Panics
-    /// If `index > len`.
-    ///
-    /// ```
-    /// let mut full = pagewise::PageVec::try_from_iter(2, ['b', 'c'])?;
-    /// let refused = full.try_insert(0, 'a').unwrap_err();
-    /// assert_eq!(refused.into_value(), 'a');
-    /// assert_eq!(full, ['b', 'c']); // nothing was shifted
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn try_insert(&mut self, index: usize, value: T) -> Result<(), PushError<T>> {
-        let len = self.len;
-        assert!(index <= len, "insertion index (is {index}) should be <= len (is {len})");
-        if len >= self.ready
-            && let Err(error) = self.grow(1, Growth::Append)
-        {
-            return Err(PushError::new(value, error));
-        }
-        // SAFETY: `index <= len`, and slot `len` is committed, as in `push`.
-        unsafe {
-            let slot = self.start.as_ptr().add(index);
-            ptr::copy(slot, slot.add(1), len - index);
-            slot.write(value);
-        }
-        self.len = len + 1;
-        Ok(())
-    }
-
-    /// Takes the element at `index`, moving those behind it by one.
-    ///
-    /// # Panics
-    /// If `index >= len`.
-    ///
-    /// ```
-    /// let mut queue = pagewise::PageVec::try_from_iter(10, ["first", "second", "third"])?;
-    /// assert_eq!(queue.remove(0), "first");
-    /// assert_eq!(queue, ["second", "third"]);
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn remove(&mut self, index: usize) -> T {
-        let len = self.len;
-        assert!(index < len, "removal index (is {index}) should be < len (is {len})");
-        // SAFETY: `index < len`: the slot is initialised, and overwritten or cut off after the read.
-        let value = unsafe {
-            let slot = self.start.as_ptr().add(index);
-            let value = slot.read();
-            ptr::copy(slot.add(1), slot, len - index - 1);
-            value
-        };
-        self.len = len - 1;
-        self.removed();
-        value
-    }
-
-    /// Takes the element at `index` and puts the last one in its place.
-    ///
-    /// # Panics
-    /// If `index >= len`.
-    ///
-    /// ```
-    /// let mut alive = pagewise::PageVec::try_from_iter(10, ["a", "b", "c", "d"])?;
-    /// assert_eq!(alive.swap_remove(0), "a");
-    /// assert_eq!(alive, ["d", "b", "c"]); // one element moved, whatever the length
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn swap_remove(&mut self, index: usize) -> T {
-        let len = self.len;
-        assert!(index < len, "swap_remove index (is {index}) should be < len (is {len})");
-        self.as_mut_slice().swap(index, len - 1);
-        self.pop().expect("there is an element at `index`")
-    }
-
-    /// Keeps the first `len` elements and drops the others. No effect where there are fewer. Memory that
-    /// is far more than needed goes back to the system.
-    ///
-    /// ```
-    /// let mut bytes = pagewise::PageVec::try_from_iter(1 << 30, (0..16 << 20).map(|n| n as u8))?;
-    /// bytes.truncate(100);
-    /// assert_eq!(bytes.len(), 100);
-    /// assert!(bytes.committed() < 1 << 20); // `Vec` would keep 16 MiB
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn truncate(&mut self, len: usize) {
-        if len >= self.len {
-            return;
-        }
-        let dropped = ptr::slice_from_raw_parts_mut(
-            // SAFETY: `len < self.len`.
-            unsafe { self.start.as_ptr().add(len) },
-            self.len - len,
-        );
-        // The elements are gone first: a drop that panics must not lead to a second one.
-        self.len = len;
-        // SAFETY: they were elements, and are not any more.
-        unsafe { ptr::drop_in_place(dropped) };
-        self.removed();
-    }
-
-    /// Drops all elements. Memory goes back as by [`truncate`](Self::truncate).
-    ///
-    /// ```
-    /// let mut batch = pagewise::PageVec::<u32>::builder(1 << 20).keep_committed(true).build()?;
-    /// batch.extend(0..100_000);
-    /// let committed = batch.committed();
-    /// batch.clear();
-    /// assert_eq!((batch.len(), batch.committed()), (0, committed)); // ready for the next batch
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn clear(&mut self) {
-        self.truncate(0);
-    }
-}
-
 /// Returns the value, or panics with the error: for methods without `try_`. Not `unwrap_or_else`, whose
 /// panic would name this file instead of the line that called the method.
 #[inline]
@@ -738,6 +326,15 @@ fn granted<R>(result: Result<R, Error>) -> R {
         Ok(value) => value,
         Err(error) => refused(error),
     }
+}
+
+/// Drops a value that did not fit, and panics.
+#[cold]
+#[track_caller]
+fn refused_value<T>(refusal: PushError<T>) -> ! {
+    let (value, error) = refusal.into_parts();
+    drop(value);
+    refused(error)
 }
 
 /// Panics with an error: for methods without `try_`.

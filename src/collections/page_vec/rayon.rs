@@ -81,9 +81,7 @@ impl<T> PageVec<T> {
             // SAFETY: there is room for all pieces, and the elements move: the piece is empty
             // afterwards, and frees its memory before the next one is moved.
             unsafe {
-                let end = self.start.as_ptr().add(self.len);
-                ptr::copy_nonoverlapping(piece.as_ptr(), end, piece.len());
-                self.len += piece.len();
+                self.move_in(piece.as_ptr(), piece.len());
                 piece.set_len(0);
             }
         }

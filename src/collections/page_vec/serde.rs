@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{PageVec, PageVecBuilder};
 
+/// A sequence. (Back: see [`PageVecBuilder`], and [`AtMost`](crate::AtMost).)
 impl<T: Serialize> Serialize for PageVec<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self)

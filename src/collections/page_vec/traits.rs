@@ -1,6 +1,6 @@
 //! What a `PageVec` is to others: a slice, a value to compare, to clone, to convert.
 
-use std::borrow::{Borrow, BorrowMut};
+use std::borrow::{Borrow, BorrowMut, Cow};
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut, Index, IndexMut};
@@ -46,9 +46,7 @@ impl<T: Clone> Clone for PageVec<T> {
     /// Where reserving or growing is refused.
     #[track_caller]
     fn clone(&self) -> Self {
-        let mut clone = super::granted(self.new_alike());
-        clone.extend_from_slice(self);
-        clone
+        super::granted(self.try_clone())
     }
 
     /// # Panics
@@ -59,19 +57,6 @@ impl<T: Clone> Clone for PageVec<T> {
         let (same, more) = source.split_at(self.len);
         self.clone_from_slice(same);
         self.extend_from_slice(more);
-    }
-}
-
-/// Moves the elements: they get new addresses.
-impl<T> From<PageVec<T>> for Vec<T> {
-    fn from(mut elements: PageVec<T>) -> Self {
-        let mut vec = Vec::with_capacity(elements.len);
-        // SAFETY: there is room, and the elements move: the array is empty afterwards.
-        unsafe {
-            std::ptr::copy_nonoverlapping(elements.as_ptr(), vec.as_mut_ptr(), elements.len);
-            vec.set_len(std::mem::take(&mut elements.len));
-        }
-        vec
     }
 }
 
@@ -131,17 +116,6 @@ impl<T: Ord> Ord for PageVec<T> {
     }
 }
 
-macro_rules! equal_as_slices {
-    ($([$($parameters:tt)*] $left:ty, $right:ty;)*) => {$(
-        impl<T: PartialEq<U>, U, $($parameters)*> PartialEq<$right> for $left {
-            #[inline]
-            fn eq(&self, other: &$right) -> bool {
-                self[..] == other[..]
-            }
-        }
-    )*};
-}
-
 equal_as_slices! {
     [] PageVec<T>, PageVec<U>;
     [] PageVec<T>, [U];
@@ -150,8 +124,16 @@ equal_as_slices! {
     [] PageVec<T>, Vec<U>;
     [const N: usize] PageVec<T>, [U; N];
     [const N: usize] PageVec<T>, &[U; N];
+    [const N: usize] PageVec<T>, &mut [U; N];
+    [const N: usize] [T; N], PageVec<U>;
+    [const N: usize] &[T; N], PageVec<U>;
+    [const N: usize] &mut [T; N], PageVec<U>;
     [] [T], PageVec<U>;
     [] &[T], PageVec<U>;
     [] &mut [T], PageVec<U>;
     [] Vec<T>, PageVec<U>;
+    [] PageVec<T>, Box<[U]>;
+    [] Box<[T]>, PageVec<U>;
+    [] PageVec<T>, Cow<'_, [U]>, where U: Clone;
+    [] Cow<'_, [T]>, PageVec<U>, where T: Clone;
 }
