@@ -130,6 +130,27 @@ fn every_method_of_an_arena_that_panics() {
         arena.alloc_slice_uninit::<u8>(arena.max_bytes());
         arena
     }
+    /// Elements without a size, so that they fit; one of two that it promises.
+    fn too_few() -> impl ExactSizeIterator<Item = ()> {
+        struct TooFew(std::ops::Range<u8>);
+        impl Iterator for TooFew {
+            type Item = ();
+            fn next(&mut self) -> Option<()> {
+                self.0.next().map(|_| ())
+            }
+            fn size_hint(&self) -> (usize, Option<usize>) {
+                (2, Some(2))
+            }
+        }
+        impl ExactSizeIterator for TooFew {}
+        TooFew(0..1)
+    }
+    struct Failing;
+    impl std::fmt::Display for Failing {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            Err(std::fmt::Error)
+        }
+    }
     each_panic_names_this_file! { Arena: full();
         alloc: |a| ignore(*a.alloc(1u8));
         alloc_with: |a| ignore(*a.alloc_with(|| 1u8));
@@ -139,7 +160,27 @@ fn every_method_of_an_arena_that_panics() {
         alloc_slice_copy: |a| ignore(a.alloc_slice_copy(&[1u8]).len());
         alloc_slice_clone: |a| ignore(a.alloc_slice_clone(&[1u8]).len());
         alloc_slice_fill_with: |a| ignore(a.alloc_slice_fill_with(1, |_| 1u8).len());
+        alloc_try_with: |a| ignore(a.alloc_try_with(|| Ok::<_, ()>(1u8)).map(|byte| *byte));
+        alloc_slice_try_fill_with: |a| ignore(a.alloc_slice_try_fill_with(1, Ok::<_, usize>).is_ok());
+        alloc_slice_fill_copy: |a| ignore(a.alloc_slice_fill_copy(1, 1u8).len());
+        alloc_slice_fill_clone: |a| ignore(a.alloc_slice_fill_clone(1, &1u8).len());
+        alloc_slice_fill_default: |a| ignore(a.alloc_slice_fill_default::<u8>(1).len());
+        alloc_slice_fill_iter: |a| ignore(a.alloc_slice_fill_iter([1u8]).len());
+        alloc_slice_fill_iter_too_few: |a| ignore(a.alloc_slice_fill_iter(too_few()).len());
+        try_alloc_slice_fill_iter: |a| ignore(a.try_alloc_slice_fill_iter(too_few()).is_ok());
+        alloc_slice_try_fill_iter: |a| {
+            ignore(a.alloc_slice_try_fill_iter([Ok::<u8, ()>(1)]).is_ok());
+        };
+        alloc_slice_try_fill_iter_too_few: |a| {
+            ignore(a.alloc_slice_try_fill_iter(too_few().map(Ok::<_, ()>)).is_ok());
+        };
+        try_alloc_slice_try_fill_iter: |a| {
+            ignore(a.try_alloc_slice_try_fill_iter(too_few().map(Ok::<_, ()>)).is_ok());
+        };
         alloc_str: |a| ignore(a.alloc_str("a").len());
+        alloc_fmt: |a| ignore(a.alloc_fmt(format_args!("{}", 1)).len());
+        alloc_fmt_of_what_fails: |a| ignore(a.alloc_fmt(format_args!("{Failing}")).len());
+        try_alloc_fmt: |a| ignore(a.try_alloc_fmt(format_args!("{Failing}")).is_ok());
         alloc_iter: |a| ignore(a.alloc_iter([1u8]).len());
         alloc_layout: |a| ignore(a.alloc_layout(std::alloc::Layout::new::<u8>()));
         alloc_layout_zeroed: |a| ignore(a.alloc_layout_zeroed(std::alloc::Layout::new::<u8>()));

@@ -1,8 +1,8 @@
 //! The handler allocates nothing: the allocator of this program aborts when the thread that serves a fault
 //! allocates.
 //!
-//! A handler around pagewise's stores that thread's number in an atomic while pagewise's runs. (Thread-local state must not be
-//! used in a signal handler.)
+//! A handler around pagewise's stores that thread's number in an atomic while pagewise's runs. (Thread-local state
+//! must not be used in a signal handler.)
 //!
 //! A program of its own, since a program has one allocator.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
@@ -121,8 +121,8 @@ fn no_way_through_the_handler_allocates() {
     assert_eq!(ended.diagnostics().len(), 1);
 }
 
-/// Explicit operations hold pages while they call the system. The program's allocator may use these pages, so the operations
-/// allocate nothing either, not even to find out why they were refused.
+/// Explicit operations hold pages while they call the system. The program's allocator may use these pages, so the
+/// operations allocate nothing either, not even to find out why they were refused.
 #[test]
 fn no_explicit_operation_allocates() {
     in_a_process("no_explicit_operation_allocates", || {

@@ -1,5 +1,5 @@
-//! Uses memory before anything is measured: in a virtual machine, the first use of memory takes several times as long as
-//! later ones.
+//! Uses memory before anything is measured: in a virtual machine, the first use of memory takes several times as long
+//! as later ones.
 
 use crate::harness::progress;
 
@@ -14,8 +14,8 @@ pub fn up(wanted: usize) {
     bar.finish_and_clear();
 }
 
-/// The same in the process of a sample, right before it: some machines give free memory back to their host within moments,
-/// and the next touch takes as long as the first one.
+/// The same in the process of a sample, right before it: some machines give free memory back to their host within
+/// moments, and the next touch takes as long as the first one.
 pub fn for_a_sample(wanted: usize) {
     write(free().min(wanted).min(MOST).div_ceil(STEP), || ());
 }

@@ -42,8 +42,8 @@ pub unsafe fn write_every_byte(base: *mut u8, len: usize) {
     std::hint::black_box(base);
 }
 
-/// Visits `count` of `2^bits` pages in a scattered order: calls `visit` with the offset of each. `threads` threads share
-/// the work. Returns the time from when all are ready until all are done.
+/// Visits `count` of `2^bits` pages in a scattered order: calls `visit` with the offset of each. `threads` threads
+/// share the work. Returns the time from when all are ready until all are done.
 pub fn scattered(
     bits: u32,
     count: usize,

@@ -1,8 +1,8 @@
 //! Random operations on several regions from several threads, against a model that is plain arrays.
 //!
-//! An input is a sequence of bytes. The first few choose the number of regions and their options. The rest is divided among
-//! the regions: each part is a sequence of operations, which a thread of its own makes. The regions may share a budget.
-//! [`run`] panics where pagewise and the model differ.
+//! An input is a sequence of bytes. The first few choose the number of regions and their options. The rest is divided
+//! among the regions: each part is a sequence of operations, which a thread of its own makes. The regions may share a
+//! budget. [`run`] panics where pagewise and the model differ.
 
 use std::ops::Range;
 

@@ -348,8 +348,8 @@ mod tests {
     use super::*;
     use crate::{CommitStep, Engine};
 
-    /// Another thread's fault makes a batch accessible before it marks the batch as committed. A thread that writes to the
-    /// batch in between sees what it wrote.
+    /// Another thread's fault makes a batch accessible before it marks the batch as committed. A thread that writes
+    /// to the batch in between sees what it wrote.
     #[test]
     fn a_thread_sees_what_it_wrote_to_a_page_that_another_one_is_committing() {
         let page = crate::page_size();

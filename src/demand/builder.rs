@@ -194,8 +194,8 @@ impl DemandRegionBuilder {
         let block = reservation.page().page_of(reservation.huge_page_size());
         let huge = reservation.page().page_of(reservation.huge_pages_of_runs());
         let start = reservation.as_ptr().addr();
-        let registered =
-            Registered { start, end: start + reservation.len(), owner: ptr::null(), serve, forked };
+        let end = start + reservation.len();
+        let registered = Registered { start, end, owner: ptr::null(), file: &[], serve, forked };
         let mut core = Box::new(Core {
             reservation,
             step: StepPolicy::new(self.step, block, huge),

@@ -119,7 +119,8 @@ impl Core {
         }
     }
 
-    /// Where there are no page faults (Miri, `os/model.rs`), commits a range as the handler would. Elsewhere does nothing.
+    /// Where there are no page faults (Miri, `os/model.rs`), commits a range as the handler would. Elsewhere does
+    /// nothing.
     pub(super) fn touch_without_faults(
         &self,
         offset: usize,

@@ -7,8 +7,8 @@ use crate::sync::{AtomicUsize, Ordering};
 
 /// How much memory one page fault commits.
 ///
-/// A step is cut to the region, to what its limit and budget have left, and to pages that are reserved. Where the system
-/// refuses it, less is tried, down to the page that faulted.
+/// A step is cut to the region, to what its limit and budget have left, and to pages that are reserved. Where the
+/// system refuses it, less is tried, down to the page that faulted.
 ///
 /// ```
 /// use pagewise::{CommitStep, DemandRegion, page_size};
@@ -84,8 +84,8 @@ impl CommitStep {
 #[derive(Debug)]
 pub(super) struct StepPolicy {
     step: CommitStep,
-    /// Pages of the aligned blocks in which the adaptive step commits. Those of a huge page where huge pages are asked for,
-    /// since the kernel backs nothing smaller with one; else a single page.
+    /// Pages of the aligned blocks in which the adaptive step commits. Those of a huge page where huge pages are
+    /// asked for, since the kernel backs nothing smaller with one; else a single page.
     block: NonZeroUsize,
     /// Pages of a huge page, where a run commits whole ones once an eighth of it is as much.
     huge: Option<NonZeroUsize>,

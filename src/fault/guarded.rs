@@ -72,8 +72,8 @@ pub(super) fn landing(pc: usize) -> Option<usize> {
     })
 }
 
-/// Offsets in a leaf, in bytes from its start. Not labels in the assembly, which would be global symbols: two versions of
-/// this library in one program would clash.
+/// Offsets in a leaf, in bytes from its start. Not labels in the assembly, which would be global symbols: two
+/// versions of this library in one program would clash.
 struct Leaf {
     /// The instructions that touch guarded memory.
     accesses: std::ops::Range<usize>,
@@ -90,9 +90,9 @@ mod imp {
     pub(super) const COPY: Leaf = Leaf { accesses: 6..8, landing: 8 };
     pub(super) const FILL: Leaf = Leaf { accesses: 8..10, landing: 10 };
 
-    /// `rep movsb` keeps the exact number of bytes that are left in rcx whenever it is interrupted, and microcode makes it
-    /// as fast as a loop. The refusal's address stays in r8, where the handler finds it. On Windows, too, these functions
-    /// have the System V calling convention, so that one body serves every system.
+    /// `rep movsb` keeps the exact number of bytes that are left in rcx whenever it is interrupted, and microcode
+    /// makes it as fast as a loop. The refusal's address stays in r8, where the handler finds it. On Windows, too,
+    /// these functions have the System V calling convention, so that one body serves every system.
     ///
     /// # Safety
     /// See [`copy`](super::copy).

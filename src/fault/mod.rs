@@ -141,29 +141,32 @@ pub(crate) enum Outcome {
 
 /// Serves a fault. Where it is [`Served`](Handled::Served), the interrupted thread continues at the same instruction,
 /// or at the landing of a guarded copy or an attempt that was refused; otherwise the fault is handed on.
-/// Async-signal-safe; uses no
-/// thread-local state but the error code, which it restores.
+/// Async-signal-safe; uses no thread-local state but the error code, which it restores.
 fn serve(fault: Fault, context: &mut registers::Context) -> Handled {
-    let outcome = REGISTRY.with(fault.address, |entry| {
+    let handled = REGISTRY.with(fault.address, |entry| {
         // SAFETY: the registry holds the entry while we read it.
-        os::preserving_error_code(|| unsafe { (entry.serve)(entry.owner, fault) })
+        match os::preserving_error_code(|| unsafe { (entry.serve)(entry.owner, fault) }) {
+            Outcome::NotOurs => Handled::NotOurs,
+            Outcome::Resolved => Handled::Served,
+            // SAFETY: the name lives as long as the entry.
+            Outcome::Refused(refusal) if land(&refusal, unsafe { &*entry.file }, context) => {
+                Handled::Served
+            }
+            Outcome::Refused(refusal) => Handled::Refused(refusal),
+        }
     });
-    match outcome {
-        None | Some(Outcome::NotOurs) => Handled::NotOurs,
-        Some(Outcome::Resolved) => Handled::Served,
-        Some(Outcome::Refused(refusal)) if land(&refusal, context) => Handled::Served,
-        Some(Outcome::Refused(refusal)) => Handled::Refused(refusal),
-    }
+    handled.unwrap_or(Handled::NotOurs)
 }
 
 /// Ends a guarded copy whose access was refused, or else the thread's innermost attempt, by redirecting the thread
-/// to its landing. For any other access, reports the refusal and returns `false`.
-fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
+/// to its landing. For any other access, reports the refusal and returns `false`. `file` is as in
+/// [`Registered`].
+fn land(refusal: &Refusal, file: &[u8], context: &mut registers::Context) -> bool {
     let Some(landing) = guarded::landing(registers::program_counter(context)) else {
         if attempt::leave(refusal, context) {
             return true;
         }
-        report(refusal);
+        report(refusal, file);
         return false;
     };
     // SAFETY: the thread is inside a guarded copy, whose register holds the address of a refusal that
@@ -176,10 +179,13 @@ fn land(refusal: &Refusal, context: &mut registers::Context) -> bool {
 /// Says in one line that a plain access was refused. Async-signal-safe.
 #[cold]
 #[inline(never)] // keeps its stack use out of the path of served faults
-fn report(refusal: &Refusal) {
+fn report(refusal: &Refusal, file: &[u8]) {
     let mut line = Line::new();
     line.text("pagewise: refused an access at offset ").hex(refusal.offset);
-    line.text(" of the region at ").hex(refusal.region);
+    match file {
+        [] => line.text(" of the region at ").hex(refusal.region),
+        name => line.text(" of the file ").ascii(name),
+    };
     let used_up = |line: &mut Line, what, used, limit| {
         line.text(what).decimal(limit).text(" bytes reached (").decimal(used).text(" committed); ");
     };

@@ -188,10 +188,13 @@ impl MappedFileBuilder {
             .map_err(|error| file_error("map", error.into()))?;
         let address = mapping.map_or(0, |mapping| mapping.addr().get());
         let end = address + mapped_len;
-        let registered = Registered { start: address, end, owner: ptr::null(), serve, forked };
+        let name = name_for_a_line(&self.path);
+        let registered =
+            Registered { start: address, end, owner: ptr::null(), file: &*name, serve, forked };
         let mut core = Box::new(Core {
             file,
             path: self.path,
+            _name: name,
             access: self.access,
             mapping,
             mapped_len,
@@ -219,6 +222,16 @@ impl MappedFileBuilder {
         }
         Ok(mapped)
     }
+}
+
+/// A file's name as the line about a refused access shows it: in printable ASCII, the end of a long one.
+fn name_for_a_line(path: &Path) -> Box<[u8]> {
+    const MOST: usize = 120;
+    let name = path.as_os_str().as_encoded_bytes();
+    let start = if name.len() > MOST { &b"..."[..] } else { &[] };
+    let end = &name[name.len().saturating_sub(MOST)..];
+    let printable = |&byte: &u8| if byte.is_ascii_graphic() || byte == b' ' { byte } else { b'?' };
+    start.iter().chain(end).map(printable).collect()
 }
 
 /// How many bytes are mapped: those that were asked for, or what there is behind the offset.

@@ -14,6 +14,8 @@ pub(super) struct Core {
     pub(super) file: File,
     /// The file's name in messages.
     pub(super) path: PathBuf,
+    /// The bytes of `registered.file`.
+    pub(super) _name: Box<[u8]>,
     pub(super) access: FileAccess,
     /// All that was mapped, from a multiple of the system's granularity on; none for an empty file.
     pub(super) mapping: Option<NonNull<u8>>,

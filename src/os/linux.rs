@@ -61,8 +61,9 @@ pub(crate) unsafe fn decommit(
     Ok(())
 }
 
-/// `MADV_DONTNEED`: private anonymous memory reads zero afterwards. Linux refuses it for locked memory (`EINVAL`), which
-/// needs `MADV_DONTNEED_LOCKED` (Linux 5.18). [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
+/// `MADV_DONTNEED`: private anonymous memory reads zero afterwards. Linux refuses it for locked memory (`EINVAL`),
+/// which needs `MADV_DONTNEED_LOCKED` (Linux 5.18).
+/// [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
 ///
 /// # Safety
 /// See the contract of [`os`](super).

@@ -1,9 +1,9 @@
 //! A simulated operating system, for Miri and for tests.
 //!
-//! It checks the contract of [`os`](super) and panics at a call that breaks it: for pages in the wrong state, outside of
-//! a reservation, or for a part of a page. Its memory comes from the heap, so it does not see accesses by themselves. It
-//! panics where the library announces one ([`expect_access`]) to memory that is not committed, or from which
-//! [`protect`] took that access.
+//! It checks the contract of [`os`](super) and panics at a call that breaks it: for pages in the wrong state, outside
+//! of a reservation, or for a part of a page. Its memory comes from the heap, so it does not see accesses by
+//! themselves. It panics where the library announces one ([`expect_access`]) to memory that is not committed, or from
+//! which [`protect`] took that access.
 //!
 //! Decommitted and discarded memory is filled with a poison byte, so that a stale read does not look like zero.
 //! Pages are 16 KiB and the granularity is 64 KiB, to find code that assumes 4 KiB. There are no page faults:
@@ -29,8 +29,8 @@ const LONGEST: usize = if cfg!(miri) { 16 << 20 } else { 16 << 30 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Page {
-    /// Reserved, and never committed. A commit need not write zeros, which the heap's memory holds already: a long table
-    /// of page states is committed as a whole, and must not become resident by that.
+    /// Reserved, and never committed. A commit need not write zeros, which the heap's memory holds already: a long
+    /// table of page states is committed as a whole, and must not become resident by that.
     Fresh,
     Reserved,
     Committed(Access),

@@ -2,9 +2,9 @@
 //! those of a page: see [`Reservation`](crate::Reservation).)
 //!
 //! Nothing calls through this table. It is checked by the compiler: a function that a system's file lacks is an
-//! error here that names it. `unix.rs` has most of the functions for all Unix systems, and `bsd.rs` some for all but Linux;
-//! a system's file passes them on by `pub(crate) use`, and adds those under "Unix" below. `super::not_linux` has stand-ins for those that only Linux
-//! has.
+//! error here that names it. `unix.rs` has most of the functions for all Unix systems, and `bsd.rs` some for all but
+//! Linux; a system's file passes them on by `pub(crate) use`, and adds those under "Unix" below. `super::not_linux`
+//! has stand-ins for those that only Linux has.
 //!
 //! For all functions with an address and a length: both are multiples of the page size, the length is not zero,
 //! and the range lies inside one living reservation.

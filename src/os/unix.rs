@@ -145,8 +145,9 @@ unsafe fn change_access(
     Ok(())
 }
 
-/// `MADV_FREE`: the kernel takes the memory when it runs short. It refuses locked memory (`EINVAL`); discarded pages may
-/// hold anything, so keeping their contents is a success, too. [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
+/// `MADV_FREE`: the kernel takes the memory when it runs short. It refuses locked memory (`EINVAL`); discarded pages
+/// may hold anything, so keeping their contents is a success, too.
+/// [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)
 ///
 /// # Safety
 /// See the contract of [`os`](super).

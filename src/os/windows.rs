@@ -146,7 +146,8 @@ pub(crate) unsafe fn discard(start: NonNull<u8>, len: usize) -> Result<(), OsErr
     unsafe { allocate(start.as_ptr(), len, MEM_RESET, PAGE_READWRITE).map(|_| ()) }
 }
 
-/// `VirtualProtect`. [`VirtualProtect`](https://learn.microsoft.com/windows/win32/api/memoryapi/nf-memoryapi-virtualprotect)
+/// `VirtualProtect`.
+/// [`VirtualProtect`](https://learn.microsoft.com/windows/win32/api/memoryapi/nf-memoryapi-virtualprotect)
 ///
 /// # Safety
 /// See the contract of [`os`](super).
@@ -243,8 +244,8 @@ pub(crate) fn diagnose(error: OsError) -> Cause {
     }
 }
 
-/// `QueryWorkingSetEx`, which tells of each page by itself. In `PSAPI_WORKING_SET_EX_BLOCK`, bit 0 is *valid* (resident)
-/// and bit 26 is *large page*.
+/// `QueryWorkingSetEx`, which tells of each page by itself. In `PSAPI_WORKING_SET_EX_BLOCK`, bit 0 is *valid*
+/// (resident) and bit 26 is *large page*.
 pub(crate) fn residency(
     start: NonNull<u8>,
     len: usize,

@@ -42,8 +42,8 @@ impl Reservation {
     }
 
     /// Called when no thread runs any more. Asserts that no page is held, that the account agrees with the pages, that
-    /// exactly the rest of the limit can be taken, and that the access rights of each page agree with its state. Returns
-    /// the committed pages.
+    /// exactly the rest of the limit can be taken, and that the access rights of each page agree with its state.
+    /// Returns the committed pages.
     fn settled(&self) -> Vec<usize> {
         let all = 0..self.states.pages();
         assert!(all.clone().all(|page| !self.states.is_held(page)), "a page is still held");
@@ -70,8 +70,8 @@ impl Reservation {
 
 type Work = fn(&Reservation) -> bool;
 
-/// Runs both at the same time on what `prepare` returns, in every order with up to three changes of threads. Returns each
-/// outcome that occurred: what both returned, and the committed pages.
+/// Runs both at the same time on what `prepare` returns, in every order with up to three changes of threads. Returns
+/// each outcome that occurred: what both returned, and the committed pages.
 fn outcomes(
     prepare: fn() -> Arc<Reservation>,
     refusal: Option<fn(&Reservation) -> Refusal>,
@@ -237,8 +237,8 @@ fn loom_a_batch_that_becomes_one_page_against_a_commit() {
     assert_eq!(seen, set([([true, true], &[0, 2, 3])]));
 }
 
-/// A commit that makes a block dense, against a decommit of another page of the block: the block is opened or not, and no
-/// reserved page of it can be accessed.
+/// A commit that makes a block dense, against a decommit of another page of the block: the block is opened or not,
+/// and no reserved page of it can be accessed.
 #[test]
 fn loom_a_block_that_is_opened_against_a_decommit() {
     if !os::guards_work() {

@@ -122,8 +122,8 @@ impl Reservation {
         if pages.is_empty() {
             return;
         }
-        // The first attempt may have made more pages accessible than the later ones. Where the system refuses this, too,
-        // the pages are accessible but count as reserved: no data is lost, and the next commit of them succeeds.
+        // The first attempt may have made more pages accessible than the later ones. Where the system refuses this,
+        // too, the pages are accessible but count as reserved: no data is lost, and the next commit of them succeeds.
         // SAFETY: the pages are held and were never marked as committed.
         let _ = unsafe { self.engine.settle(self.ground(), pages, false) };
         self.account.return_untouched(pages.len());

@@ -272,8 +272,7 @@ pub struct Counted {
 
 /// Adds up the numbers of all mappings in a range. For a mapping that reaches beyond the range, all of its resident,
 /// swapped, locked and huge bytes count. (Guard pages, or other rights, keep mappings from merging with their
-/// neighbours.) `None` where
-/// the kernel or an emulator does not tell.
+/// neighbours.) `None` where the kernel or an emulator does not tell.
 #[cfg(target_os = "linux")]
 pub fn counted(start: *const u8, len: usize) -> Option<Counted> {
     let smaps = std::fs::read_to_string("/proc/self/smaps").ok()?;

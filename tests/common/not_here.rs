@@ -8,9 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 const MARK: &str = "NOT TESTED HERE: ";
 
-/// Reports that a test does not check something here: once in a process on stderr, past the test runner, which hides the
-/// output of passing tests; and each time in the file that `PAGEWISE_SKIPS` names, for scripts that compare it with
-/// what they expect.
+/// Reports that a test does not check something here: once in a process on stderr, past the test runner, which hides
+/// the output of passing tests; and each time in the file that `PAGEWISE_SKIPS` names, for scripts that compare it
+/// with what they expect.
 #[track_caller]
 pub fn not_here(what: &str) {
     let file = plain(Location::caller().file());

@@ -1,5 +1,5 @@
-//! The containers. A few of their tests are programs of their own, since they replace the panic hook or the allocator, or
-//! run under Miri with other settings.
+//! The containers. A few of their tests are programs of their own, since they replace the panic hook or the
+//! allocator, or run under Miri with other settings.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::iter::FusedIterator;
 use std::rc::Rc;
 
-use pagewise::{Arena, ConcurrentVec, PageVec, PushError, concurrent_vec, page_vec};
+use pagewise::{
+    Arena, Budget, BudgetGuard, ConcurrentVec, PageVec, PushError, concurrent_vec, page_vec,
+};
 
-/// Whether `$type: $trait`: an inherent constant, for types that have the trait, hides the one of a trait that all types
-/// have.
+/// Whether `$type: $trait`: an inherent constant, for types that have the trait, hides the one of a trait that all
+/// types have.
 macro_rules! is {
     ($type:ty: $($trait:tt)+) => {{
         #[allow(dead_code)]
@@ -41,7 +43,9 @@ const _: () = {
     assert!(is!(std::slice::Iter<'static, u8>: ExactSizeIterator + DoubleEndedIterator));
     assert!(is!(ConcurrentVec<u8>: Ord) && !is!(ConcurrentVec<u8>: std::hash::Hash));
     assert!(!is!(ConcurrentVec<std::sync::MutexGuard<'static, u8>>: Sync));
-    assert!(is!(Arena: Send) && !is!(Arena: Sync));
+    assert!(is!(Arena: Send) && !is!(Arena: Sync) && is!(Arena: std::panic::UnwindSafe));
+    assert!(is!(Budget: Send) && is!(Budget: Sync) && is!(Budget: std::panic::RefUnwindSafe));
+    assert!(is!(BudgetGuard: Send) && is!(BudgetGuard: Sync));
     assert!(is!(PushError<Rc<u8>>: std::error::Error));
     assert!(
         is!(PageVec<u8>: std::panic::UnwindSafe) && is!(PageVec<u8>: std::panic::RefUnwindSafe)

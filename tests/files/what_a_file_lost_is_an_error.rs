@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::a_file_is_read_and_written::{Temporary, bytes};
 use crate::common::{self, in_a_process};
-use pagewise::{DemandRegion, Error, FileAccess, MappedFile, RefusalReason, page_size};
+use pagewise::{DemandRegion, Error, FileAccess, MappedFile, RefusalReason, fault, page_size};
 
 fn truncated(len: usize) -> RefusalReason {
     RefusalReason::FileTruncated { len: len as u64 }
@@ -133,7 +133,7 @@ fn threads_that_read_survive_a_file_that_comes_and_goes() {
 fn a_plain_access_to_what_is_gone_ends_the_process_with_a_line_about_it() {
     let test = "a_plain_access_to_what_is_gone_ends_the_process_with_a_line_about_it";
     let ended = in_a_process(test, || {
-        let file = Temporary::new("plain", &bytes(4 * page_size()));
+        let file = Temporary::new("plain-\u{fc}", &bytes(4 * page_size()));
         let mapped = MappedFile::open(&file.0).unwrap();
         file.set_len(10);
         drop(file);
@@ -144,6 +144,26 @@ fn a_plain_access_to_what_is_gone_ends_the_process_with_a_line_about_it() {
     let said = ended.diagnostics().join("\n");
     assert!(said.contains(&format!("at offset {:#x}", 2 * page_size() + 5)), "{said}");
     assert!(said.contains("the file has only 10 bytes now"), "{said}");
+    assert!(said.contains(" of the file ") && said.contains("-plain-??: "), "{said}");
+}
+
+/// Plain access, as fast as memory, and an error all the same.
+#[test]
+fn an_attempt_comes_back_from_a_plain_access_to_what_is_gone() {
+    let page = page_size();
+    let file = Temporary::new("attempt", &vec![1; 8 * page]);
+    let mapped = MappedFile::open(&file.0).unwrap();
+    let sum = || {
+        // SAFETY: nobody writes to the file; it only becomes shorter.
+        let bytes = unsafe { mapped.as_slice() };
+        bytes.iter().step_by(page).map(|&byte| usize::from(byte)).sum::<usize>()
+    };
+    // SAFETY: nothing in the closure has a destructor or holds a lock.
+    assert_eq!(unsafe { fault::attempt(sum) }, Ok(8));
+    file.set_len(3 * page as u64);
+    // SAFETY: as above.
+    let refused = unsafe { fault::attempt(sum) }.unwrap_err();
+    assert_eq!((refused.offset, refused.reason), (3 * page, truncated(3 * page)));
 }
 
 /// A write to a file that is mapped for reading is a bug of the program's, and ends it as without this library.

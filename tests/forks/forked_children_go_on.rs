@@ -1,4 +1,5 @@
-//! The child of a fork can use pagewise, also where threads of the parent held pages or locks at the moment of the fork.
+//! The child of a fork can use pagewise, also where threads of the parent held pages or locks at the moment of the
+//! fork.
 #![cfg(all(unix, not(pagewise_model)))]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

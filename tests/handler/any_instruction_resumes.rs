@@ -1,5 +1,5 @@
-//! Every kind of instruction resumes after its fault is served: stores across a page's edge, string operations, atomics,
-//! vector loads and stores.
+//! Every kind of instruction resumes after its fault is served: stores across a page's edge, string operations,
+//! atomics, vector loads and stores.
 #![cfg(not(pagewise_model))]
 
 use crate::common::{self, page_by_page, peek, poke};

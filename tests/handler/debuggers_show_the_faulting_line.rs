@@ -25,7 +25,8 @@ fn gdb_stops_at_the_refused_access() {
     let child = common::child("gdb_stops_at_the_refused_access", "debugged");
     let output = Command::new("gdb")
         .args(["-q", "-batch", "-nx"])
-        // The debugger is told not to stop at the faults that are served. The refused one occurs twice; the second ends the program.
+        // The debugger is told not to stop at the faults that are served. The refused one occurs twice; the second
+        // ends the program.
         .args(["-ex", "set debuginfod enabled off"])
         .args(["-ex", "handle SIGSEGV SIGBUS nostop noprint pass", "-ex", "run"])
         .args(["-ex", "handle SIGSEGV stop print pass", "-ex", "run", "-ex", "continue"])

@@ -165,7 +165,8 @@ fn a_host_that_chains_keeps_us_working_and_putting_us_back_makes_no_circle() {
             SAVED.0.lock().unwrap().write(get(libc::SIGSEGV));
             own_both(chains, libc::SA_ONSTACK | libc::SA_NODEFER);
             fault::reinstall().unwrap();
-            // The signal goes to ours, to the host's, to ours again (which the host had saved), and to Rust's, which ends the process.
+            // The signal goes to ours, to the host's, to ours again (which the host had saved), and to Rust's, which
+            // ends the process.
             std::hint::black_box(peek(ptr::without_provenance(8)));
         }),
     ];

@@ -1,5 +1,5 @@
-//! The fault handler, the code that it interrupts, and other handlers. Tests that set a signal's action or end the process
-//! do so in processes of their own.
+//! The fault handler, the code that it interrupts, and other handlers. Tests that set a signal's action or end the
+//! process do so in processes of their own.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -141,7 +141,8 @@ extern "C" fn touches_ours(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
 fn a_predecessor_that_touches_a_region_is_served_in_turn() {
     in_a_process("a_predecessor_that_touches_a_region_is_served_in_turn", || {
         use_a_roomy_stack();
-        // Without SA_NODEFER the signal would be blocked, and the kernel ends a process that faults while it is blocked.
+        // Without SA_NODEFER the signal would be blocked, and the kernel ends a process that faults while it is
+        // blocked.
         set_three(libc::SIGSEGV, touches_ours, libc::SA_NODEFER, &[]);
         set_three(libc::SIGBUS, touches_ours, libc::SA_NODEFER, &[]);
         let region = page_by_page(8);

@@ -1,5 +1,5 @@
-//! A signal that a process sends is never taken for a fault, not even with an address of a region in it. Faults are served
-//! also after Rust's own handler answered such a signal by installing SIG_DFL.
+//! A signal that a process sends is never taken for a fault, not even with an address of a region in it. Faults are
+//! served also after Rust's own handler answered such a signal by installing SIG_DFL.
 #![cfg(all(unix, not(pagewise_model)))]
 
 use std::ffi::{c_int, c_void};

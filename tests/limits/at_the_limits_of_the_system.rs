@@ -153,7 +153,8 @@ fn the_last_bytes_that_the_process_may_have_are_granted() {
         let limit = libc::rlimit { rlim_cur: most as u64, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: a complete limit.
         unsafe { assert_eq!(libc::setrlimit(libc::RLIMIT_DATA, &limit), 0) };
-        // The touched pages fit two mebibytes. The memory between them, and whole blocks of the guard engine, would not.
+        // The touched pages fit two mebibytes. The memory between them, and whole blocks of the guard engine, would
+        // not.
         for index in 0..64 {
             memory.push(index);
             region.write(index << 25, &[1]).unwrap();

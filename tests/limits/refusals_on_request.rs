@@ -1,6 +1,6 @@
 //! Calls that the system refuses, wholly or half-way. A layer between the library and the system (`src/os/refusals.rs`)
-//! refuses them on request: with `--cfg pagewise_model` above the simulated system; with `--cfg pagewise_refusals` above
-//! the real one, where the access rights of every page are tried, too. `ci/model` runs both.
+//! refuses them on request: with `--cfg pagewise_model` above the simulated system; with `--cfg pagewise_refusals`
+//! above the real one, where the access rights of every page are tried, too. `ci/model` runs both.
 #![cfg(any(pagewise_model, pagewise_refusals))]
 
 use std::ops::Range;

@@ -20,8 +20,8 @@ fn up_to_the_edge() -> DemandRegion {
     region
 }
 
-/// Copies that begin at every distance up to a cache line before the edge and at some larger ones, with lengths up to three
-/// pages.
+/// Copies that begin at every distance up to a cache line before the edge and at some larger ones, with lengths up to
+/// three pages.
 fn cases() -> impl Iterator<Item = (usize, usize)> {
     let (page, edge) = (page_size(), GRANTED * page_size());
     let starts = (0..=72).chain([page - 1, page, page + 1, 2 * page - 9, 2 * page]);

@@ -1,5 +1,5 @@
-//! Guard pages, reserved pages and pages whose access rights were taken away cannot be touched. The system is asked about
-//! each page, and child processes that touch one must die.
+//! Guard pages, reserved pages and pages whose access rights were taken away cannot be touched. The system is asked
+//! about each page, and child processes that touch one must die.
 #![cfg(all(unix, not(pagewise_model)))]
 
 use std::io::Write;
@@ -151,8 +151,8 @@ fn a_refused_commit_leaves_rights_charge_and_accounts_as_they_were() {
     .well();
 }
 
-/// Maps accessible memory at an address, if nothing is mapped there: then the caller finds accessible memory where it must
-/// not be.
+/// Maps accessible memory at an address, if nothing is mapped there: then the caller finds accessible memory where it
+/// must not be.
 fn occupy(page: *mut u8) {
     // SAFETY: without MAP_FIXED, nothing that is there is replaced.
     unsafe {
@@ -329,8 +329,8 @@ fn who_touches_what_must_not_be_touched_dies_of_it() {
     });
 }
 
-/// A program may change access rights without this library, as garbage collectors do. Zeroing holds the pages, so a fault
-/// on them would wait for ever.
+/// A program may change access rights without this library, as garbage collectors do. Zeroing holds the pages, so a
+/// fault on them would wait for ever.
 #[test]
 fn zeroing_does_not_mind_rights_that_were_changed_past_this_library() {
     for engine in common::engines() {

@@ -1,5 +1,5 @@
-//! Random sequences of operations, compared with a short model: on the real system, and with `--cfg pagewise_model` on the
-//! simulated one, which checks every call.
+//! Random sequences of operations, compared with a short model: on the real system, and with `--cfg pagewise_model`
+//! on the simulated one, which checks every call.
 
 use std::ops::Range;
 

@@ -1,11 +1,11 @@
-//! Decommitting returns physical memory *and* commit charge, and changes nothing else of the mapping. Linux only, since the
-//! numbers are read from `/proc`.
+//! Decommitting returns physical memory *and* commit charge, and changes nothing else of the mapping. Linux only,
+//! since the numbers are read from `/proc`.
 #![cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
 
 use std::fs;
 
 use crate::common;
-use pagewise::{DemandRegion, Reservation, page_size};
+use pagewise::{CommitStep, DemandRegion, Engine, Reservation, page_size};
 
 /// Bytes of a range that are charged, and that are resident. (`Committed_AS` of the whole system is counted in
 /// batches, and off by up to a gigabyte.)
@@ -54,6 +54,27 @@ fn a_region_that_was_touched_everywhere_gives_everything_back() {
     }
     assert_eq!(region.committed(), 0);
     assert_eq!(charged_and_resident(start, len).unwrap(), (0, 0));
+}
+
+/// The userfault engine makes all of a region accessible at once: charged, its whole length would count against the
+/// system's commit limit. (Where `vm.overcommit_memory` is 2, the kernel charges it all the same.)
+#[test]
+fn a_committed_page_is_charged_alone_and_by_the_userfault_engine_not_at_all() {
+    let strict = fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap().trim() == "2";
+    let (len, page) = (256 << 20, page_size());
+    for engine in common::engines() {
+        let builder = DemandRegion::builder(len).engine(engine).guard_pages(1);
+        let mut region = builder.step(CommitStep::page()).build().unwrap();
+        region.write(len / 2, &[1]).unwrap();
+        let seen = charged_and_resident(region.as_ptr(), len);
+        let Some((charged, resident)) = seen else { return not_told() };
+        let expected = match engine {
+            Engine::UserFault if strict => len,
+            Engine::UserFault => 0,
+            _ => page,
+        };
+        assert_eq!((charged, resident), (expected, page), "{engine:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! All engines have the same contract, also where they work differently: in large regions, in blocks that open and close,
-//! and with patterns that make many mappings.
+//! All engines have the same contract, also where they work differently: in large regions, in blocks that open and
+//! close, and with patterns that make many mappings.
 #![cfg(not(any(miri, pagewise_model)))]
 
 use crate::common;
@@ -195,8 +195,8 @@ fn locked() -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
 }
 
-/// A block that could not be opened because a part of it was locked is as it was, and the lock is still there. After the
-/// memory was unlocked, threads that race for its pages find the right contents in each.
+/// A block that could not be opened because a part of it was locked is as it was, and the lock is still there. After
+/// the memory was unlocked, threads that race for its pages find the right contents in each.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_block_that_was_locked_in_part_can_be_opened_by_racing_threads_once_it_is_not() {

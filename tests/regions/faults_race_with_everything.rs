@@ -1,5 +1,5 @@
-//! Faults are served while other threads fault on the same page, make, decommit and release regions; and the limit is never
-//! exceeded.
+//! Faults are served while other threads fault on the same page, make, decommit and release regions; and the limit is
+//! never exceeded.
 #![cfg(not(pagewise_model))]
 
 use std::sync::Barrier;
@@ -193,8 +193,8 @@ fn registering_and_releasing_go_on_while_others_fault() {
     assert_eq!(fixed.stats().faults, scale(2000) as u64);
 }
 
-/// Threads that touch other pages of a word or block in which a decommit is under way do not wait for ever, and pages that
-/// are touched after a decommit read zero.
+/// Threads that touch other pages of a word or block in which a decommit is under way do not wait for ever, and pages
+/// that are touched after a decommit read zero.
 #[test]
 fn explicit_commits_and_faults_on_neighbouring_pages() {
     let region = DemandRegion::new(1024 * page_size()).unwrap();

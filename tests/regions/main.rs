@@ -1,5 +1,5 @@
-//! Pages of reservations and regions. Tests that change or count something of the whole process (limits, locks, the number
-//! of its mappings) do so in processes of their own.
+//! Pages of reservations and regions. Tests that change or count something of the whole process (limits, locks, the
+//! number of its mappings) do so in processes of their own.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
-//! The page map of a reservation whose pages are in known states: every run, every page, every letter. Linux only, where
-//! the map comes from page tables.
+//! The page map of a reservation whose pages are in known states: every run, every page, every letter. Linux only,
+//! where the map comes from page tables.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
 use crate::common::{self, not_here, peek, poke};

@@ -169,7 +169,8 @@ fn peaks_are_of_what_was_committed_and_not_of_what_was_refused() {
     assert_eq!(numbers(), pages([0, 9, 0, 5, 0, 10]));
 }
 
-/// Threads commit at the same time, some of them refused: no order makes `committed` or a peak show more than was granted.
+/// Threads commit at the same time, some of them refused: no order makes `committed` or a peak show more than was
+/// granted.
 #[test]
 fn peaks_are_exact_while_refusals_and_commits_race() {
     const THREADS: usize = 4;

@@ -53,7 +53,8 @@ mod unix {
         let (from, to) = std::io::pipe().unwrap();
         let near_the_edge = region.as_ptr().wrapping_add(page_size() - 10);
         if common::emulated() || cfg!(not(target_os = "linux")) {
-            // The kernel writes up to the end of the first page. Emulators check the whole buffer first, and write nothing.
+            // The kernel writes up to the end of the first page. Emulators check the whole buffer first, and write
+            // nothing.
             let short = write(&to, near_the_edge, 30);
             assert!(matches!(short, Ok(10) | Err(libc::EFAULT)), "{short:?}");
         } else {

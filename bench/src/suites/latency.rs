@@ -103,8 +103,8 @@ impl Look {
         Self { wall: Instant::now(), worked }
     }
 
-    /// How long the thread waited for a processor since an earlier look. The long push that has just ended gets all of it,
-    /// since the pushes before were short.
+    /// How long the thread waited for a processor since an earlier look. The long push that has just ended gets all
+    /// of it, since the pushes before were short.
     fn waited(&self, since: &Self) -> Duration {
         (self.wall - since.wall).saturating_sub(self.worked - since.worked)
     }

@@ -54,8 +54,8 @@ fn mixed(index: usize) -> usize {
     4096 << (index % 20)
 }
 
-/// All regions but the one that is measured. Each has a committed page, since the kernel would merge untouched neighbours
-/// into one mapping.
+/// All regions but the one that is measured. Each has a committed page, since the kernel would merge untouched
+/// neighbours into one mapping.
 fn others(size: Size, count: usize, len: fn(usize) -> usize) -> Result<Vec<DemandRegion>, String> {
     let count = if count == 1 { 1 } else { size.pick(count, count, 20) };
     let live = |index| {

@@ -19,7 +19,8 @@ pub const SUITE: Suite = Suite {
     needs: 4500 << 20,
 };
 
-/// How many first touches a sample makes. Fewer over a longer range for `--quick`: there, each takes a page table of its own.
+/// How many first touches a sample makes. Fewer over a longer range for `--quick`: there, each takes a page table of
+/// its own.
 fn touches(len: usize, size: Size) -> usize {
     size.pick(1_000_000, if len > OVER { 8_000 } else { 50_000 }, 2_000)
 }

@@ -26,7 +26,8 @@ impl Mapping {
     /// Readable and writable, without a charge for what is not touched.
     pub fn writable(len: usize, pages: Pages) -> io::Result<Self> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // The kernel backs only whole aligned blocks with huge pages. All mappings are aligned, so that they are comparable.
+        // The kernel backs only whole aligned blocks with huge pages. All mappings are aligned, so that they are
+        // comparable.
         let mapping = Self::aligned(len, 2 << 20, access, libc::MAP_NORESERVE)?;
         match pages {
             Pages::Small => mapping.advise(libc::MADV_NOHUGEPAGE)?,
@@ -184,7 +185,8 @@ pub fn resident_and_charged(start: *const u8, len: usize) -> Option<(usize, usiz
 mod tests {
     use super::*;
 
-    /// Other tests run in this process at the same time, so these look only for changes that are far larger than theirs.
+    /// Other tests run in this process at the same time, so these look only for changes that are far larger than
+    /// theirs.
     #[test]
     fn mappings_and_page_tables_grow_with_what_is_touched() {
         const COUNT: usize = 4000;

@@ -12,6 +12,7 @@ use std::alloc::Layout;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem;
+use std::panic::UnwindSafe;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,10 @@ pub use values::AllocOrInitError;
 /// **Destructors do not run**: what is allocated here is forgotten, not dropped. Values that own
 /// something outside of the arena leak it. A `Box` in the arena (of allocator-api2, `Box::new_in(value, &arena)`) does run
 /// the destructor of its value when it is dropped, as a `Vec` or a map in the arena does for its elements.
+///
+/// Methods that bumpalo's `Bump` has, too, have the same names and shapes, but for the limit: what is
+/// `set_allocation_limit(Some(bytes))` there is [`set_limit(bytes)`](Self::set_limit) here, and an arena has a
+/// [maximum](Self::max_bytes) besides, since it never moves and never chains chunks.
 ///
 /// Memory that is needed for a while only is taken back by a [`scope`](Self::scope), also while older allocations
 /// are in use.
@@ -85,6 +90,9 @@ struct Ground {
 // SAFETY: the memory belongs to this value alone, and allocations borrow it: where it is moved, none
 // is left. Nor is a scope, which borrows it, too; so that the ground has one owner.
 unsafe impl Send for Arena {}
+
+/// Whatever panics while it uses the arena leaves it whole: a place is either taken back or stays allocated.
+impl UnwindSafe for Arena {}
 
 fn new_identity() -> u64 {
     static IDENTITIES: AtomicU64 = AtomicU64::new(0);

@@ -1,9 +1,9 @@
 //! The ranges of addresses whose faults pagewise serves. The fault handler looks them up wait-free, also
 //! while other threads add and remove ranges.
 //!
-//! A hash table of pointers. A range is of *size class* `k` where `2^(k-1) < len <= 2^k`. It lies in at most two aligned
-//! blocks of `2^k` bytes, and is entered under both. So a lookup looks at one place for each size class in use, and
-//! takes as long among ten thousand ranges of equal size as with one.
+//! A hash table of pointers. A range is of *size class* `k` where `2^(k-1) < len <= 2^k`. It lies in at most two
+//! aligned blocks of `2^k` bytes, and is entered under both. So a lookup looks at one place for each size class in
+//! use, and takes as long among ten thousand ranges of equal size as with one.
 //!
 //! A reader increments one of two counters while it uses the table. A thread that removes a range clears its
 //! slots, then waits until each counter was zero once: from then on no reader can be using the range.
@@ -20,6 +20,9 @@ pub(crate) struct Registered {
     pub(crate) end: usize,
     /// Passed to `serve` and `forked`.
     pub(crate) owner: *const (),
+    /// The name of the file that is mapped there, in ASCII, for the line about a refused access; empty for a region.
+    /// Lives as long as the entry.
+    pub(crate) file: *const [u8],
     /// Serves a fault at an address of the range. Async-signal-safe.
     ///
     /// # Safety
@@ -63,8 +66,8 @@ pub(crate) struct Registry {
 
 const REMOVED: *mut Registered = ptr::without_provenance_mut(1);
 
-/// Readers and the writer share it, so there is never a `&mut` to it: fields are atomics, or cells that only the holder of
-/// `writing` uses.
+/// Readers and the writer share it, so there is never a `&mut` to it: fields are atomics, or cells that only the
+/// holder of `writing` uses.
 struct Table {
     /// Never empty; the number is a power of two.
     slots: Box<[AtomicPtr<Registered>]>,
@@ -293,9 +296,9 @@ impl Registry {
         self.drain();
     }
 
-    /// Makes room for one more range: where it could fill more than half of the slots, replaces the table. A new table has
-    /// eight slots for each range, of which one or two are used, so that probes are short and the next replacement is
-    /// far away.
+    /// Makes room for one more range: where it could fill more than half of the slots, replaces the table. A new
+    /// table has eight slots for each range, of which one or two are used, so that probes are short and the next
+    /// replacement is far away.
     fn make_room(&self) {
         let old = self.table.load(Ordering::Relaxed);
         // SAFETY: only the writer, which the caller is, frees tables.
@@ -386,6 +389,7 @@ impl Drop for Writing<'_> {
 #[cfg(test)]
 fn test_entry(start: usize, end: usize) -> Registered {
     Registered {
+        file: &[],
         start,
         end,
         owner: ptr::null(),

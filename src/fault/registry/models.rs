@@ -25,8 +25,8 @@ fn look_at(entry: &Registered) -> usize {
     entry.start
 }
 
-/// A reader that begins before the first range is added sees all of the range and the table, or neither. What it looks at
-/// is not freed meanwhile.
+/// A reader that begins before the first range is added sees all of the range and the table, or neither. What it
+/// looks at is not freed meanwhile.
 #[test]
 fn loom_a_reader_sees_how_a_range_was_made_and_not_how_it_goes() {
     let found = std::sync::Arc::new(std::sync::Mutex::new([false; 2]));

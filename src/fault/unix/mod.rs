@@ -21,8 +21,8 @@ mod predecessors;
 
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-/// On BSD systems and macOS, signals that a process sent have this `si_code` (`SI_USER`) or a larger one. On Linux they have
-/// zero or a negative one. The codes in between are the kernel's own, for faults.
+/// On BSD systems and macOS, signals that a process sent have this `si_code` (`SI_USER`) or a larger one. On Linux
+/// they have zero or a negative one. The codes in between are the kernel's own, for faults.
 const FIRST_PROCESS_CODE: c_int = 0x10000;
 
 pub(super) fn install() -> Result<(), Error> {

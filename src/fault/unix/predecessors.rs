@@ -158,9 +158,9 @@ pub(super) unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut 
 }
 
 /// How often this delivery of a signal came back to our handler from one that had saved ours as its predecessor.
-/// Counted in `si_errno` of the `siginfo_t`, which the kernel makes anew for each delivery: a count kept elsewhere would
-/// be stale after a handler that leaves by a jump. Used only with more than one predecessor, so that handlers see an
-/// unchanged record in the usual case.
+/// Counted in `si_errno` of the `siginfo_t`, which the kernel makes anew for each delivery: a count kept elsewhere
+/// would be stale after a handler that leaves by a jump. Used only with more than one predecessor, so that handlers
+/// see an unchanged record in the usual case.
 struct Rounds {
     counter: Option<*mut c_int>,
     done: usize,

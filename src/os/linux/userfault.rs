@@ -89,8 +89,8 @@ pub(crate) unsafe fn userfault_register(start: NonNull<u8>, len: usize) -> Resul
 /// The process's userfaultfd, which the first call opens:
 ///
 /// - `UFFD_USER_MODE_ONLY` (Linux 5.11): only faults of user code, which needs no privilege.
-/// - `UFFD_FEATURE_SIGBUS`: a fault raises SIGBUS on the thread that faulted. Without it, a fault would wait for another
-///   thread to read an event from the descriptor.
+/// - `UFFD_FEATURE_SIGBUS`: a fault raises SIGBUS on the thread that faulted. Without it, a fault would wait for
+///   another thread to read an event from the descriptor.
 /// - `O_CLOEXEC`: programs that this process starts do not get the descriptor.
 /// - `O_NONBLOCK`: there are no events, and a stray `read` must not wait for one.
 fn userfault() -> Result<i32, OsError> {
@@ -127,7 +127,8 @@ fn userfault() -> Result<i32, OsError> {
 /// `UFFDIO_COPY` of zeros into the missing pages of a registered range. Pages that are not missing keep their contents
 /// (`EEXIST`). On an error, a prefix may be done. Async-signal-safe.
 ///
-/// Not `UFFDIO_ZEROPAGE`, which maps the kernel's shared page of zeros: the first write would fault in the kernel again.
+/// Not `UFFDIO_ZEROPAGE`, which maps the kernel's shared page of zeros: the first write would fault in the kernel
+/// again.
 ///
 /// # Safety
 /// See the contract of [`os`](super); the range was [registered](userfault_register).
@@ -145,7 +146,8 @@ pub(crate) unsafe fn userfault_commit(start: NonNull<u8>, len: usize) -> Result<
         let from = (&raw const ZEROS).addr();
         let count = (len - done).min(BATCH);
         let mut arguments = [to as u64, from as u64, count as u64, 0, 0];
-        // SAFETY: `struct uffdio_copy`: target, source, length, mode, and room for the number of bytes that were copied.
+        // SAFETY: `struct uffdio_copy`: target, source, length, mode, and room for the number of bytes that were
+        // copied.
         match check(unsafe { libc::ioctl(file, COPY as _, arguments.as_mut_ptr()) }) {
             Ok(()) => done += count,
             Err(OsError(libc::EEXIST)) => done += page,

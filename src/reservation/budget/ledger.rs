@@ -170,13 +170,9 @@ impl Ledger {
         let (old, new) = (withheld(before), withheld(limit));
         let result = if new > old {
             let more = (new - old) as usize;
-            match self.occupy(more, more, 1, 0) {
-                Ok(_) => {
-                    self.limit.store(limit, Ordering::Relaxed);
-                    Ok(())
-                }
-                Err(seen) => Err(Full { limit, ..full(seen, before) }),
-            }
+            self.occupy(more, more, 1, 0)
+                .map(|_| self.limit.store(limit, Ordering::Relaxed))
+                .map_err(|seen| Full { limit, ..full(seen, before) })
         } else {
             self.limit.store(limit, Ordering::Relaxed);
             self.occupied.fetch_sub(old - new, Ordering::Relaxed);

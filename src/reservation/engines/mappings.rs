@@ -13,8 +13,8 @@ static CHANGED: AtomicIsize = AtomicIsize::new(0);
 /// Changes since the last count, and after how many of them the next count is due.
 static CHANGES: AtomicUsize = AtomicUsize::new(0);
 static NEXT_COUNT: AtomicUsize = AtomicUsize::new(LEAST_CHANGES);
-/// So many changes use up a small part of the default `vm.max_map_count`: a process with few mappings need not count more
-/// often.
+/// So many changes use up a small part of the default `vm.max_map_count`: a process with few mappings need not count
+/// more often.
 const LEAST_CHANGES: usize = 1024;
 /// Mappings are short from this number on. `isize::MAX` before the first count.
 static SHORT_FROM: AtomicIsize = AtomicIsize::new(isize::MAX);

@@ -153,8 +153,8 @@ impl UserFault {
 }
 
 /// The number of pages from which on a gap counts as long: so large that at most `vm.max_map_count` / 8 gaps are long.
-/// Each of them takes two mappings, which leaves three quarters to the program. Zero where there are no guard markers for
-/// short gaps.
+/// Each of them takes two mappings, which leaves three quarters to the program. Zero where there are no guard markers
+/// for short gaps.
 fn long_gap(ground: Ground) -> usize {
     if !os::guards_work() {
         return 0;

@@ -477,8 +477,8 @@ const fn to_busy(mask: u32) -> u64 {
     (mask as u64) << 32
 }
 
-/// Asserts that the pages which a caller frees or changes are held. In debug builds and under loom only, since the fault
-/// handler must not contain a panic.
+/// Asserts that the pages which a caller frees or changes are held. In debug builds and under loom only, since the
+/// fault handler must not contain a panic.
 fn expect_held(state: u64, mask: u32) {
     if cfg!(any(debug_assertions, loom)) {
         assert!(busy(state) & mask == mask, "pages that nobody holds: {state:#x}, {mask:#x}");

@@ -13,8 +13,8 @@ pub(super) const WORD_BYTES: usize = size_of::<u64>();
 /// Words of the largest table that lives on the heap: 64 KiB, a gigabyte of 4 KiB pages.
 pub(super) const SMALL_WORDS: usize = 8192;
 
-/// For an index beyond the table, which no caller passes. An error and not an assertion, since the fault handler must not
-/// contain a panic.
+/// For an index beyond the table, which no caller passes. An error and not an assertion, since the fault handler must
+/// not contain a panic.
 const NO_SUCH_WORD: OsError = OsError(0);
 
 /// The memory of the words: on the heap for a small table, else a reservation of its own. The first write to a
@@ -96,8 +96,8 @@ pub(super) struct LargeTable {
     words: usize,
     /// Bytes of the reservation: a multiple of what is committed at once.
     bytes: usize,
-    /// A part is a page of the table: the least that becomes resident. It holds the states of 32 whole blocks of the guard
-    /// engine.
+    /// A part is a page of the table: the least that becomes resident. It holds the states of 32 whole blocks of the
+    /// guard engine.
     part_words: NonZeroUsize,
     /// How many parts are committed at once, where the table is not committed as a whole: so many that the table takes
     /// 4,096 calls and mappings at most, and 64 KiB at least.

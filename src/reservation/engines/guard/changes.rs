@@ -1,4 +1,5 @@
-//! By how much the engine changes the number of mappings: Linux makes one of neighbouring pages with the same access rights.
+//! By how much the engine changes the number of mappings: Linux makes one of neighbouring pages with the same access
+//! rights.
 
 use super::super::Ground;
 use super::Guard;

@@ -38,16 +38,16 @@ struct Pass {
     has_joined: bool,
 }
 
-/// Pages with more unused blocks (1 GiB) between them are not joined: that would save two mappings, and take 2 MiB of page
-/// tables.
+/// Pages with more unused blocks (1 GiB) between them are not joined: that would save two mappings, and take 2 MiB of
+/// page tables.
 const MOST_DISTANCE: usize = 512;
 
-/// Attempts to open a block that fail without being made after the system refused one: for the same reason (locked memory,
-/// a limit), it will refuse most of them.
+/// Attempts to open a block that fail without being made after the system refused one: for the same reason (locked
+/// memory, a limit), it will refuse most of them.
 const PAUSE: usize = 1024;
 
-/// Commits for which the search rests after it found nothing to join. They take 256 mappings at most, fewer than are left
-/// between the threshold and half of the limit (see `mappings::short_from`).
+/// Commits for which the search rests after it found nothing to join. They take 256 mappings at most, fewer than are
+/// left between the threshold and half of the limit (see `mappings::short_from`).
 const REST: usize = 128;
 
 /// What one commit may spend on joining, so that no page fault takes long. The search goes on at the next one.
@@ -105,8 +105,8 @@ impl Joining {
     /// The pass that is under way. For the thread that searches.
     fn pass(&self) -> Pass {
         let next = self.next.load(Ordering::Relaxed);
-        // Stored plus one, so that zero is `None`. In a forked child, a thread of the parent may have stored only some of
-        // these numbers: a block that does not lie before `next` is dropped.
+        // Stored plus one, so that zero is `None`. In a forked child, a thread of the parent may have stored only
+        // some of these numbers: a block that does not lie before `next` is dropped.
         let last = self.last.load(Ordering::Relaxed).checked_sub(1).filter(|&last| last < next);
         Pass {
             next,

@@ -37,8 +37,8 @@ impl Guard {
         opened
     }
 
-    /// Opens blocks whose pages are held: see [`open`](Self::open). `was_marked` says whether some of the blocks may have
-    /// had markers before.
+    /// Opens blocks whose pages are held: see [`open`](Self::open). `was_marked` says whether some of the blocks may
+    /// have had markers before.
     ///
     /// # Safety
     /// The caller holds the pages: whole blocks, none of them open, whose marked bits are set.
