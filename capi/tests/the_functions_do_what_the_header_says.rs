@@ -145,7 +145,10 @@ fn a_function_that_gets_null_says_so_in_the_last_error() {
         assert!(last_error().contains("NULL"), "{what}: {}", last_error());
     };
     macro_rules! zeros {
-        ($($call:expr;)*) => { $(zero(stringify!($call), &|| unsafe { $call } as usize);)* };
+        ($($call:expr;)*) => {$(
+            // SAFETY: null is what the header allows.
+            zero(stringify!($call), &|| unsafe { $call } as usize);
+        )*};
     }
     let status = |what: &str, call: &dyn Fn() -> Status| {
         forget_the_last_error();
@@ -153,9 +156,11 @@ fn a_function_that_gets_null_says_so_in_the_last_error() {
         assert!(last_error().contains("NULL"), "{what}: {}", last_error());
     };
     macro_rules! errors {
-        ($($call:expr;)*) => { $(status(stringify!($call), &|| unsafe { $call });)* };
+        ($($call:expr;)*) => {$(
+            // SAFETY: null is what the header allows.
+            status(stringify!($call), &|| unsafe { $call });
+        )*};
     }
-    // SAFETY (all calls below): null is what the header allows.
     zeros! {
         pagewise_region_ptr(ptr::null());
         pagewise_region_len(ptr::null());
