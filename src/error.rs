@@ -17,6 +17,19 @@ use words::{Bytes, More};
 ///
 /// Every variant carries the numbers that a person needs to act on it. Where the operating system
 /// gave an error code, it is the [`source`](std::error::Error::source).
+///
+/// ```
+/// use pagewise::{Error, Reservation};
+///
+/// let memory = Reservation::builder(1 << 30).limit(1 << 20).build()?;
+/// match memory.commit(..2 << 20) {
+///     Err(Error::LimitReached { requested, used, limit, .. }) => {
+///         assert_eq!((requested, used, limit), (2 << 20, 0, 1 << 20));
+///     }
+///     other => other?,
+/// }
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -343,6 +356,14 @@ const INPUT_OR_OUTPUT: &str = "input or output";
 
 /// A [`read`](crate::DemandRegion::read), [`write`](crate::DemandRegion::write) or
 /// [`fill`](crate::DemandRegion::fill) that ended early, because a page was refused.
+///
+/// ```
+/// let mut region = pagewise::DemandRegion::builder(1 << 30).limit(1 << 20).build()?;
+/// let stopped = region.fill(.., 7).unwrap_err();
+/// assert_eq!(stopped.copied, 1 << 20);
+/// assert_eq!(stopped.refusal.offset, 1 << 20); // the first byte that could not be written
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("refused after {} bytes: {refusal}", .copied)]
 #[non_exhaustive]
@@ -372,6 +393,14 @@ impl From<AccessError> for io::Error {
 }
 
 /// A page that was not committed, and why.
+///
+/// ```
+/// let mut region = pagewise::DemandRegion::builder(1 << 30).limit(0).build()?;
+/// let refusal = region.write(5_000_000, &[1]).unwrap_err().refusal;
+/// assert_eq!((refusal.offset, refusal.region), (5_000_000, region.as_ptr().addr()));
+/// println!("{refusal}"); // says what is used up, and what to do
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
@@ -385,6 +414,16 @@ pub struct Refusal {
 }
 
 /// Why a page was not committed.
+///
+/// ```
+/// use pagewise::{Budget, DemandRegion, RefusalReason};
+///
+/// let shared = Budget::new(0);
+/// let mut region = DemandRegion::builder(1 << 30).budget(shared).build()?;
+/// let reason = region.write(0, &[1]).unwrap_err().refusal.reason;
+/// assert_eq!(reason, RefusalReason::Budget { used: 0, limit: 0 });
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalReason {

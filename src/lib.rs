@@ -4,7 +4,7 @@
 //! ```
 //! use pagewise::DemandRegion;
 //!
-//! // A terabyte of zeros. It costs nothing until it is touched, and at most 64 MiB are ever committed.
+//! // A terabyte of zeros, of which at most 64 MiB can be committed.
 //! let mut region = DemandRegion::builder(1 << 40).limit(64 << 20).build()?;
 //! region.as_mut_slice()[123_456_789_012] = 1; // a page fault commits that page, and we go on
 //! assert!(region.committed() <= 64 << 10);
@@ -16,14 +16,42 @@
 //! # Ok::<(), pagewise::Error>(())
 //! ```
 //!
+//! # Which type
+//!
+//! | you want | take |
+//! |---|---|
+//! | `Vec` for something large, with elements that never move and a maximum | [`PageVec<T>`](PageVec) |
+//! | to append from many threads, and read all of it as one slice | [`ConcurrentVec<T>`](ConcurrentVec) |
+//! | a huge sparse table, or atomics that threads share | [`DemandArray<T>`](DemandArray) |
+//! | many small things that are freed together; memory for other collections | [`Arena`] |
+//! | bytes that commit themselves when touched, in any order, from any thread | [`DemandRegion`] |
+//! | a file as memory, where truncation or a failing disk is an error | [`MappedFile`] |
+//! | to decide yourself which pages are committed, protected, locked | [`Reservation`] |
+//! | one limit for any number of these (files aside) | [`Budget`] |
+//! | to keep your own fault handler, and call pagewise's from it | [`fault`] |
+//!
+//! Each is for memory that is large, grows, or is sparse. Small or short-lived things belong on the heap: each
+//! array has addresses of its own, commits 64 KiB at once, and takes system calls to make and to drop.
+//!
+//! # Features
+//!
+//! - `zerocopy` (default): [`DemandArray`], for types of which all-zero bytes are a valid value.
+//! - `allocator-api2` (default): `&`[`Arena`] as an allocator, for hashbrown and others.
+//! - `serde`: [`PageVec`] and [`ConcurrentVec`] to and from serialised sequences, with a maximum.
+//! - `rayon`: parallel iterators over [`PageVec`] and [`ConcurrentVec`].
+//!
+//! The crate needs `std`.
+//!
 //! # Words
 //!
 //! A page of a reservation is in one of these states:
 //!
 //! ```text
-//! None ──reserve──▶ Reserved ──commit──▶ Committed ──touch/prefault──▶ Resident
-//!                      ▲                    │                              │
-//!                      └──────decommit──────┴──────────────────────────────┘      release: any ──▶ None
+//! None ──reserve──▶ Reserved ──commit──▶ Committed ──touch──▶ Resident
+//!                      ▲      or a fault     │   or prefault     │
+//!                      └──────decommit───────┴───────────────────┘
+//!
+//! release: from any of them to None
 //! ```
 //!
 //! - **Reserved**: addresses only. Access faults. Costs no memory and no commit charge.
@@ -43,23 +71,20 @@
 //! Page tables are memory, too, and no limit counts them: the system needs 4 KiB for each 2 MiB in which a
 //! page was touched (where pages are 4 KiB).
 //!
-//! # Layers
+//! # What runs unasked
 //!
-//! - [`Reservation`]: explicit commit and decommit, with a [`Budget`] and exact accounting.
-//! - [`DemandRegion`]: memory that commits itself when touched; [`fault`] catches the faults, and is
-//!   invisible to everybody else's.
-//! - [`PageVec`], [`ConcurrentVec`], [`Arena`]: collections whose elements never move, on explicit
-//!   commits; [`DemandArray`]: a sparse array, on page faults.
-//!
-//! pagewise starts no thread, installs no signal handler before the first [`DemandRegion`], and reads no
-//! environment variable. On Unix, the first reservation, or the first [`attempt`](fault::attempt), registers a child
-//! handler by `pthread_atfork`.
+//! Nothing. [`PageVec`], [`ConcurrentVec`] and [`Arena`] commit explicitly, and raise no page faults;
+//! [`DemandRegion`] and [`DemandArray`] are committed by faults, and the handler passes on all faults that are
+//! not pagewise's. pagewise starts no thread, installs no signal handler before the first [`DemandRegion`] or
+//! [`MappedFile`], and reads no environment variable. On Unix, the first reservation, or the first
+//! [`attempt`](fault::attempt), registers a child handler by `pthread_atfork`.
 //!
 //! # Public dependencies
 //!
 //! zerocopy 0.8, allocator-api2 0.2, serde 1 and rayon 1 are part of the interface where their features are on:
 //! a new major version of one of them is a new major version of pagewise. `docs/dependencies.md` in the package says
 //! what of each, and why allocator-api2 stays at the version of hashbrown and bumpalo.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 // Loom's models use a part of the library.
@@ -81,20 +106,33 @@ mod sync;
 mod not_here;
 
 #[cfg(all(feature = "serde", not(loom)))]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+#[doc(inline)]
 pub use collections::AtMost;
+#[doc(inline)]
 pub use collections::{AllocOrInitError, Arena, ArenaBuilder, Checkpoint, arena};
+#[doc(inline)]
 pub use collections::{ConcurrentVec, ConcurrentVecBuilder, concurrent_vec};
 #[cfg(feature = "zerocopy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "zerocopy")))]
+#[doc(inline)]
 pub use collections::{DemandArray, DemandArrayBuilder};
+#[doc(inline)]
 pub use collections::{PageVec, PageVecBuilder, PushError, page_vec};
+#[doc(inline)]
 pub use demand::{
     CommitStep, DemandRegion, DemandRegionBuilder, FaultAnswer, FaultEvent, FaultOutcome,
     PageFault, Stats,
 };
+#[doc(inline)]
 pub use error::{AccessError, Error, Refusal, RefusalReason};
+#[doc(inline)]
 pub use mapped_file::{FileReader, MappedFile, MappedFileBuilder};
+#[doc(inline)]
 pub use os::{Access, Expected, FileAccess, HugePages, OsError};
+#[doc(inline)]
 pub use page::{page_size, reserve_granularity};
+#[doc(inline)]
 pub use reservation::{
     Budget, BudgetGuard, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
 };

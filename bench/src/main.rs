@@ -16,7 +16,7 @@ mod system;
 mod warm;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -62,6 +62,8 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Inner {
+    /// Draw the front page's chart (front.svg) from the tables of a document, without measuring
+    Front { document: PathBuf, directory: PathBuf },
     /// Takes one sample and prints it: how this program calls itself
     #[command(hide = true)]
     Sample { suite: String, case: usize, subject: usize, size: Size },
@@ -83,6 +85,10 @@ fn main() -> ExitCode {
         Some(Inner::Sample { suite, case, subject, size }) => {
             harness::sample_here(&suite, case, subject, size)
         }
+        Some(Inner::Front { document, directory }) => match draw_front(&document, &directory) {
+            Ok(false) => Err(format!("{} has not all of the tables", document.display())),
+            other => other.map(|_| ()),
+        },
         None => measure(&cli.options),
     };
     match result {
@@ -92,6 +98,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns whether the document has every number of the front page's chart.
+fn draw_front(document: &Path, directory: &Path) -> Result<bool, String> {
+    let failed = |error| format!("drawing the tables of {}: {error}", document.display());
+    plot::front::write(document, directory).map_err(failed)
 }
 
 fn measure(options: &Options) -> Result<(), String> {
@@ -116,6 +128,9 @@ fn measure(options: &Options) -> Result<(), String> {
     if let Some(document) = &options.report {
         let failed = |error| format!("writing tables to {}: {error}", document.display());
         report::update(document, &rows).map_err(failed)?;
+        if let Some(directory) = &options.plot {
+            draw_front(document, directory)?;
+        }
     }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?);

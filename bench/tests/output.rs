@@ -90,3 +90,20 @@ fn an_unknown_suite_is_an_error_that_lists_the_known_ones() {
     let cried = String::from_utf8_lossy(&output.stderr);
     assert!(cried.contains("fill, fault, attempt, sparse") && cried.contains("all"), "{cried}");
 }
+
+#[test]
+fn the_front_pages_chart_shows_the_numbers_of_the_tables() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = std::env::temp_dir().join(format!("pagewise-front-{}", std::process::id()));
+    let document = root.join("docs/benchmarks.md");
+    let output = run(&["front", document.to_str().unwrap(), folder.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let drawn = std::fs::read_to_string(folder.join("front.svg")).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let committed =
+        std::fs::read_to_string(root.join("docs/plots/front.svg")).unwrap().replace('\r', "");
+    assert_eq!(
+        drawn, committed,
+        "draw it again: pagewise-bench front docs/benchmarks.md docs/plots"
+    );
+}

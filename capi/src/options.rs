@@ -8,7 +8,7 @@ use pagewise::{Budget, Engine, HugePages};
 use crate::filter::Filter;
 use crate::status::{Status, bad_argument, fail};
 
-/// `pagewise_options`. A copy of what the program handed over.
+/// `pagewise_options`. A copy of what the program handed over: see `Options::read`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Options {

@@ -1,23 +1,23 @@
 //! The classic on real memory: reserve, commit on page fault, refuse, decommit, release.
 
 use std::collections::HashSet;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use anyhow::Result;
-use clap::error::ErrorKind;
-use clap::{CommandFactory, ValueEnum};
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
 use pagewise::{AccessError, CommitStep, DemandRegion, FaultOutcome, page_size};
 use serde::Serialize;
 
-use crate::picture;
+use crate::engine::Engine;
+use crate::{command, picture, size};
 
-/// Reserve pages, write to them, and watch each page fault commit its page; past the limit the write
-/// is refused; at the end decommit and release.
+/// Reserve pages, write to them, and watch each page fault commit its page
 ///
-/// Exit code 0: everything was written. 1: a page was refused (what was written before was verified
-/// all the same). 2: bad arguments. 3: the system said no.
+/// Reserves pages, writes to them, and shows the page fault that commits each page. Past the limit the write is
+/// refused; what was written before is verified all the same. At the end the pages are decommitted and released.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Pages to reserve
@@ -36,12 +36,16 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Order::Sequential)]
     order: Order,
 
-    /// How much one fault commits: `page`, `fixed:BYTES` or `adaptive`
+    /// How much one fault commits: `page`, `fixed:SIZE` (whole pages, for instance `fixed:64K`) or `adaptive`
     #[arg(long, value_name = "STEP", default_value = "page")]
     step: Step,
 
+    /// What makes pages accessible; an engine that this system does not have is an error
+    #[arg(long, value_enum, default_value_t = Engine::Auto)]
+    engine: Engine,
+
     /// Commit everything at once, before the first write: no faults
-    #[arg(long)]
+    #[arg(long, conflicts_with = "step")]
     eager: bool,
 
     /// Print one JSON object and nothing else
@@ -49,7 +53,7 @@ pub struct Arguments {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Order {
     Sequential,
     Reverse,
@@ -66,11 +70,17 @@ impl FromStr for Step {
         let step = match text.split_once(':') {
             None if text == "page" => CommitStep::page(),
             None if text == "adaptive" => CommitStep::adaptive(),
-            Some(("fixed", bytes)) => match bytes.parse() {
-                Ok(bytes) if bytes > 0 => CommitStep::fixed(bytes),
-                _ => return Err(format!("`{bytes}` is no number of bytes above zero")),
-            },
-            _ => return Err("expected `page`, `fixed:BYTES` or `adaptive`".into()),
+            Some(("fixed", text)) => {
+                let (bytes, page) = (size::parse(text)?, page_size());
+                if bytes == 0 || bytes % page != 0 {
+                    let page = size::show(page);
+                    return Err(format!(
+                        "a step is one page or more, and whole pages, of {page} here"
+                    ));
+                }
+                CommitStep::fixed(bytes)
+            }
+            _ => return Err("expected `page`, `fixed:SIZE` or `adaptive`".into()),
         };
         Ok(Self(step))
     }
@@ -80,6 +90,7 @@ impl FromStr for Step {
 #[derive(Default, Serialize)]
 struct Report {
     page_size: usize,
+    engine: Engine,
     pages: usize,
     limit: usize,
     requested: usize,
@@ -87,22 +98,27 @@ struct Report {
     faults: u64,
     committed: usize,
     refused: bool,
+    /// Something was written, and every byte of it was read back.
     verified: bool,
     decommitted: bool,
     released: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+/// Bytes of text that are written to stdout at once. By lines, a run of 300,000 pages would make as many system calls.
+const OUTPUT_BUFFER: usize = 64 << 10;
+
+pub fn run(arguments: &Arguments, color: bool) -> Result<ExitCode> {
     let plan = Plan::of(arguments);
-    let mut out: Box<dyn Write> =
-        if arguments.json { Box::new(io::sink()) } else { Box::new(io::stdout().lock()) };
-    let show_picture = !arguments.json && io::stdout().is_terminal();
-    let report = plan.carry_out(&mut out, show_picture)?;
-    drop(out);
-    if arguments.json {
+    let report = if arguments.json {
+        let report = plan.carry_out(&mut io::sink(), color)?;
         writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
-    }
-    anyhow::ensure!(report.verified, "what was read back is not what was written");
+        report
+    } else {
+        let mut out = BufWriter::with_capacity(OUTPUT_BUFFER, io::stdout().lock());
+        let report = plan.carry_out(&mut out, color)?;
+        out.flush()?;
+        report
+    };
     Ok(ExitCode::from(u8::from(report.refused)))
 }
 
@@ -113,6 +129,7 @@ struct Plan {
     touch: usize,
     order: Order,
     step: CommitStep,
+    engine: Engine,
     eager: bool,
 }
 
@@ -120,56 +137,51 @@ impl Plan {
     /// Ends the process with code 2 where arguments contradict one another.
     fn of(arguments: &Arguments) -> Self {
         let pages = checked_pages("--pages", arguments.pages);
-        let limit =
-            arguments.limit.map_or(pages, |limit| checked_pages("--limit", limit)).min(pages);
-        let touch = arguments.touch.map_or(limit, |touch| checked_pages("--touch", touch));
-        if touch > pages {
-            bad_arguments(&format!("--touch {touch}: there are only {pages} pages (see --pages)"));
+        let of_them = |option: &str, count: u64| {
+            let count = checked_pages(option, count);
+            if count > pages {
+                refuse(&format!("{option} {count}: there are only {pages} pages (see --pages)"));
+            }
+            count
+        };
+        let limit = arguments.limit.map_or(pages, |limit| of_them("--limit", limit));
+        let touch = arguments.touch.map_or(limit, |touch| of_them("--touch", touch));
+        let Arguments { order, step: Step(step), engine, eager, .. } = *arguments;
+        if eager && order == Order::Random && touch < pages {
+            refuse(
+                "--eager commits one range, and --order random writes pages all over: \
+                 leave out one of them, or --touch all pages",
+            );
         }
-        let Step(step) = arguments.step;
-        Self { pages, limit, touch, order: arguments.order, step, eager: arguments.eager }
+        Self { pages, limit, touch, order, step, engine, eager }
     }
 
-    fn carry_out(&self, out: &mut dyn Write, show_picture: bool) -> Result<Report> {
-        let size = page_size();
-        let mut region = DemandRegion::builder(self.pages * size)
-            .limit(self.limit * size)
+    fn carry_out(&self, out: &mut dyn Write, color: bool) -> Result<Report> {
+        let mut region = DemandRegion::builder(self.pages * page_size())
+            .limit(self.limit * page_size())
             .step(self.step)
+            .engine(self.engine.into())
             .events(4)
             .name("pagewise demo")
             .build()?;
         writeln!(
             out,
-            "reserved {} pages of {size} bytes at {:p}; {} may be committed",
+            "reserved {} pages of {} bytes at {:p}; {} may be committed",
             self.pages,
+            page_size(),
             region.as_ptr(),
             self.limit
         )?;
-        let (pages, limit) = (self.pages, self.limit);
-        let mut report =
-            Report { page_size: size, pages, limit, requested: self.touch, ..Report::default() };
-        let written = if self.eager && !self.commit_all(&mut region, &mut report, out)? {
-            Vec::new()
-        } else {
-            self.write_pages(&mut region, &mut report, out)?
+        let mut report = Report {
+            page_size: page_size(),
+            engine: self.engine,
+            pages: self.pages,
+            limit: self.limit,
+            requested: self.touch,
+            ..Report::default()
         };
-        report.touched = written.len();
-        report.faults = region.stats().faults;
-        report.committed = region.committed() / size;
-        writeln!(
-            out,
-            "{} pages committed, {} written, {} page faults",
-            report.committed, report.touched, report.faults
-        )?;
-        report.verified = written
-            .iter()
-            .all(|&page| region.as_slice()[page * size..][..size] == contents(page, size)[..]);
-        if report.verified {
-            writeln!(out, "verified: every byte written was read back intact")?;
-        }
-        if show_picture {
-            writeln!(out, "{}", picture::of(&region.page_map()?))?;
-        }
+        self.write_and_verify(&mut region, &mut report, out)?;
+        writeln!(out, "{}", picture::of(&region.page_map()?, color))?;
         region.decommit(..)?;
         report.decommitted = region.committed() == 0;
         writeln!(out, "decommitted: {} bytes committed now", region.committed())?;
@@ -179,6 +191,39 @@ impl Plan {
         Ok(report)
     }
 
+    fn write_and_verify(
+        &self,
+        region: &mut DemandRegion,
+        report: &mut Report,
+        out: &mut dyn Write,
+    ) -> Result<()> {
+        let written = if self.eager && !self.commit_all(region, report, out)? {
+            Vec::new()
+        } else {
+            self.write_pages(region, report, out)?
+        };
+        report.touched = written.len();
+        report.faults = region.stats().faults;
+        report.committed = region.committed() / page_size();
+        writeln!(
+            out,
+            "{} pages committed, {} written, {} page faults",
+            report.committed, report.touched, report.faults
+        )?;
+        let size = page_size();
+        for &page in &written {
+            let is_intact = region.as_slice()[page * size..][..size] == contents(page, size)[..];
+            ensure!(is_intact, "page {page}: what was read back is not what was written");
+        }
+        report.verified = !written.is_empty();
+        if report.verified {
+            writeln!(out, "verified: every byte written was read back intact")?;
+        } else {
+            writeln!(out, "nothing was written: there is nothing to verify")?;
+        }
+        Ok(())
+    }
+
     /// For `--eager`: commits all pages before the first write. Returns whether the commit was granted.
     fn commit_all(
         &self,
@@ -186,7 +231,8 @@ impl Plan {
         report: &mut Report,
         out: &mut dyn Write,
     ) -> Result<bool> {
-        match region.commit(..self.touch * page_size()) {
+        let Range { start, end } = self.written_range();
+        match region.commit(start * page_size()..end * page_size()) {
             Ok(()) => writeln!(out, "committed {} pages at once", self.touch)?,
             Err(pagewise::Error::LimitReached { .. }) => {
                 report.refused = true;
@@ -229,10 +275,18 @@ impl Plan {
         Ok(written)
     }
 
+    /// The pages that are written in an order other than random.
+    fn written_range(&self) -> Range<usize> {
+        match self.order {
+            Order::Reverse => self.pages - self.touch..self.pages,
+            Order::Sequential | Order::Random => 0..self.touch,
+        }
+    }
+
     fn pages_in_order(&self) -> Vec<usize> {
         match self.order {
-            Order::Sequential => (0..self.touch).collect(),
-            Order::Reverse => (self.pages - self.touch..self.pages).rev().collect(),
+            Order::Sequential => self.written_range().collect(),
+            Order::Reverse => self.written_range().rev().collect(),
             Order::Random => random_pages(self.pages, self.touch),
         }
     }
@@ -267,11 +321,11 @@ fn contents(page: usize, size: usize) -> Vec<u8> {
 fn checked_pages(option: &str, pages: u64) -> usize {
     let most = (isize::MAX as usize / page_size()) as u64;
     if pages > most {
-        bad_arguments(&format!("{option} {pages}: at most {most} pages fit an address space"));
+        refuse(&format!("{option} {pages}: at most {most} pages fit an address space"));
     }
     pages as usize
 }
 
-fn bad_arguments(message: &str) -> ! {
-    crate::Arguments::command().error(ErrorKind::ValueValidation, message).exit()
+fn refuse(message: &str) -> ! {
+    command::refuse("demo", message)
 }

@@ -2,28 +2,24 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
+mod color;
+mod command;
 mod demo;
+mod doctor;
+mod engine;
+mod generate;
 mod picture;
+mod size;
 
-/// Memory that is reserved once and committed as it is needed.
-#[derive(Parser)]
-#[command(name = "pagewise", version, about, propagate_version = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    Demo(demo::Arguments),
-}
+use command::Command;
 
 fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
+    let (command, color) = command::parse();
     let result = match command {
-        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments, color),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Completions(arguments) => generate::completions(&arguments),
+        Command::Man(arguments) => generate::manual(&arguments),
     };
     result.unwrap_or_else(|error| {
         if is_closed_pipe(&error) {

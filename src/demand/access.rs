@@ -47,8 +47,11 @@ impl DemandRegion {
     /// touched are committed, and read zero.
     ///
     /// # Errors
-    /// [`AccessError`] with how much was copied, where a page was refused. A range that is out of
-    /// bounds is refused as a whole, with nothing copied.
+    /// [`AccessError`] with how much was copied, where a page is refused:
+    /// [`Limit`](crate::RefusalReason::Limit), [`Budget`](crate::RefusalReason::Budget),
+    /// [`Mappings`](crate::RefusalReason::Mappings), [`Locked`](crate::RefusalReason::Locked) or
+    /// [`System`](crate::RefusalReason::System). For a range that is out of bounds,
+    /// [`NotReserved`](crate::RefusalReason::NotReserved), and nothing is copied.
     ///
     /// ```
     /// let mut region = pagewise::DemandRegion::new(1 << 30)?;
@@ -68,8 +71,11 @@ impl DemandRegion {
     /// Copies bytes into the region, at `offset`. What comes before a refused page is written.
     ///
     /// # Errors
-    /// [`AccessError`] with how much was copied, where a page was refused. A range that is out of
-    /// bounds is refused as a whole, with nothing copied.
+    /// [`AccessError`] with how much was copied, where a page is refused:
+    /// [`Limit`](crate::RefusalReason::Limit), [`Budget`](crate::RefusalReason::Budget),
+    /// [`Mappings`](crate::RefusalReason::Mappings), [`Locked`](crate::RefusalReason::Locked) or
+    /// [`System`](crate::RefusalReason::System). For a range that is out of bounds,
+    /// [`NotReserved`](crate::RefusalReason::NotReserved), and nothing is copied.
     ///
     /// ```
     /// use pagewise::{DemandRegion, page_size};
@@ -88,7 +94,10 @@ impl DemandRegion {
     /// Writes as [`write`](Self::write) does, for regions that several threads or raw pointers share.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// As [`write`](Self::write): [`Limit`](crate::RefusalReason::Limit),
+    /// [`Budget`](crate::RefusalReason::Budget), [`Mappings`](crate::RefusalReason::Mappings),
+    /// [`Locked`](crate::RefusalReason::Locked) or [`System`](crate::RefusalReason::System), or
+    /// [`NotReserved`](crate::RefusalReason::NotReserved).
     ///
     /// # Safety
     /// No other thread accesses the same bytes at the same time, and no slice of them is borrowed.
@@ -115,8 +124,11 @@ impl DemandRegion {
     /// Writes `value` to every byte of a range. What comes before a refused page is written.
     ///
     /// # Errors
-    /// [`AccessError`] with how much was written, where a page was refused. A range that is reversed
-    /// or out of bounds is refused as a whole, with nothing written.
+    /// [`AccessError`] with how much was written, where a page is refused:
+    /// [`Limit`](crate::RefusalReason::Limit), [`Budget`](crate::RefusalReason::Budget),
+    /// [`Mappings`](crate::RefusalReason::Mappings), [`Locked`](crate::RefusalReason::Locked) or
+    /// [`System`](crate::RefusalReason::System). For a range that is reversed or out of bounds,
+    /// [`NotReserved`](crate::RefusalReason::NotReserved), and nothing is written.
     ///
     /// ```
     /// let mut region = pagewise::DemandRegion::builder(1 << 30).limit(64 << 10).build()?;
@@ -159,7 +171,8 @@ impl DemandRegion {
     /// are zero, as they would be after a commit. For looking into a sparse table.
     ///
     /// # Errors
-    /// [`AccessError`] for a range that is out of bounds, with nothing copied.
+    /// [`AccessError`] for a range that is out of bounds ([`NotReserved`](crate::RefusalReason::NotReserved)),
+    /// with nothing copied.
     ///
     /// ```
     /// let mut region = pagewise::DemandRegion::new(1 << 40)?;
@@ -230,8 +243,12 @@ impl DemandRegion {
     /// ```
     ///
     /// # Errors
-    /// The refusal of a commit, as an [`io::Error`] around [`Error`](crate::Error); or an error of the reader.
-    /// The bytes that were read before are in the region; no byte is read and lost.
+    /// The refusal of a commit, as an [`io::Error`] around [`Error`](crate::Error):
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted),
+    /// [`Locked`](crate::Error::Locked), [`OutOfBounds`](crate::Error::OutOfBounds) or
+    /// [`ReversedRange`](crate::Error::ReversedRange); or an error of the reader. The bytes that were read
+    /// before are in the region; no byte is read and lost.
     pub fn read_from(
         &mut self,
         range: impl RangeBounds<usize>,

@@ -3,6 +3,18 @@
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// One served or refused page fault.
+///
+/// ```
+/// use pagewise::{DemandRegion, FaultOutcome};
+///
+/// let mut region = DemandRegion::builder(1 << 30).events(16).build()?;
+/// region.as_mut_slice()[123_456_789] = 1;
+/// for event in region.events() {
+///     assert_eq!(event.offset, 123_456_789);
+///     assert!(event.write != Some(false) && matches!(event.outcome, FaultOutcome::Committed { .. }));
+/// }
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FaultEvent {
@@ -15,6 +27,17 @@ pub struct FaultEvent {
 }
 
 /// What came of a page fault.
+///
+/// ```
+/// use pagewise::{DemandRegion, FaultOutcome};
+///
+/// let mut region = DemandRegion::builder(1 << 30).limit(64 << 10).events(16).build()?;
+/// let _ = region.write(0, &[1; 128 << 10]); // too much
+/// let outcomes: Vec<_> = region.events().map(|event| event.outcome).collect();
+/// assert!(matches!(outcomes[0], FaultOutcome::Committed { start: 0, .. }));
+/// assert_eq!(outcomes.last(), Some(&FaultOutcome::Refused));
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultOutcome {

@@ -7,6 +7,18 @@ use std::sync::Arc;
 use crate::fault;
 
 /// A page fault, as a [filter](crate::DemandRegionBuilder::filter) sees it.
+///
+/// ```
+/// use pagewise::{DemandRegion, FaultAnswer, PageFault};
+///
+/// fn first_half_only(fault: &PageFault) -> FaultAnswer {
+///     if fault.offset < 1 << 29 { FaultAnswer::Commit } else { FaultAnswer::Refuse }
+/// }
+/// // SAFETY: the filter only compares numbers.
+/// let mut region = unsafe { DemandRegion::builder(1 << 30).filter(first_half_only) }.build()?;
+/// assert!(region.write(0, &[1]).is_ok() && region.write(1 << 29, &[1]).is_err());
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageFault {
@@ -19,6 +31,17 @@ pub struct PageFault {
 }
 
 /// What a [filter](crate::DemandRegionBuilder::filter) says about a page fault.
+///
+/// ```
+/// use pagewise::{DemandRegion, FaultAnswer, page_size};
+///
+/// // SAFETY: the filter does nothing but answer.
+/// let builder = unsafe { DemandRegion::builder(1 << 30).filter(|_| FaultAnswer::CommitPages(4)) };
+/// let mut region = builder.build()?;
+/// region.as_mut_slice()[0] = 1;
+/// assert_eq!(region.committed(), 4 * page_size());
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultAnswer {

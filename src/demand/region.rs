@@ -47,6 +47,14 @@ pub struct DemandRegion {
 }
 
 /// Counts of faults and committed bytes of a [`DemandRegion`].
+///
+/// ```
+/// let mut region = pagewise::DemandRegion::builder(1 << 30).limit(1 << 20).build()?;
+/// let _ = region.fill(.., 7); // as far as the limit goes
+/// let stats = region.stats();
+/// assert_eq!((stats.committed, stats.limit, stats.refused), (1 << 20, 1 << 20, 1));
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -158,7 +166,10 @@ impl DemandRegion {
     /// before stay committed, since other threads may have written to them.
     ///
     /// # Errors
-    /// As [`Reservation::commit`].
+    /// As [`Reservation::commit`]: [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted), [`Locked`](crate::Error::Locked),
+    /// [`OutOfBounds`](crate::Error::OutOfBounds) or [`ReversedRange`](crate::Error::ReversedRange).
     ///
     /// ```
     /// use std::io::Read;
@@ -177,7 +188,9 @@ impl DemandRegion {
     /// it is touched next. Committed → Reserved. Rounds inward to whole pages.
     ///
     /// # Errors
-    /// As [`Reservation::decommit`].
+    /// As [`Reservation::decommit`]: [`OutOfBounds`](crate::Error::OutOfBounds),
+    /// [`ReversedRange`](crate::Error::ReversedRange), [`MappingsExhausted`](crate::Error::MappingsExhausted),
+    /// [`Locked`](crate::Error::Locked) or [`System`](crate::Error::System).
     ///
     /// ```
     /// let mut region = pagewise::DemandRegion::new(1 << 30)?;
@@ -196,7 +209,9 @@ impl DemandRegion {
     /// pointers share.
     ///
     /// # Errors
-    /// As [`Reservation::decommit`].
+    /// As [`Reservation::decommit`]: [`OutOfBounds`](crate::Error::OutOfBounds),
+    /// [`ReversedRange`](crate::Error::ReversedRange), [`MappingsExhausted`](crate::Error::MappingsExhausted),
+    /// [`Locked`](crate::Error::Locked) or [`System`](crate::Error::System).
     ///
     /// # Safety
     /// No other thread accesses the pages of the range at the same time, and no slice of them is borrowed.
@@ -218,7 +233,9 @@ impl DemandRegion {
     /// they read zero already.
     ///
     /// # Errors
-    /// As [`Reservation::zero`].
+    /// As [`Reservation::zero`]: [`OutOfBounds`](crate::Error::OutOfBounds),
+    /// [`ReversedRange`](crate::Error::ReversedRange), [`MappingsExhausted`](crate::Error::MappingsExhausted),
+    /// [`Locked`](crate::Error::Locked) or [`System`](crate::Error::System).
     ///
     /// ```
     /// let mut region = pagewise::DemandRegion::new(1 << 40)?;
@@ -346,7 +363,8 @@ impl DemandRegion {
     /// Gives the addresses back. Dropping does the same, and cannot report an error.
     ///
     /// # Errors
-    /// As [`Reservation::release`].
+    /// As [`Reservation::release`]: [`MappingsExhausted`](crate::Error::MappingsExhausted) or
+    /// [`System`](crate::Error::System).
     ///
     /// ```
     /// let budget = pagewise::Budget::new(1 << 20);

@@ -3,6 +3,20 @@
 use crate::error::Refusal;
 
 /// What [`try_handle`](super::try_handle) did about a fault.
+///
+/// ```
+/// use pagewise::fault::Handled;
+///
+/// /// What a host's own handler does next.
+/// fn next(handled: Handled) -> &'static str {
+///     match handled {
+///         Handled::Served => "return: the access runs again",
+///         Handled::Refused(_) => "end the guest with a trap",
+///         _ => "call the handler that was there before",
+///     }
+/// }
+/// assert!(next(Handled::NotOurs).contains("before"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "the handler returns only if the fault was served"]

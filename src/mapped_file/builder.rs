@@ -57,18 +57,43 @@ impl MappedFileBuilder {
     }
 
     /// Maps the file from this byte on: any byte, not only a page's first one.
+    ///
+    /// ```
+    /// let program = std::env::current_exe()?;
+    /// let rest = pagewise::MappedFile::builder(&program).offset(5).build()?;
+    /// assert_eq!(rest.len() as u64, std::fs::metadata(&program)?.len() - 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn offset(mut self, bytes: u64) -> Self {
         self.offset = bytes;
         self
     }
 
     /// Maps this many bytes. All that the file has from the offset on, unless told otherwise.
+    ///
+    /// ```
+    /// let header = pagewise::MappedFile::builder(std::env::current_exe()?).len(4).build()?;
+    /// assert_eq!(header.len(), 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn len(mut self, bytes: usize) -> Self {
         self.len = Some(bytes);
         self
     }
 
     /// Sets what may be done with the file: reading only, unless told otherwise.
+    ///
+    /// ```
+    /// use pagewise::{FileAccess, MappedFile};
+    ///
+    /// let program = MappedFile::builder(std::env::current_exe()?);
+    /// let mut mine = program.access(FileAccess::CopyOnWrite).build()?;
+    /// mine.write(0, b"mine")?; // the file stays as it is
+    /// let mut start = [0; 4];
+    /// mine.read(0, &mut start)?;
+    /// assert_eq!(&start, b"mine");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn access(mut self, access: FileAccess) -> Self {
         self.access = access;
         self
@@ -76,18 +101,43 @@ impl MappedFileBuilder {
 
     /// Asks for huge pages: [`HugePages::Transparent`] where the file system has them (Linux; best effort). The
     /// other values have no effect.
+    ///
+    /// ```
+    /// use pagewise::{HugePages, MappedFile};
+    ///
+    /// let program = MappedFile::builder(std::env::current_exe()?);
+    /// let mapped = program.huge_pages(HugePages::Transparent).build()?;
+    /// assert!(!mapped.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
         self.huge_pages = huge_pages;
         self
     }
 
     /// Reads the range in the background at once. A hint, as [`Expected::Soon`].
+    ///
+    /// ```
+    /// let mapped = pagewise::MappedFile::builder(std::env::current_exe()?).populate(true).build()?;
+    /// assert!(!mapped.is_empty()); // the system reads it while the program goes on
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn populate(mut self, populate: bool) -> Self {
         self.populate = populate;
         self
     }
 
     /// Keeps the range in physical memory (`mlock`, `VirtualLock`), which reads all of it first.
+    ///
+    /// ```
+    /// use pagewise::MappedFile;
+    ///
+    /// match MappedFile::builder(std::env::current_exe()?).len(100).lock(true).build() {
+    ///     Ok(mapped) => assert_eq!(mapped.len(), 100), // no touch of it waits for the disk
+    ///     Err(refused) => println!("{refused}"),       // `ulimit -l`, for instance
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lock(mut self, lock: bool) -> Self {
         self.lock = lock;
         self
@@ -100,6 +150,13 @@ impl MappedFileBuilder {
     /// [`FileTooShort`](Error::FileTooShort) where it has less than was asked for; [`Overflow`](Error::Overflow)
     /// where its length overflows the address space; [`System`](Error::System) if the fault handler cannot be
     /// installed; [`Unsupported`](Error::Unsupported) on the simulated system of tests.
+    ///
+    /// ```
+    /// use pagewise::{Error, MappedFile};
+    ///
+    /// let missing = MappedFile::builder("no/such/file").build();
+    /// assert!(matches!(missing, Err(Error::File { .. })));
+    /// ```
     pub fn build(self) -> Result<MappedFile, Error> {
         if cfg!(any(miri, pagewise_model)) {
             return Err(Error::Unsupported { what: "mapped files on the simulated system" });

@@ -107,12 +107,30 @@ impl MappedFile {
     }
 
     /// Returns whether nothing is mapped: the file was empty.
+    ///
+    /// ```
+    /// let path = std::env::temp_dir().join(format!("pagewise-empty-{}", std::process::id()));
+    /// std::fs::write(&path, "")?;
+    /// assert!(pagewise::MappedFile::open(&path)?.is_empty());
+    /// std::fs::remove_file(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.core.len == 0
     }
 
     /// Returns the address of the first byte. Touching what the file does not have (any more) through it ends the
     /// process.
+    ///
+    /// ```
+    /// let program = pagewise::MappedFile::open(std::env::current_exe()?)?;
+    /// // SAFETY: the file is not empty, and nobody truncates it meanwhile.
+    /// let first = unsafe { program.as_ptr().read() };
+    /// let mut copy = [0];
+    /// program.read(0, &mut copy)?;
+    /// assert_eq!(copy, [first]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn as_ptr(&self) -> *const u8 {
         self.core.first_byte()
     }
@@ -215,7 +233,8 @@ impl MappedFile {
     ///
     /// # Errors
     /// That error; of the file, as an [`AccessError`] whose `copied` counts from the start of the range (the bytes
-    /// before it were given to `each`). A bad range or an empty buffer is an [`Error`].
+    /// before it were given to `each`). A bad range is [`OutOfBounds`](Error::OutOfBounds) or
+    /// [`ReversedRange`](Error::ReversedRange), an empty buffer [`ZeroLength`](Error::ZeroLength).
     ///
     /// ```
     /// let program = pagewise::MappedFile::open(std::env::current_exe()?)?;

@@ -9,6 +9,17 @@ use super::MappedFile;
 ///
 /// A part that cannot be read is an [`io::Error`] around the [`AccessError`](crate::AccessError), after everything
 /// before it was read.
+///
+/// ```
+/// use std::io::{Read, Seek, SeekFrom};
+///
+/// let program = pagewise::MappedFile::open(std::env::current_exe()?)?;
+/// let mut reader = program.reader(..)?;
+/// reader.seek(SeekFrom::End(-1))?;
+/// let mut last = Vec::new();
+/// assert_eq!(reader.read_to_end(&mut last)?, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FileReader<'a> {
     file: &'a MappedFile,

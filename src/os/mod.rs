@@ -145,11 +145,35 @@ mod not_linux {
 
 /// An error code of the operating system (`errno`, or Windows' last error). Unlike an [`io::Error`], which it can be
 /// turned into, it is plain data: the fault handler can make one.
+///
+/// ```
+/// use pagewise::{OsError, RefusalReason};
+///
+/// fn advice(reason: RefusalReason) -> String {
+///     match reason {
+///         RefusalReason::Locked(error) => format!("raise `ulimit -l`: {error}"),
+///         RefusalReason::System(error) => format!("{}", std::io::Error::from(error)),
+///         other => format!("{other:?}"),
+///     }
+/// }
+/// assert!(advice(RefusalReason::Limit { used: 1, limit: 1 }).contains("Limit"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OsError(pub(crate) i32);
 
 impl OsError {
     /// Returns the system's number of the error.
+    ///
+    /// ```
+    /// use pagewise::{DemandRegion, RefusalReason};
+    ///
+    /// let mut region = DemandRegion::builder(1 << 20).limit(0).build()?;
+    /// match region.write(0, &[1]).unwrap_err().refusal.reason {
+    ///     RefusalReason::System(error) => println!("the system said no: {}", error.code()),
+    ///     reason => assert!(matches!(reason, RefusalReason::Limit { limit: 0, .. })),
+    /// }
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
     pub fn code(self) -> i32 {
         self.0
     }
@@ -186,6 +210,19 @@ pub(crate) enum Cause {
 }
 
 /// Access rights of committed pages.
+///
+/// ```
+/// use pagewise::{Access, Reservation};
+///
+/// let constants = Reservation::new(1 << 20)?;
+/// constants.commit(..1 << 16)?;
+/// // SAFETY: the page is committed, and nobody else has its address.
+/// unsafe { constants.as_ptr().write(42) };
+/// constants.protect(..1 << 16, Access::Read)?; // from here on, a write is a fault
+/// // SAFETY: it is committed, and can be read.
+/// assert_eq!(unsafe { constants.as_ptr().read() }, 42);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
@@ -200,6 +237,20 @@ pub enum Access {
 }
 
 /// What a program may do with a file in memory.
+///
+/// ```
+/// use pagewise::{FileAccess, MappedFile};
+///
+/// let path = std::env::temp_dir().join(format!("pagewise-access-{}", std::process::id()));
+/// std::fs::write(&path, "draft")?;
+/// let mut file = MappedFile::builder(&path).access(FileAccess::Write).build()?;
+/// file.write(0, b"final")?;
+/// file.flush(..)?;
+/// drop(file);
+/// assert_eq!(std::fs::read(&path)?, b"final");
+/// std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileAccess {
@@ -213,6 +264,14 @@ pub enum FileAccess {
 }
 
 /// How a program is going to access a file in memory: a hint for the system, which may read ahead or not.
+///
+/// ```
+/// use pagewise::{Expected, MappedFile};
+///
+/// let program = MappedFile::open(std::env::current_exe()?)?;
+/// program.expect(.., Expected::Sequential)?; // the system reads far ahead
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Expected {
@@ -231,6 +290,15 @@ pub enum Expected {
 ///
 /// Huge pages are filled several times faster, and take fewer entries of the processor's address translation
 /// caches. But each takes 2 MiB, however little of it is used.
+///
+/// ```
+/// use pagewise::{HugePages, PageVec};
+///
+/// let mut column = PageVec::builder(1 << 30).huge_pages(HugePages::Transparent).build()?;
+/// column.extend(0..1_000_000u64); // fewer page faults, where the system has huge pages to give
+/// assert_eq!(column[999_999], 999_999);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HugePages {

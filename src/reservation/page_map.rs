@@ -8,6 +8,16 @@ use crate::os::{self, Residency};
 use crate::page::{PageRange, PageSize};
 
 /// The state of a page. A system that does not tell about huge or swapped pages leaves those `false`.
+///
+/// ```
+/// let memory = pagewise::Reservation::new(1 << 20)?;
+/// memory.commit(..1)?;
+/// memory.prefault(..1)?;
+/// let map = memory.page_map()?;
+/// assert!(map.page(0).committed && !map.page(1).committed);
+/// println!("resident: {}, in a huge page: {}", map.page(0).resident, map.page(0).huge);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PageState {
     /// Charged and accessible; otherwise the page is only reserved.
@@ -43,6 +53,15 @@ const COMMITTED: PageState =
     PageState { committed: true, resident: false, huge: false, swapped: false };
 
 /// Neighbouring pages in the same state.
+///
+/// ```
+/// let memory = pagewise::Reservation::new(1 << 30)?;
+/// memory.commit(..1 << 20)?;
+/// for run in memory.page_map()?.runs() {
+///     println!("{} pages from page {} on: {:?}", run.count, run.first, run.state);
+/// }
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageRun {

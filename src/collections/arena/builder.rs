@@ -11,6 +11,15 @@ use crate::error::Error;
 use crate::reservation::reservation_options;
 
 /// Options for an [`Arena`].
+///
+/// ```
+/// let arena = pagewise::Arena::builder(1 << 40) // addresses
+///     .limit(64 << 20)                          // bytes that may be committed
+///     .name("nodes")                            // shown in /proc/self/maps on Linux
+///     .build()?;
+/// assert!(arena.try_alloc_slice_fill_with(64 << 20, |_| 1u16).is_err());
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone)]
 #[must_use = "a builder reserves nothing until `build`"]
 pub struct ArenaBuilder {

@@ -34,7 +34,10 @@ impl Arena {
     /// Allocates what an iterator yields, as one slice, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
@@ -74,7 +77,10 @@ impl Arena {
     /// back.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// # Panics
     /// Where an argument's own formatting returns an error, as `format!` does.

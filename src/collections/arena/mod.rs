@@ -100,6 +100,16 @@ fn new_identity() -> u64 {
 }
 
 /// A place in an [`Arena`] to [rewind](Arena::rewind) to.
+///
+/// ```
+/// let mut arena = pagewise::Arena::new(1 << 30)?;
+/// arena.alloc_str("kept");
+/// let here = arena.checkpoint();
+/// arena.alloc_str("for a while");
+/// arena.rewind(here);
+/// assert_eq!(arena.used(), 4);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
     arena: u64,
@@ -247,7 +257,10 @@ impl Arena {
     /// nothing.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): the arena is too small, or
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let arena = pagewise::Arena::new(1 << 30)?;
@@ -321,7 +334,8 @@ impl Arena {
     /// Frees everything and gives the memory back. The addresses stay reserved.
     ///
     /// # Errors
-    /// As [`shrink_to_fit`](Self::shrink_to_fit); everything is free all the same.
+    /// As [`shrink_to_fit`](Self::shrink_to_fit): [`MappingsExhausted`](crate::Error::MappingsExhausted) or
+    /// [`System`](crate::Error::System); everything is free all the same.
     ///
     /// ```
     /// let mut arena = pagewise::Arena::new(1 << 30)?;

@@ -33,7 +33,10 @@ impl Arena {
     /// Allocates room for `len` values, to be written later, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// use pagewise::{Arena, Error};
@@ -73,7 +76,10 @@ impl Arena {
     /// Allocates a copy of a slice, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// use pagewise::{Arena, Error};
@@ -116,7 +122,10 @@ impl Arena {
     /// Allocates a slice of clones, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout); then nothing was cloned.
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing was cloned.
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 20).limit(0).build()?;
@@ -152,7 +161,10 @@ impl Arena {
     /// [`alloc_slice_fill_with`](Self::alloc_slice_fill_with).
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout); then `make` was not called.
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then `make` was not called.
     ///
     /// ```
     /// let arena = pagewise::Arena::new(1 << 20)?;
@@ -207,8 +219,11 @@ impl Arena {
     /// [`alloc_slice_try_fill_with`](Self::alloc_slice_try_fill_with).
     ///
     /// # Errors
-    /// [`AllocOrInitError::Alloc`], as [`try_alloc_layout`](Self::try_alloc_layout), and `make` was not called;
-    /// [`AllocOrInitError::Init`] with the error of `make`.
+    /// [`AllocOrInitError::Alloc`], as [`try_alloc_layout`](Self::try_alloc_layout)
+    /// ([`ArenaFull`](crate::Error::ArenaFull), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked)), and `make`
+    /// was not called; [`AllocOrInitError::Init`] with the error of `make`.
     ///
     /// ```
     /// use pagewise::{AllocOrInitError, Arena};
@@ -254,7 +269,10 @@ impl Arena {
     /// Allocates a slice of `len` copies of a value, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let arena = pagewise::Arena::new(1 << 20)?;
@@ -289,7 +307,10 @@ impl Arena {
     /// Allocates a slice of `len` clones of a value, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout); then nothing was cloned.
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing was cloned.
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 20).limit(0).build()?;
@@ -323,7 +344,10 @@ impl Arena {
     /// Allocates a slice of `len` default values, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let arena = pagewise::Arena::new(1 << 20)?;
@@ -361,7 +385,10 @@ impl Arena {
     /// [`alloc_slice_fill_iter`](Self::alloc_slice_fill_iter).
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout); then the iterator was asked for nothing but its length.
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then the iterator was asked for nothing but its length.
     ///
     /// # Panics
     /// If the iterator yields fewer elements than it said.
@@ -417,7 +444,10 @@ impl Arena {
     /// [`alloc_slice_try_fill_iter`](Self::alloc_slice_try_fill_iter).
     ///
     /// # Errors
-    /// [`AllocOrInitError::Alloc`], as [`try_alloc_layout`](Self::try_alloc_layout);
+    /// [`AllocOrInitError::Alloc`], as [`try_alloc_layout`](Self::try_alloc_layout)
+    /// ([`ArenaFull`](crate::Error::ArenaFull), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked));
     /// [`AllocOrInitError::Init`] with the error that the iterator yields.
     ///
     /// # Panics
@@ -473,7 +503,10 @@ impl Arena {
     /// Allocates a copy of a string, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let names = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;

@@ -64,7 +64,10 @@ impl Arena {
     /// Allocates what `make` returns, or returns what went wrong, as [`alloc_with`](Self::alloc_with).
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout); then `make` was not called.
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then `make` was not called.
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 20).limit(0).build()?;
@@ -110,8 +113,11 @@ impl Arena {
     /// Allocates what `make` returns, or returns what went wrong, as [`alloc_try_with`](Self::alloc_try_with).
     ///
     /// # Errors
-    /// [`AllocOrInitError::Alloc`], as [`try_alloc_layout`](Self::try_alloc_layout), and `make` was not called;
-    /// [`AllocOrInitError::Init`] with the error of `make`.
+    /// [`AllocOrInitError::Alloc`], as [`try_alloc_layout`](Self::try_alloc_layout)
+    /// ([`ArenaFull`](crate::Error::ArenaFull), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked)), and `make`
+    /// was not called; [`AllocOrInitError::Init`] with the error of `make`.
     ///
     /// ```
     /// use pagewise::{AllocOrInitError, Arena};
@@ -135,7 +141,11 @@ impl Arena {
     /// Allocates a value, or hands it back.
     ///
     /// # Errors
-    /// [`PushError`] with the value, and an error of [`try_alloc_layout`](Self::try_alloc_layout).
+    /// [`PushError`](crate::PushError) with the value, and an error of
+    /// [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 20).limit(0).build()?;
@@ -171,7 +181,10 @@ impl Arena {
     /// Allocates room for a value, to be written later, or returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let arena = pagewise::Arena::builder(1 << 30).limit(1 << 20).build()?;
@@ -252,7 +265,10 @@ impl Arena {
     /// used before is zero already, and is not written.
     ///
     /// # Errors
-    /// As [`try_alloc_layout`](Self::try_alloc_layout).
+    /// As [`try_alloc_layout`](Self::try_alloc_layout): [`ArenaFull`](crate::Error::ArenaFull),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// use std::alloc::Layout;
@@ -280,6 +296,18 @@ impl Arena {
 }
 
 /// Why a value was not allocated that its maker can fail to make.
+///
+/// ```
+/// use pagewise::{AllocOrInitError, Arena};
+///
+/// let arena = Arena::builder(1 << 20).limit(0).build()?;
+/// match arena.try_alloc_try_with(|| "17".parse::<u64>()) {
+///     Ok(number) => assert_eq!(*number, 17),
+///     Err(AllocOrInitError::Init(error)) => println!("not a number: {error}"),
+///     Err(AllocOrInitError::Alloc(error)) => println!("no room: {error}"), // here
+/// }
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum AllocOrInitError<E> {
     /// There is no room for it.

@@ -33,7 +33,10 @@ impl<T> ConcurrentVec<T> {
     /// [`push_with`](Self::push_with).
     ///
     /// # Errors
-    /// [`PushError`] with what `make` returned, and an error of [`try_reserve`](Self::try_reserve). It has no
+    /// [`PushError`] with what `make` returned, and an error of [`try_reserve`](Self::try_reserve):
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked). It has no
     /// value where the addresses of a [`lazy`](Self::lazy) array cannot be reserved: `make` was not called.
     ///
     /// ```
@@ -86,7 +89,10 @@ impl<T> ConcurrentVec<T> {
     /// before it stay, and those behind it stay in the iterator (pass `&mut iterator` to keep it).
     ///
     /// # Errors
-    /// As [`try_push`](Self::try_push).
+    /// As [`try_push`](Self::try_push): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let top = pagewise::ConcurrentVec::new(3)?;
@@ -127,7 +133,10 @@ impl<T> ConcurrentVec<T> {
     /// one.)
     ///
     /// # Errors
-    /// As [`try_reserve`](Self::try_reserve): then nothing has changed.
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing has changed.
     ///
     /// ```
     /// let text = pagewise::ConcurrentVec::new(1 << 20)?;
@@ -152,8 +161,10 @@ impl<T> ConcurrentVec<T> {
     /// thread, no push can be refused.
     ///
     /// # Errors
-    /// As [`PageVec::try_reserve`](crate::PageVec::try_reserve); for a [`lazy`](Self::lazy) array, also as
-    /// [`new`](Self::new).
+    /// As [`PageVec::try_reserve`](crate::PageVec::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); for a [`lazy`](Self::lazy) array, also as [`new`](Self::new).
     ///
     /// ```
     /// let log = pagewise::ConcurrentVec::<[u8; 64]>::new(1 << 20)?;
@@ -172,7 +183,10 @@ impl<T> ConcurrentVec<T> {
     /// Commits memory for exactly `additional` more elements, rounded up to whole pages.
     ///
     /// # Errors
-    /// As [`try_reserve`](Self::try_reserve).
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let page = pagewise::ConcurrentVec::<u8>::new(1 << 30)?;

@@ -8,6 +8,15 @@ use crate::error::Error;
 use crate::reservation::reservation_options;
 
 /// Options for a [`ConcurrentVec`]: those of a [`PageVecBuilder`].
+///
+/// ```
+/// let events = pagewise::ConcurrentVec::builder(1 << 40) // elements: addresses only
+///     .limit(64 << 20)                                   // bytes that may be committed
+///     .name("events")                                    // shown in /proc/self/maps on Linux
+///     .build()?;
+/// assert_eq!(events.push("started"), 0);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[must_use = "a builder reserves nothing until `build`"]
 pub struct ConcurrentVecBuilder<T>(pub(super) PageVecBuilder<T>);
 
@@ -59,7 +68,9 @@ impl<T> ConcurrentVecBuilder<T> {
     /// Reserves the addresses of the array; commits nothing.
     ///
     /// # Errors
-    /// As [`PageVecBuilder::build`].
+    /// As [`PageVecBuilder::build`]: [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Unsupported`](crate::Error::Unsupported).
     ///
     /// ```
     /// let one = pagewise::ConcurrentVec::<u64>::builder(1000).guard_pages(1);

@@ -44,7 +44,9 @@ impl<T> ConcurrentVec<T> {
     /// The array for its only user.
     ///
     /// # Errors
-    /// As [`PageVec::new`], for a lazy array.
+    /// As [`PageVec::new`]: [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted) or
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted), for a lazy array.
     pub(super) fn exclusive(&mut self) -> Result<Exclusive<'_, T>, Error> {
         drop(self.hold()?);
         Ok(self.exclusive_if_made().expect("whoever has held the lock has made the array"))

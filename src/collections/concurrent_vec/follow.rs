@@ -11,6 +11,16 @@ use crate::sync::{AtomicUsize, Ordering};
 ///
 /// Covariant in `T`. It ends when it has handed out the last element that is published at that moment, and goes
 /// on when it is called later.
+///
+/// ```
+/// let queue = pagewise::ConcurrentVec::new(1000)?;
+/// queue.push(1);
+/// let mut seen = queue.follow();
+/// assert_eq!((seen.next(), seen.next()), (Some(&1), None));
+/// queue.push(2);
+/// assert_eq!(seen.next(), Some(&2)); // it was pushed in the meantime
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 pub struct Follow<'a, T> {
     published: &'a AtomicUsize,
     elements: Elements<'a, T>,

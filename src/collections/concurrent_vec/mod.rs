@@ -141,7 +141,11 @@ impl<T> ConcurrentVec<T> {
     /// Appends an element and returns its index, or hands the element back.
     ///
     /// # Errors
-    /// [`PushError`] with the value, and an error of [`PageVec::try_reserve`]. Nothing has changed then.
+    /// [`PushError`](crate::PushError) with the value, and an error of [`PageVec::try_reserve`]:
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked). Nothing has
+    /// changed then.
     ///
     /// ```
     /// use std::sync::atomic::Ordering::Relaxed;
@@ -188,7 +192,10 @@ impl<T> ConcurrentVec<T> {
     /// row.
     ///
     /// # Errors
-    /// As [`PageVec::new`], for a lazy array whose addresses are not reserved yet.
+    /// As [`PageVec::new`]: [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted) or
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted), for a lazy array whose addresses are not
+    /// reserved yet.
     #[inline]
     fn hold(&self) -> Result<Held<'_>, Error> {
         if self.lock.lock() != Taken::Free {
@@ -322,7 +329,9 @@ impl<T> ConcurrentVec<T> {
     /// Makes an empty array of at most `max_len` elements. Reserves addresses; commits nothing.
     ///
     /// # Errors
-    /// As [`PageVec::new`].
+    /// As [`PageVec::new`]: [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted) or
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted).
     ///
     /// ```
     /// let samples = pagewise::ConcurrentVec::<f64>::new(1 << 30)?;

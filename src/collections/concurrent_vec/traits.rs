@@ -97,7 +97,12 @@ impl<T: Clone> ConcurrentVec<T> {
     /// Makes an array of clones of what is published now, with the same maximum length and options.
     ///
     /// # Errors
-    /// As [`new`](Self::new) and [`try_reserve`](Self::try_reserve).
+    /// As [`new`](Self::new): [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted) or
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted). As [`try_reserve`](Self::try_reserve):
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let log = pagewise::ConcurrentVec::new(100)?;

@@ -23,6 +23,18 @@ use crate::reservation::{Engine, reservation_options};
 /// assert!(heat.committed() + height.committed() <= 1 << 20);
 /// # Ok::<(), pagewise::Error>(())
 /// ```
+///
+/// ```
+/// use pagewise::{CommitStep, DemandArray};
+///
+/// let mut table = DemandArray::<u64>::builder(1 << 40) // elements: addresses only
+///     .limit(64 << 20)                                 // bytes that may be committed
+///     .step(CommitStep::page())                        // one page for each fault
+///     .build()?;
+/// table[1 << 39] = 7;
+/// assert_eq!(table.committed(), table.page_size());
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[must_use = "a builder reserves nothing until `build`"]
 pub struct DemandArrayBuilder<T> {
     len: usize,
@@ -118,7 +130,11 @@ impl<T: FromZeros> DemandArrayBuilder<T> {
     /// Reserves the addresses of the array; commits nothing. None → Reserved.
     ///
     /// # Errors
-    /// As [`DemandRegionBuilder::build`].
+    /// As [`DemandRegionBuilder::build`]: [`ZeroLength`](crate::Error::ZeroLength),
+    /// [`Overflow`](crate::Error::Overflow), [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted), [`Locked`](crate::Error::Locked),
+    /// [`System`](crate::Error::System), [`BadAlignment`](crate::Error::BadAlignment) or
+    /// [`Unsupported`](crate::Error::Unsupported).
     ///
     /// ```
     /// use pagewise::{DemandArray, Error};

@@ -56,7 +56,10 @@ impl<T: FromZeros> DemandArray<T> {
     /// Makes an array of `len` zeros. Reserves addresses; commits nothing.
     ///
     /// # Errors
-    /// As [`DemandRegion::new`].
+    /// As [`DemandRegion::new`]: [`ZeroLength`](crate::Error::ZeroLength),
+    /// [`Overflow`](crate::Error::Overflow), [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted), [`Locked`](crate::Error::Locked) or
+    /// [`System`](crate::Error::System).
     ///
     /// ```
     /// let votes = pagewise::DemandArray::<u64>::new(1 << 36)?; // half a tebibyte of zeros
@@ -85,7 +88,10 @@ impl<T: FromZeros> DemandArray<T> {
     /// [`get_if_committed`](Self::get_if_committed) does not.
     ///
     /// # Errors
-    /// [`AccessError`] where its page is refused, or `index` is out of bounds.
+    /// [`AccessError`] where its page is refused ([`Limit`](crate::RefusalReason::Limit),
+    /// [`Budget`](crate::RefusalReason::Budget), [`Mappings`](crate::RefusalReason::Mappings),
+    /// [`Locked`](crate::RefusalReason::Locked) or [`System`](crate::RefusalReason::System)), or `index` is
+    /// out of bounds ([`NotReserved`](crate::RefusalReason::NotReserved)).
     ///
     /// ```
     /// let sparse = pagewise::DemandArray::<u32>::builder(1 << 30).limit(0).build()?;
@@ -104,7 +110,10 @@ impl<T: FromZeros> DemandArray<T> {
     /// Sets the element at `index`: as a whole, or not at all. Commits its pages.
     ///
     /// # Errors
-    /// [`AccessError`] where its page is refused, or `index` is out of bounds.
+    /// [`AccessError`] where its page is refused ([`Limit`](crate::RefusalReason::Limit),
+    /// [`Budget`](crate::RefusalReason::Budget), [`Mappings`](crate::RefusalReason::Mappings),
+    /// [`Locked`](crate::RefusalReason::Locked) or [`System`](crate::RefusalReason::System)), or `index` is
+    /// out of bounds ([`NotReserved`](crate::RefusalReason::NotReserved)).
     ///
     /// ```
     /// let mut array = pagewise::DemandArray::<u8>::builder(1 << 30).limit(64 << 10).build()?;
@@ -123,8 +132,11 @@ impl<T: FromZeros> DemandArray<T> {
     /// Sets every element of a range. Those before a refused page are set.
     ///
     /// # Errors
-    /// [`AccessError`], whose `copied` is the bytes of the elements that were set; a range that is
-    /// reversed or out of bounds is refused as a whole.
+    /// [`AccessError`], whose `copied` is the bytes of the elements that were set, where a page is refused:
+    /// [`Limit`](crate::RefusalReason::Limit), [`Budget`](crate::RefusalReason::Budget),
+    /// [`Mappings`](crate::RefusalReason::Mappings), [`Locked`](crate::RefusalReason::Locked) or
+    /// [`System`](crate::RefusalReason::System). For a range that is reversed or out of bounds,
+    /// [`NotReserved`](crate::RefusalReason::NotReserved), and nothing is set.
     ///
     /// ```
     /// let mut pixels = pagewise::DemandArray::<u16>::builder(1 << 30).limit(64 << 10).build()?;
@@ -145,8 +157,11 @@ impl<T: FromZeros> DemandArray<T> {
     /// Copies a slice to the elements from `index` on. Those before a refused page are copied.
     ///
     /// # Errors
-    /// [`AccessError`], whose `copied` is the bytes of the elements that were copied; a range that
-    /// is out of bounds is refused as a whole.
+    /// [`AccessError`], whose `copied` is the bytes of the elements that were copied, where a page is refused:
+    /// [`Limit`](crate::RefusalReason::Limit), [`Budget`](crate::RefusalReason::Budget),
+    /// [`Mappings`](crate::RefusalReason::Mappings), [`Locked`](crate::RefusalReason::Locked) or
+    /// [`System`](crate::RefusalReason::System). For a range that is out of bounds,
+    /// [`NotReserved`](crate::RefusalReason::NotReserved), and nothing is copied.
     ///
     /// ```
     /// let mut tape = pagewise::DemandArray::<u32>::new(1 << 30)?;
@@ -278,7 +293,10 @@ impl<T: FromZeros> DemandArray<T> {
     /// memory back, too.
     ///
     /// # Errors
-    /// As [`DemandRegion::zero`]; where the range is out of bounds, nothing is zeroed.
+    /// As [`DemandRegion::zero`]: [`OutOfBounds`](crate::Error::OutOfBounds),
+    /// [`ReversedRange`](crate::Error::ReversedRange), [`MappingsExhausted`](crate::Error::MappingsExhausted),
+    /// [`Locked`](crate::Error::Locked) or [`System`](crate::Error::System); where the range is out of bounds,
+    /// nothing is zeroed.
     ///
     /// ```
     /// let mut table = pagewise::DemandArray::<u64>::new(1 << 40)?;
@@ -298,7 +316,10 @@ impl<T: FromZeros> DemandArray<T> {
     /// share them, and for system calls. Reserved → Committed.
     ///
     /// # Errors
-    /// As [`DemandRegion::commit`].
+    /// As [`DemandRegion::commit`]: [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted), [`Locked`](crate::Error::Locked),
+    /// [`OutOfBounds`](crate::Error::OutOfBounds) or [`ReversedRange`](crate::Error::ReversedRange).
     ///
     /// ```
     /// let counters = pagewise::DemandArray::<u64>::new(1 << 30)?;
@@ -316,7 +337,10 @@ impl<T: FromZeros> DemandArray<T> {
     /// inside it. Committed → Reserved.
     ///
     /// # Errors
-    /// As [`DemandRegion::decommit`]; the elements are zero all the same.
+    /// As [`DemandRegion::decommit`]: [`OutOfBounds`](crate::Error::OutOfBounds),
+    /// [`ReversedRange`](crate::Error::ReversedRange), [`MappingsExhausted`](crate::Error::MappingsExhausted),
+    /// [`Locked`](crate::Error::Locked) or [`System`](crate::Error::System); the elements are zero all the
+    /// same.
     ///
     /// ```
     /// let mut array = pagewise::DemandArray::<u64>::new(1 << 20)?;

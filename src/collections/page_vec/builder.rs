@@ -1,4 +1,4 @@
-//! Options for a `PageVec`.
+//! How a `PageVec` is made, and its options.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,6 +8,37 @@ use super::super::frontier::Options;
 use super::{Backing, PageVec};
 use crate::error::Error;
 use crate::reservation::reservation_options;
+
+/// Construction.
+impl<T> PageVec<T> {
+    /// Makes an empty array of at most `max_len` elements. Reserves addresses; commits nothing.
+    ///
+    /// # Errors
+    /// [`Overflow`](Error::Overflow) beyond `isize::MAX` bytes, or
+    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted); on Linux also
+    /// [`MappingsExhausted`](Error::MappingsExhausted).
+    ///
+    /// ```
+    /// let rows = pagewise::PageVec::<[u64; 8]>::new(1 << 30)?; // 64 GiB of addresses
+    /// assert_eq!((rows.len(), rows.committed()), (0, 0));
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn new(max_len: usize) -> Result<Self, Error> {
+        Self::builder(max_len).build()
+    }
+
+    /// Starts an array with options: a limit, a shared budget, huge pages, a name.
+    ///
+    /// ```
+    /// let mut rows = pagewise::PageVec::builder(1 << 30).limit(1 << 20).build()?;
+    /// rows.extend(0..1000u32);
+    /// assert!(rows.committed() <= 1 << 20); // bytes; the maximum length counts elements
+    /// # Ok::<(), pagewise::Error>(())
+    /// ```
+    pub fn builder(max_len: usize) -> PageVecBuilder<T> {
+        PageVecBuilder::new(max_len)
+    }
+}
 
 /// Options for a [`PageVec`].
 ///

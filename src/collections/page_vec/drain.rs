@@ -12,6 +12,15 @@ use super::PageVec;
 use crate::error::Error;
 
 /// The elements of a range that was taken out of a [`PageVec`]: see [`PageVec::drain`].
+///
+/// ```
+/// let mut jobs = pagewise::PageVec::try_from_iter(100, ["a", "b", "c"])?;
+/// let mut first_two = jobs.drain(..2);
+/// assert_eq!((first_two.next(), first_two.as_slice()), (Some("a"), &["b"][..]));
+/// drop(first_two); // "b" goes, too
+/// assert_eq!(jobs, ["c"]);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 pub struct Drain<'a, T> {
     /// Invariant: nobody else uses the array while this lives. `vec.len` is where the drained range
     /// began; of its slots `left` are still initialised; so are `tail_len` slots from `tail` on.

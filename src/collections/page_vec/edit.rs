@@ -261,7 +261,10 @@ impl<T> PageVec<T> {
     /// Moves all elements of `other` to the end of this array, or none.
     ///
     /// # Errors
-    /// As [`try_reserve`](Self::try_reserve): then nothing has changed.
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing has changed.
     ///
     /// ```
     /// let mut full = pagewise::PageVec::try_from_iter(2, [1, 2])?;
@@ -328,7 +331,10 @@ impl<T> PageVec<T> {
     /// Makes the length `len`: drops elements, or appends what `make` returns.
     ///
     /// # Errors
-    /// As [`try_reserve`](Self::try_reserve): then nothing has changed, and `make` was not called.
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing has changed, and `make` was not called.
     ///
     /// ```
     /// let mut buckets = pagewise::PageVec::<Vec<u8>>::new(16)?;

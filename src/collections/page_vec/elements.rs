@@ -62,7 +62,10 @@ impl<T> PageVec<T> {
     /// Appends an element, or hands it back.
     ///
     /// # Errors
-    /// [`PushError`] with the value, and an error of [`try_reserve`](Self::try_reserve). Nothing has
+    /// [`PushError`](crate::PushError) with the value, and an error of [`try_reserve`](Self::try_reserve):
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked). Nothing has
     /// changed then.
     ///
     /// ```
@@ -140,7 +143,10 @@ impl<T> PageVec<T> {
     /// Inserts an element before position `index`, or hands it back.
     ///
     /// # Errors
-    /// As [`try_push`](Self::try_push).
+    /// As [`try_push`](Self::try_push): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// # Panics
     /// If `index > len`.

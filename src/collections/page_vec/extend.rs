@@ -42,7 +42,12 @@ impl<T> PageVec<T> {
     /// the maximum stated.
     ///
     /// # Errors
-    /// As [`new`](Self::new) and [`try_push`](Self::try_push).
+    /// As [`new`](Self::new): [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted) or
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted). As [`try_push`](Self::try_push):
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let squares = pagewise::PageVec::try_from_iter(1000, (0..10).map(|n| n * n))?;
@@ -90,7 +95,10 @@ impl<T> PageVec<T> {
     /// before it stay, and those behind it stay in the iterator (pass `&mut iterator` to keep it).
     ///
     /// # Errors
-    /// As [`try_push`](Self::try_push).
+    /// As [`try_push`](Self::try_push): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let mut top = pagewise::PageVec::new(3)?;
@@ -132,7 +140,10 @@ impl<T: Clone> PageVec<T> {
     /// Appends clones of all elements of a slice, or none.
     ///
     /// # Errors
-    /// As [`try_reserve`](Self::try_reserve): then nothing has changed.
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing has changed.
     ///
     /// ```
     /// let mut packet = pagewise::PageVec::try_from_iter(4, *b"abc")?;
@@ -169,7 +180,10 @@ impl<T: Clone> PageVec<T> {
     /// Appends clones of a range of the array's own elements, or none.
     ///
     /// # Errors
-    /// As [`try_reserve`](Self::try_reserve): then nothing has changed.
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked); then nothing has changed.
     ///
     /// # Panics
     /// If the range is out of bounds.
@@ -218,8 +232,11 @@ impl<T: Clone> PageVec<T> {
     /// Makes the length `len`: drops elements, or appends clones of `value`, or hands it back.
     ///
     /// # Errors
-    /// [`PushError`] with the value, and an error of [`try_reserve`](Self::try_reserve). Nothing has changed
-    /// then.
+    /// [`PushError`](crate::PushError) with the value, and an error of [`try_reserve`](Self::try_reserve):
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked). Nothing has
+    /// changed then.
     ///
     /// ```
     /// let mut grid = pagewise::PageVec::try_from_iter(4, [String::from("a")])?;
@@ -251,7 +268,12 @@ impl<T: Clone> PageVec<T> {
     /// Makes a clone, with the same maximum length and options.
     ///
     /// # Errors
-    /// As [`new`](Self::new) and [`try_reserve`](Self::try_reserve).
+    /// As [`new`](Self::new): [`Overflow`](crate::Error::Overflow),
+    /// [`AddressSpaceExhausted`](crate::Error::AddressSpaceExhausted) or
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted). As [`try_reserve`](Self::try_reserve):
+    /// [`Full`](crate::Error::Full), [`LimitReached`](crate::Error::LimitReached),
+    /// [`BudgetReached`](crate::Error::BudgetReached), [`CommitRefused`](crate::Error::CommitRefused),
+    /// [`MappingsExhausted`](crate::Error::MappingsExhausted) or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let budget = pagewise::Budget::new(pagewise::page_size());

@@ -5,6 +5,13 @@ use std::fmt;
 use super::edit::Sweep;
 
 /// The elements that a [`PageVec::extract_if`](super::PageVec::extract_if) takes out.
+///
+/// ```
+/// let mut numbers = pagewise::PageVec::try_from_iter(100, 0..10)?;
+/// let odd: Vec<i32> = numbers.extract_if(.., |number| *number % 2 == 1).collect();
+/// assert_eq!((odd, numbers.len()), (vec![1, 3, 5, 7, 9], 5));
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[must_use = "iterators are lazy and do nothing unless consumed: use `retain_mut` to drop the elements"]
 pub struct ExtractIf<'a, T, F> {
     /// Whatever becomes of this iterator, its drop closes the gap that it made.

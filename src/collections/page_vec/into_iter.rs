@@ -9,6 +9,14 @@ use std::slice;
 use super::PageVec;
 
 /// The elements of a [`PageVec`], handed out one by one; those that are not are dropped with it.
+///
+/// ```
+/// let names = pagewise::PageVec::try_from_iter(100, [String::from("Ada"), String::from("Grace")])?;
+/// let mut owned = names.into_iter();
+/// assert_eq!(owned.next_back().as_deref(), Some("Grace"));
+/// assert_eq!(owned.as_slice(), ["Ada"]);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 pub struct IntoIter<T> {
     /// Invariant: its length is zero; of its slots, those in `left` are initialised.
     vec: PageVec<T>,

@@ -65,7 +65,10 @@ impl<T> PageVec<T> {
     /// Commits memory as [`reserve_exact`](Self::reserve_exact) does, but returns what went wrong.
     ///
     /// # Errors
-    /// As [`try_reserve`](Self::try_reserve).
+    /// As [`try_reserve`](Self::try_reserve): [`Full`](crate::Error::Full),
+    /// [`LimitReached`](crate::Error::LimitReached), [`BudgetReached`](crate::Error::BudgetReached),
+    /// [`CommitRefused`](crate::Error::CommitRefused), [`MappingsExhausted`](crate::Error::MappingsExhausted)
+    /// or [`Locked`](crate::Error::Locked).
     ///
     /// ```
     /// let budget = pagewise::Budget::new(pagewise::page_size());

@@ -13,6 +13,15 @@ use crate::reservation::{PageMap, Reservation};
 /// Ranges and lengths are in bytes from the first element. A range without an end goes up to the end of what
 /// is committed. An array that needs no memory (elements without a size, or a maximum length of zero) has none:
 /// its view is zero bytes long.
+///
+/// ```
+/// let mut rows = pagewise::PageVec::builder(1 << 30).limit(1 << 20).build()?;
+/// rows.extend(0..1000u64);
+/// let memory = rows.memory();
+/// assert_eq!(memory.committed(), rows.committed());
+/// assert_eq!(memory.page_map()?.committed() * pagewise::page_size(), rows.committed());
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryView<'a>(Option<&'a Reservation>);
 

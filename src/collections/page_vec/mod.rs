@@ -1,10 +1,12 @@
 //! A growable array whose elements never move.
 
+// First, because the documentation shows methods in the order of these modules: how an array is made, and filled.
 mod builder;
+mod elements;
+
 mod convert;
 mod drain;
 mod edit;
-mod elements;
 mod extend;
 mod extract_if;
 mod into_iter;
@@ -38,6 +40,18 @@ pub use splice::Splice;
 
 /// A growable array whose elements never move: `Vec`'s methods, on a [`Reservation`].
 ///
+/// ```
+/// use pagewise::PageVec;
+///
+/// let mut samples = PageVec::new(1_000_000_000)?; // addresses for a billion: costs nothing
+/// samples.push(17u64);
+/// let first = samples.as_ptr();
+/// samples.extend(0..1_000_000);
+/// assert_eq!(samples.as_ptr(), first); // nothing moved
+/// assert!(samples.committed() < 10 << 20);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
+///
 /// The maximum length is stated at the start and reserves addresses only. Memory is committed as the
 /// array grows, ahead of it by at most 64 KiB or an eighth of what is committed, whichever is more.
 /// Growing copies nothing: no push takes long, and pointers to elements stay good until the element
@@ -61,18 +75,6 @@ pub use splice::Splice;
 /// let mut names = pagewise::PageVec::new(1)?;
 /// let name = String::from("gone too soon");
 /// names.push(&name);
-/// # Ok::<(), pagewise::Error>(())
-/// ```
-///
-/// ```
-/// use pagewise::PageVec;
-///
-/// let mut samples = PageVec::new(1_000_000_000)?; // addresses for a billion: costs nothing
-/// samples.push(17u64);
-/// let first = samples.as_ptr();
-/// samples.extend(0..1_000_000);
-/// assert_eq!(samples.as_ptr(), first); // nothing moved
-/// assert!(samples.committed() < 10 << 20);
 /// # Ok::<(), pagewise::Error>(())
 /// ```
 ///
@@ -104,37 +106,9 @@ unsafe impl<T: Send> Send for PageVec<T> {}
 // SAFETY: `&self` gives out `&T` only.
 unsafe impl<T: Sync> Sync for PageVec<T> {}
 
-/// Construction, length, addresses, slices.
+/// Length, addresses, slices.
 impl<T> PageVec<T> {
     const IS_ZERO_SIZED: bool = size_of::<T>() == 0;
-
-    /// Makes an empty array of at most `max_len` elements. Reserves addresses; commits nothing.
-    ///
-    /// # Errors
-    /// [`Overflow`](Error::Overflow) beyond `isize::MAX` bytes, or
-    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted); on Linux also
-    /// [`MappingsExhausted`](Error::MappingsExhausted).
-    ///
-    /// ```
-    /// let rows = pagewise::PageVec::<[u64; 8]>::new(1 << 30)?; // 64 GiB of addresses
-    /// assert_eq!((rows.len(), rows.committed()), (0, 0));
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn new(max_len: usize) -> Result<Self, Error> {
-        Self::builder(max_len).build()
-    }
-
-    /// Starts an array with options: a limit, a shared budget, huge pages, a name.
-    ///
-    /// ```
-    /// let mut rows = pagewise::PageVec::builder(1 << 30).limit(1 << 20).build()?;
-    /// rows.extend(0..1000u32);
-    /// assert!(rows.committed() <= 1 << 20); // bytes; the maximum length counts elements
-    /// # Ok::<(), pagewise::Error>(())
-    /// ```
-    pub fn builder(max_len: usize) -> PageVecBuilder<T> {
-        PageVecBuilder::new(max_len)
-    }
 
     /// A new, empty array with the same maximum length and the same options as this one.
     pub(crate) fn new_alike(&self) -> Result<Self, Error> {

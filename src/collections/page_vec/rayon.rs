@@ -199,6 +199,15 @@ impl<'a, T> Reducer<Filled<'a, T>> for Join {
 }
 
 /// The elements of a [`PageVec`], handed out by value to many threads.
+///
+/// ```
+/// use rayon::prelude::*;
+///
+/// let words = pagewise::PageVec::try_from_iter(100, [String::from("a"), String::from("bc")])?;
+/// let lengths: usize = words.into_par_iter().map(|word| word.len()).sum();
+/// assert_eq!(lengths, 3);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ParIntoIter<T>(PageVec<T>);
 

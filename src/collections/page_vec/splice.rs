@@ -9,6 +9,13 @@ use crate::error::Error;
 
 /// The elements that a [`PageVec::splice`](super::PageVec::splice) takes out; those that it puts in
 /// are put in when this is dropped.
+///
+/// ```
+/// let mut route = pagewise::PageVec::try_from_iter(100, ["A", "B", "D"])?;
+/// let skipped: Vec<_> = route.splice(1..2, ["C1", "C2"]).collect();
+/// assert_eq!((skipped, route.as_slice()), (vec!["B"], &["A", "C1", "C2", "D"][..]));
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 pub struct Splice<'a, I: Iterator + 'a> {
     drain: Drain<'a, I::Item>,
     replace_with: I,

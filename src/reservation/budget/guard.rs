@@ -11,6 +11,15 @@ use crate::sync::Ordering;
 ///
 /// In the child process of a fork, every guard that the parent process had is counted, as the memory that it stands
 /// for is there, too; dropping a guard in one process changes nothing in the other.
+///
+/// ```
+/// let budget = pagewise::Budget::new(1 << 20);
+/// let guard = budget.try_take(1 << 19)?; // for memory that is not pagewise's
+/// assert_eq!(budget.available(), 1 << 19);
+/// drop(guard);
+/// assert_eq!(budget.available(), 1 << 20);
+/// # Ok::<(), pagewise::Error>(())
+/// ```
 #[must_use = "the bytes come back when the guard is dropped"]
 pub struct BudgetGuard {
     budget: Budget,
@@ -39,7 +48,8 @@ impl BudgetGuard {
     /// Takes more bytes, or gives some back, so that there are `bytes`.
     ///
     /// # Errors
-    /// As [`Budget::try_take`]; then the guard has what it had. Giving back is never refused.
+    /// As [`Budget::try_take`]: [`BudgetRefused`](crate::Error::BudgetRefused); then the guard has what it
+    /// had. Giving back is never refused.
     ///
     /// ```
     /// let budget = pagewise::Budget::new(1000);

@@ -121,6 +121,18 @@ macro_rules! engines {
     ($($(#[doc = $about:literal])* $(#[cfg($condition:meta)])? $name:ident: $engine:ty,)+) => {
         /// Which mechanism makes pages accessible when they are committed, and so catches and serves the
         /// faults of a [`DemandRegion`](crate::DemandRegion).
+        ///
+        /// ```
+        /// use pagewise::{DemandRegion, Engine, Error};
+        ///
+        /// // Cheapest for scattered pages, where the system allows it.
+        /// let region = match DemandRegion::builder(1 << 40).engine(Engine::UserFault).build() {
+        ///     Err(Error::Unsupported { .. }) => DemandRegion::new(1 << 40)?,
+        ///     other => other?,
+        /// };
+        /// assert_eq!(region.as_slice()[1 << 39], 0);
+        /// # Ok::<(), pagewise::Error>(())
+        /// ```
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum Engine {

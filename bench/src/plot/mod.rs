@@ -2,6 +2,8 @@
 //!
 //! SVG is text, and these charts are rectangles, lines and words: no library is needed.
 
+pub mod front;
+
 use std::fmt::{self, Write};
 use std::path::Path;
 use std::{fs, io};
