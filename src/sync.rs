@@ -10,11 +10,18 @@ pub(crate) use loom::sync::atomic::{
 
 /// Waits a moment for another thread that holds what this one needs. Async-signal-safe.
 ///
+/// `round` counts how often the caller has waited: it starts at zero, and each call adds one.
 /// The first rounds spin, the next ones yield, later ones sleep. Yielding is not enough: under `SCHED_FIFO`
 /// a holder of lower priority runs only while this thread sleeps
 /// ([`sched(7)`](https://man7.org/linux/man-pages/man7/sched.7.html)).
 #[cfg(not(loom))]
-pub(crate) fn relax(round: u32) {
+pub(crate) fn relax(round: &mut u32) {
+    wait(*round);
+    *round = round.saturating_add(1);
+}
+
+#[cfg(not(loom))]
+fn wait(round: u32) {
     const SPINNING_ROUNDS: u32 = 32;
     const YIELDING_ROUNDS: u32 = 128;
     match round {
@@ -27,23 +34,26 @@ pub(crate) fn relax(round: u32) {
 /// Like [`relax`], but spins longer each round: for a lock that is held for a few instructions and taken
 /// again at once, where each look takes the cache line from its holder.
 #[cfg(not(loom))]
-pub(crate) fn back_off(round: u32) {
+pub(crate) fn back_off(round: &mut u32) {
     const SPINNING_ROUNDS: u32 = 16;
-    if round >= SPINNING_ROUNDS {
-        return relax(round.saturating_add(SPINNING_ROUNDS));
+    if *round >= SPINNING_ROUNDS {
+        wait(round.saturating_add(SPINNING_ROUNDS));
+    } else {
+        for _ in 0..1u32 << (*round).min(6) {
+            std::hint::spin_loop();
+        }
     }
-    for _ in 0..1u32 << round.min(6) {
-        std::hint::spin_loop();
-    }
+    *round = round.saturating_add(1);
 }
 
 #[cfg(loom)]
-pub(crate) fn back_off(round: u32) {
+pub(crate) fn back_off(round: &mut u32) {
     relax(round);
 }
 
 #[cfg(loom)]
-pub(crate) fn relax(_round: u32) {
+pub(crate) fn relax(round: &mut u32) {
+    *round = round.saturating_add(1);
     loom::thread::yield_now();
 }
 
@@ -79,8 +89,7 @@ impl Forks {
                 return;
             }
             if seen == now | REPAIRING {
-                relax(round);
-                round += 1;
+                relax(&mut round);
                 continue;
             }
             // Also where the parent's repair was under way when it forked: the child starts it anew.
@@ -151,13 +160,30 @@ impl SpinLock {
             {
                 return if seen == FREE { Taken::Free } else { Taken::FromParent };
             }
-            back_off(round);
-            round = round.saturating_add(1);
+            back_off(&mut round);
         }
     }
 
     #[inline]
     pub(crate) fn unlock(&self) {
         self.0.store(FREE, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Each call is a round more, or no wait would come to yield and sleep; a wait without end stays at sleeping.
+    #[test]
+    fn a_wait_counts_its_rounds_and_goes_on_sleeping_after_the_last_number() {
+        for wait in [relax, back_off] {
+            let mut round = 0;
+            (0..200).for_each(|_| wait(&mut round));
+            assert_eq!(round, 200);
+            round = u32::MAX;
+            wait(&mut round);
+            assert_eq!(round, u32::MAX);
+        }
     }
 }

@@ -47,10 +47,7 @@ impl Core {
                     return Outcome::Resolved;
                 }
                 Ok(Served::Already) => return self.already(page),
-                Ok(Served::Busy) => {
-                    crate::sync::relax(round);
-                    round += 1;
-                }
+                Ok(Served::Busy) => crate::sync::relax(&mut round),
                 Err(refusal) => return self.refused(fault.write, refusal),
             }
         }

@@ -204,8 +204,7 @@ impl Ledger {
                 return Err(Full { used: taken, limit: self.limit });
             }
             if bytes < least || (tentative > 0 && others == u64::MAX / TENTATIVE) {
-                relax(round);
-                round += 1;
+                relax(&mut round);
                 seen = self.taken.load(Ordering::Relaxed);
                 continue;
             }

@@ -82,8 +82,7 @@ impl PageStates {
                 if !committed(state) & busy(state) & mask == 0 {
                     return committed(state) & mask == mask;
                 }
-                relax(round);
-                round += 1;
+                relax(&mut round);
             }
         })
     }
@@ -160,8 +159,7 @@ impl PageStates {
             let mut state = word.load(Ordering::Relaxed);
             loop {
                 if busy(state) & mask != 0 {
-                    relax(round);
-                    round += 1;
+                    relax(&mut round);
                     state = word.load(Ordering::Relaxed);
                     continue;
                 }
