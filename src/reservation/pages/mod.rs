@@ -504,9 +504,6 @@ fn mask_within(index: usize, range: PageRange) -> u32 {
 
 /// The unbroken run of ones around `bit`; nothing where `bit` is not set.
 fn run_around(bits: u32, bit: usize) -> u32 {
-    if bits & (1 << bit) == 0 {
-        return 0;
-    }
     let above = (!(bits >> bit)).trailing_zeros() as usize;
     let below = (!(bits << (PAGES_PER_WORD - 1 - bit))).leading_zeros() as usize;
     let (first, end) = (bit + 1 - below, bit + above);
