@@ -12,6 +12,7 @@ mod decommitted_memory_goes_back;
 mod every_engine_keeps_the_contract;
 mod fault_events_are_exact;
 mod faults_race_with_everything;
+mod memory_describes_itself;
 mod operations_reach_the_system;
 mod page_maps_are_exact;
 mod reading_commits_nothing;
