@@ -807,3 +807,14 @@ mod in_open_blocks {
         }
     }
 }
+
+/// Where addresses are scarce, an array is as long as they allow, in elements, but not shorter than was asked for.
+#[test]
+fn an_array_is_as_long_as_scarce_addresses_allow() {
+    const MIB: usize = 1 << 20;
+    let _scarce = Refusal::of(Call::Reserve).longer_than(9 * MIB).begin();
+    let array = |least| PageVec::<u64>::builder(64 * MIB / 8).at_least(least).build();
+    assert_eq!(array(MIB / 8).unwrap().max_len(), MIB);
+    assert_eq!(array(9 * MIB / 8).unwrap().max_len(), 9 * MIB / 8);
+    assert!(matches!(array(10 * MIB / 8), Err(Error::AddressSpaceExhausted { .. })));
+}

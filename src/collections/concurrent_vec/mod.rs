@@ -16,6 +16,8 @@ use storage::Storage;
 
 #[cfg_attr(loom, path = "model.rs")]
 mod storage;
+#[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
+mod tests;
 
 /// An array that many threads append to through `&self`, and read as one slice that never moves.
 ///
