@@ -272,6 +272,26 @@ unsafe fn touch_each_page(start: std::ptr::NonNull<u8>, len: usize) {
     }
 }
 
+/// Asserts something in the child of a fork, which then leaves without running anything else of the program.
+#[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
+#[track_caller]
+pub(crate) fn assert_in_a_child(is_right: impl FnOnce() -> bool) {
+    // SAFETY: the child does what the test says, on a copy of everything, and leaves.
+    match unsafe { libc::fork() } {
+        0 => {
+            let is_right = std::panic::catch_unwind(std::panic::AssertUnwindSafe(is_right));
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(i32::from(!is_right.unwrap_or(false))) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: our own child.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0, "what the child did, or saw");
+        }
+    }
+}
+
 #[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
 mod tests {
     use super::*;

@@ -9,20 +9,7 @@ fn a_child_takes_over_from_a_thread_that_was_pushing() {
     vec.lock.lock();
     // SAFETY: the lock is held.
     unsafe { vec.storage.try_push(99).unwrap() };
-    // SAFETY: the child pushes, looks at elements, and leaves.
-    match unsafe { libc::fork() } {
-        0 => {
-            let is_right = vec.push(2) == 1 && vec.push(3) == 2 && *vec.as_slice() == [1, 2, 3];
-            // SAFETY: leaves without running anything else of the program.
-            unsafe { libc::_exit(i32::from(!is_right)) }
-        }
-        child => {
-            let mut status = 0;
-            // SAFETY: our own child.
-            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-            assert_eq!(status, 0);
-        }
-    }
+    os::assert_in_a_child(|| vec.push(2) == 1 && vec.push(3) == 2 && *vec.as_slice() == [1, 2, 3]);
     vec.published.store(2, Ordering::Release);
     vec.lock.unlock();
     assert_eq!((vec.push(4), vec.as_slice()), (2, &[1, 99, 4][..]));

@@ -106,21 +106,10 @@ fn a_table_is_charged_only_where_it_is_committed_piece_by_piece() {
         is_charged(table.base().unwrap().as_ptr().addr())
     };
     assert!(!table_is_charged());
-    // SAFETY: the child limits itself, looks at a table of its own, and leaves.
-    match unsafe { libc::fork() } {
-        0 => {
-            let limit = libc::rlimit { rlim_cur: 1 << 46, rlim_max: libc::RLIM_INFINITY };
-            // SAFETY: a complete structure; leaves without running anything else of the program.
-            unsafe {
-                let is_limited = libc::setrlimit(libc::RLIMIT_DATA, &limit) == 0;
-                libc::_exit(i32::from(!(is_limited && table_is_charged())));
-            }
-        }
-        child => {
-            let mut status = 0;
-            // SAFETY: our own child.
-            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-            assert_eq!(status, 0, "a limited process commits its table piece by piece");
-        }
-    }
+    os::assert_in_a_child(|| {
+        let limit = libc::rlimit { rlim_cur: 1 << 46, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: a complete structure.
+        let is_limited = unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) } == 0;
+        is_limited && table_is_charged()
+    });
 }
