@@ -199,7 +199,7 @@ fn what_is_refused_says_how_many_bytes_of_elements_came_before_it() {
         DemandArray::<u64>::builder(16 * per_page).limit(2 * page).step(step).build().unwrap();
     let refused = array.try_copy_from_slice(5 * per_page, &vec![7; 3 * per_page]).unwrap_err();
     assert_eq!((refused.copied, refused.refusal.offset), (2 * page, 7 * page));
-    assert!(array[5 * per_page..7 * per_page].iter().all(|&element| element == 7));
+    assert!((5 * per_page..7 * per_page).all(|index| array.try_get(index).unwrap() == 7));
     // Out of bounds: refused as a whole, at the end of the elements.
     let mut refusals = vec![
         array.try_fill(.., 1).map(|()| 0).unwrap_err(),

@@ -818,3 +818,14 @@ fn an_array_is_as_long_as_scarce_addresses_allow() {
     assert_eq!(array(9 * MIB / 8).unwrap().max_len(), 9 * MIB / 8);
     assert!(matches!(array(10 * MIB / 8), Err(Error::AddressSpaceExhausted { .. })));
 }
+
+#[test]
+fn a_push_that_the_system_refuses_names_the_systems_error_as_its_source() {
+    let mut vec = PageVec::new(1000).unwrap();
+    let refusing = Refusal::of(Call::Commit).begin();
+    let refused = vec.try_push(7).unwrap_err();
+    let source = std::error::Error::source(&refused).map(|source| source.to_string());
+    assert!(source.is_some_and(|source| !source.is_empty()));
+    drop(refusing);
+    vec.push(7);
+}

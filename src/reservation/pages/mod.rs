@@ -126,7 +126,7 @@ impl PageStates {
         words(range)
             .map(|(index, mask)| {
                 let bits = committed(self.read(index)) & mask;
-                let starts = bits & !(bits << 1 | last_of_word_before);
+                let starts = bits & !(bits << 1) & !last_of_word_before;
                 last_of_word_before = bits >> (PAGES_PER_WORD - 1);
                 starts.count_ones() as usize
             })
@@ -163,7 +163,7 @@ impl PageStates {
                     state = word.load(Ordering::Relaxed);
                     continue;
                 }
-                match exchange(word, state, state | to_busy(mask)) {
+                match hold(word, state, mask) {
                     Ok(()) => break,
                     Err(now) => state = now,
                 }
@@ -182,7 +182,7 @@ impl PageStates {
                     if busy(state) & mask != 0 {
                         return false;
                     }
-                    match exchange(word, state, state | to_busy(mask)) {
+                    match hold(word, state, mask) {
                         Ok(()) => return true,
                         Err(now) => state = now,
                     }
@@ -221,8 +221,8 @@ impl PageStates {
     pub(crate) fn unlock_reserved(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
-                let free = !(to_busy(mask) | u64::from(mask));
-                expect_held(word.fetch_and(free, Ordering::Release), mask);
+                let others = !to_busy(mask) & !u64::from(mask);
+                expect_held(word.fetch_and(others, Ordering::Release), mask);
             }
         }
     }
@@ -350,7 +350,7 @@ impl PageStates {
             }
             let free = !(bits | busy(state)) & allowed;
             let mask = run_around(free, bit);
-            match exchange(word, state, state | to_busy(mask)) {
+            match hold(word, state, mask) {
                 Ok(()) => break mask,
                 Err(now) => state = now,
             }
@@ -384,7 +384,7 @@ impl PageStates {
             if mask == 0 {
                 return 0;
             }
-            match exchange(word, state, state | to_busy(mask)) {
+            match hold(word, state, mask) {
                 Ok(()) => return mask,
                 Err(now) => state = now,
             }
@@ -484,8 +484,10 @@ fn expect_held(state: u64, mask: u32) {
     }
 }
 
-fn exchange(word: &AtomicU64, old: u64, new: u64) -> Result<(), u64> {
-    word.compare_exchange_weak(old, new, Ordering::Acquire, Ordering::Relaxed).map(|_| ())
+/// Makes pages busy that are not, in a word that is as it was seen.
+fn hold(word: &AtomicU64, seen: u64, mask: u32) -> Result<(), u64> {
+    word.compare_exchange_weak(seen, seen + to_busy(mask), Ordering::Acquire, Ordering::Relaxed)
+        .map(|_| ())
 }
 
 /// The words that a range touches, each with the bits of its pages.
