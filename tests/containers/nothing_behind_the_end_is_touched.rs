@@ -18,7 +18,8 @@ fn bytes() -> impl DoubleEndedIterator<Item = u8> {
 
 #[test]
 fn taking_elements_out_of_a_full_page() {
-    for index in [0, 1, page_size() / 2, page_size() - 1] {
+    let everywhere = [0, 1, page_size() / 2, page_size() - 1];
+    for &index in &everywhere[..if cfg!(miri) { 1 } else { 4 }] {
         let mut vec = full_page();
         assert_eq!(vec.remove(index), index as u8);
         assert!(vec.iter().copied().eq(bytes().take(index).chain(bytes().skip(index + 1))));

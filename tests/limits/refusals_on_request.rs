@@ -829,3 +829,22 @@ fn a_push_that_the_system_refuses_names_the_systems_error_as_its_source() {
     drop(refusing);
     vec.push(7);
 }
+
+/// Elements that are given up are zero afterwards, also where the system does not take their pages back.
+#[cfg(feature = "zerocopy")]
+#[test]
+fn elements_that_the_system_does_not_take_back_are_zero_all_the_same() {
+    let per_page = page_size() / 8;
+    let mut array = pagewise::DemandArray::<u64>::new(8 * per_page).unwrap();
+    array.try_fill(..5 * per_page, 7).unwrap();
+    let committed = array.committed();
+    let given_up = per_page / 2..4 * per_page;
+    let refusing = Refusal::of(Call::Decommit).begin();
+    array.decommit(given_up.clone()).unwrap_err();
+    drop(refusing);
+    assert_eq!(array.committed(), committed);
+    for index in 0..5 * per_page {
+        let expected = if given_up.contains(&index) { 0 } else { 7 };
+        assert_eq!(array.try_get(index).unwrap(), expected, "element {index}");
+    }
+}
