@@ -187,5 +187,5 @@ fn a_few_bytes_commit_their_page_alone_wherever_it_is() {
     let page = page_size();
     let mut region = DemandRegion::builder(64 * page).step(CommitStep::page()).build().unwrap();
     region.write(3 * page + 2, b"hello").unwrap();
-    assert_eq!(region.committed_ranges().collect::<Vec<_>>(), [3 * page..4 * page]);
+    assert!(region.committed_ranges().eq(std::iter::once(3 * page..4 * page)));
 }
