@@ -15,11 +15,18 @@ pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
 /// Waits a moment for another thread that holds what this one needs. Async-signal-safe.
 ///
-/// The first rounds spin, for a holder that runs and is about to be done. The next ones yield, for a holder that has no
-/// processor. Later ones sleep: under `SCHED_FIFO` a holder of lower priority runs only while this thread sleeps
+/// `round` counts how often the caller has waited: it starts at zero, and each call adds one. The first rounds spin, for a
+/// holder that runs and is about to be done. The next ones yield, for a holder that has no processor. Later ones sleep:
+/// under `SCHED_FIFO` a holder of lower priority runs only while this thread sleeps
 /// ([`sched(7)`](https://man7.org/linux/man-pages/man7/sched.7.html)).
 #[cfg(not(loom))]
-pub(crate) fn relax(round: u32) {
+pub(crate) fn relax(round: &mut u32) {
+    wait(*round);
+    *round = round.saturating_add(1);
+}
+
+#[cfg(not(loom))]
+fn wait(round: u32) {
     const SPINNING_ROUNDS: u32 = 32;
     const YIELDING_ROUNDS: u32 = 128;
     match round {
@@ -32,23 +39,26 @@ pub(crate) fn relax(round: u32) {
 /// Like [`relax`], but spins longer each round: for a lock that is held for a few instructions and taken again at once.
 /// Reading it takes its cache line from the holder, so waiting threads read it less often.
 #[cfg(not(loom))]
-pub(crate) fn back_off(round: u32) {
+pub(crate) fn back_off(round: &mut u32) {
     const SPINNING_ROUNDS: u32 = 16;
-    if round >= SPINNING_ROUNDS {
-        return relax(round.saturating_add(SPINNING_ROUNDS));
+    if *round >= SPINNING_ROUNDS {
+        wait(round.saturating_add(SPINNING_ROUNDS));
+    } else {
+        for _ in 0..1u32 << (*round).min(6) {
+            std::hint::spin_loop();
+        }
     }
-    for _ in 0..1u32 << round.min(6) {
-        std::hint::spin_loop();
-    }
+    *round = round.saturating_add(1);
 }
 
 #[cfg(loom)]
-pub(crate) fn back_off(round: u32) {
+pub(crate) fn back_off(round: &mut u32) {
     relax(round);
 }
 
 #[cfg(loom)]
-pub(crate) fn relax(_round: u32) {
+pub(crate) fn relax(round: &mut u32) {
+    *round = round.saturating_add(1);
     loom::thread::yield_now();
 }
 
@@ -90,8 +100,7 @@ impl Forks {
                 return;
             }
             if seen == now | REPAIRING {
-                relax(round);
-                round += 1;
+                relax(&mut round);
                 continue;
             }
             // Also where the parent's repair was under way when it forked: the child starts it anew.
@@ -181,8 +190,7 @@ impl SpinLock {
                     _ => Taken::FromParent,
                 };
             }
-            back_off(round);
-            round = round.saturating_add(1);
+            back_off(&mut round);
         }
     }
 
@@ -194,5 +202,23 @@ impl SpinLock {
     /// Lets go of the lock as it was before it was ever taken.
     pub(crate) fn unlock_as_fresh(&self) {
         self.0.store(FRESH, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Each call is a round more, or no wait would come to yield and sleep; a wait without end stays at sleeping.
+    #[test]
+    fn a_wait_counts_its_rounds_and_goes_on_sleeping_after_the_last_number() {
+        for wait in [relax, back_off] {
+            let mut round = 0;
+            (0..200).for_each(|_| wait(&mut round));
+            assert_eq!(round, 200);
+            round = u32::MAX;
+            wait(&mut round);
+            assert_eq!(round, u32::MAX);
+        }
     }
 }

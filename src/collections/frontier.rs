@@ -437,6 +437,77 @@ mod tests {
         assert_committed(&frontier, 3 * page());
     }
 
+    /// Two steps, or a quarter, may be unused: the least step counts below 512 KiB, a quarter above 256 MiB.
+    #[test]
+    fn how_much_may_be_unused_depends_on_what_is_committed() {
+        let page = page().max(64 << 10);
+        let mut small = frontier(usize::MAX);
+        small.grow(4 * page, Growth::Exact).unwrap();
+        assert_eq!(small.give_back_below(), 2 * page);
+        let mut large = Options::new().build(512 * MIB, 512 * MIB).unwrap();
+        large.grow(512 * MIB, Growth::Exact).unwrap();
+        assert_eq!(large.give_back_below(), 384 * MIB);
+    }
+
+    /// Transparent huge pages: growth ends at their borders once there is more than one, but never behind the end.
+    #[test]
+    fn growth_is_rounded_to_huge_pages_where_those_are_wanted() {
+        let mut options = Options::new();
+        options.reservation = options.reservation.huge_pages(HugePages::Transparent);
+        let mut frontier = options.build(3 * HUGE_PAGE + MIB, 1).unwrap();
+        for (end, committed) in [
+            (1, (64 << 10).max(page())),
+            (HUGE_PAGE, HUGE_PAGE),
+            (HUGE_PAGE + 1, 2 * HUGE_PAGE),
+            (2 * HUGE_PAGE + 1, 3 * HUGE_PAGE),
+            (3 * HUGE_PAGE + 1, 3 * HUGE_PAGE + MIB),
+        ] {
+            frontier.grow(end, Growth::Amortized).unwrap();
+            assert_committed(&frontier, committed);
+        }
+    }
+
+    /// Pages that are in memory.
+    #[cfg(all(target_os = "linux", not(pagewise_model)))]
+    fn resident(frontier: &Frontier) -> Vec<usize> {
+        let map = frontier.memory().page_map().unwrap();
+        (0..map.pages()).filter(|&page| map.page(page).resident).collect()
+    }
+
+    /// An append populates all before `ready`, if that is not far; or else only what its last byte is on, since
+    /// whoever appends so much writes it at once.
+    #[cfg(all(target_os = "linux", not(pagewise_model)))]
+    #[test]
+    fn an_append_populates_as_much_as_is_cheaper_than_touching_it() {
+        if std::env::var_os("PAGEWISE_TEST_RUNNER").is_some() {
+            return crate::not_here::not_here("residency: page tables are the emulator's");
+        }
+        let mut frontier = frontier(usize::MAX);
+        frontier.grow(MIB, Growth::Exact).unwrap();
+        assert_eq!(resident(&frontier), Vec::<usize>::new());
+        for _ in 0..3 {
+            frontier.grow(frontier.ready() + MOST_POPULATED, Growth::Append).unwrap();
+            assert!(resident(&frontier).into_iter().eq(0..frontier.ready() / page()));
+        }
+        let before = frontier.ready() / page();
+        let last = (frontier.ready() + MOST_POPULATED) / page();
+        frontier.grow((last + 1) * page(), Growth::Append).unwrap();
+        let expected = (0..before).chain(last..frontier.ready() / page());
+        assert!(resident(&frontier).into_iter().eq(expected), "{:?}", resident(&frontier));
+        // Nothing is left to be populated: the system is not asked.
+        frontier.grow(1, Growth::Append).unwrap();
+    }
+
+    /// The system is asked for pages that there are: the simulated one panics at no page at all.
+    #[test]
+    fn an_append_to_what_is_ready_populates_nothing() {
+        let mut frontier = frontier(page());
+        for _ in 0..2 {
+            frontier.grow(page(), Growth::Append).unwrap();
+            assert_eq!(frontier.ready(), page());
+        }
+    }
+
     #[test]
     fn what_was_reserved_or_is_to_be_kept_is_not_given_back() {
         let mut frontier = frontier(usize::MAX);

@@ -213,8 +213,7 @@ impl DemandRegion {
             let page = size.page_of(at);
             let is_committed = states.is_committed(page);
             if !is_committed && states.is_held(page) {
-                relax(round);
-                round += 1;
+                relax(&mut round);
                 continue;
             }
             let next = if is_committed {

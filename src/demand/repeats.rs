@@ -77,6 +77,22 @@ mod tests {
         }
     }
 
+    /// Where there are more pages than counts, the page that faulted least makes room.
+    #[test]
+    fn a_new_page_takes_the_place_of_the_one_with_the_lowest_count() {
+        let repeats = Repeats::new();
+        let lowest = 40;
+        for _ in 0..2 {
+            assert!((0..PAGES).all(|page| !repeats.is_too_often(page)));
+        }
+        assert!((0..PAGES).filter(|&page| page != lowest).all(|page| !repeats.is_too_often(page)));
+        assert!((1_000..1_003).all(|page| !repeats.is_too_often(page)));
+        for page in (0..PAGES).filter(|&page| page != lowest) {
+            assert!((3..TOO_OFTEN).all(|_| !repeats.is_too_often(page)), "page {page}");
+            assert!(repeats.is_too_often(page), "page {page} was forgotten");
+        }
+    }
+
     #[test]
     fn a_page_may_come_back_often_between_decommits() {
         let repeats = Repeats::new();

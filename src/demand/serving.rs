@@ -65,10 +65,7 @@ impl Core {
                     return Outcome::Resolved;
                 }
                 Ok(Served::Already) => return self.already(page),
-                Ok(Served::Busy) => {
-                    crate::sync::relax(round);
-                    round += 1;
-                }
+                Ok(Served::Busy) => crate::sync::relax(&mut round),
                 Err(refusal) => return self.refused(fault.write, refusal),
             }
         }
@@ -200,6 +197,46 @@ mod tests_without_faults {
         }
         assert_eq!(region.stats().raced, 4 * (2 * repeats::TOO_OFTEN as u64 + 1));
         assert_eq!((region.stats().faults, region.stats().refused), (0, 0));
+    }
+
+    /// Committed pages keep what they hold while another thread holds them (it zeroes or locks them): who reads
+    /// them does not wait. Pages that are being committed are waited for, since they may hold something already.
+    #[test]
+    fn reading_waits_for_pages_that_are_being_committed_and_for_no_others() {
+        let page = crate::page_size();
+        let region = DemandRegion::new(8 * page).unwrap();
+        region.commit(..page).unwrap();
+        let states = region.reservation().states();
+        let pages = |first, end| region.reservation().page().pages(first, end);
+        states.lock(pages(0, 1)).unwrap();
+        let mut byte = [1];
+        region.peek(7, &mut byte).unwrap();
+        assert_eq!(byte, [0]);
+        states.unlock(pages(0, 1));
+        #[cfg(all(unix, not(any(miri, pagewise_model))))]
+        std::thread::scope(|scope| {
+            region.reservation().begin_a_commit(2..3);
+            // SAFETY: the page is accessible, and nobody else writes there.
+            unsafe { region.as_ptr().add(2 * page).write(9) };
+            let reads = scope.spawn(|| {
+                let mut byte = [0];
+                region.peek(2 * page, &mut byte).unwrap();
+                byte
+            });
+            // Time to read zero, if it did not wait.
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            region.reservation().end_a_commit(2..3);
+            assert_eq!(reads.join().unwrap(), [9]);
+        });
+    }
+
+    #[cfg(any(pagewise_model, pagewise_refusals))]
+    #[test]
+    fn a_region_that_the_system_does_not_take_back_says_so() {
+        use crate::os::refusals::{Call, Refusal};
+        let region = DemandRegion::new(8 * crate::page_size()).unwrap();
+        let _refusing = Refusal::of(Call::Release).begin();
+        region.release().unwrap_err();
     }
 
     #[test]

@@ -366,7 +366,6 @@ mod no_fork {
         Ok(())
     }
 
-    #[cfg(unix)]
     pub(crate) fn call_in_children(_: fn()) {}
 }
 
@@ -392,6 +391,26 @@ unsafe fn touch_each_page(start: std::ptr::NonNull<u8>, len: usize) {
         let byte = unsafe { AtomicU8::from_ptr(start.as_ptr().add(offset)) };
         // `black_box`, since the compiler may drop an `or` with a number that it knows to be zero.
         byte.fetch_or(std::hint::black_box(0), Ordering::Relaxed);
+    }
+}
+
+/// Asserts something in the child of a fork, which then leaves without running anything else of the program.
+#[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
+#[track_caller]
+pub(crate) fn assert_in_a_child(is_right: impl FnOnce() -> bool) {
+    // SAFETY: the child does what the test says, on a copy of everything, and leaves.
+    match unsafe { libc::fork() } {
+        0 => {
+            let is_right = std::panic::catch_unwind(std::panic::AssertUnwindSafe(is_right));
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(i32::from(!is_right.unwrap_or(false))) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: our own child.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0, "what the child did, or saw");
+        }
     }
 }
 

@@ -440,3 +440,43 @@ macro_rules! reservation_options {
     };
 }
 pub(crate) use reservation_options;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_what_the_kernel_takes_in_names_and_nothing_else() {
+        let named = |name| ReservationBuilder::new(1).name(name);
+        let name = named("a b~[c]\\$`\n\u{e9}").attributes(PageSize::system(), true).name;
+        assert_eq!(name.as_deref(), Some(c"a b~_c_______"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pool_of_huge_pages_that_is_too_small_is_not_taken_for_scarce_addresses() {
+        let refused = |huge_pages| {
+            let builder = ReservationBuilder::new(1).huge_pages(huge_pages);
+            builder.reserve_error(1 << 30, OsError(libc::ENOMEM))
+        };
+        let error = refused(HugePages::Explicit);
+        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+        let error = refused(HugePages::System);
+        assert!(
+            matches!(error, Error::AddressSpaceExhausted { requested, .. } if requested == 1 << 30)
+        );
+    }
+
+    #[cfg(any(pagewise_model, pagewise_refusals))]
+    #[test]
+    fn where_addresses_are_scarce_the_length_is_halved_down_to_the_least() {
+        use crate::os::refusals::{Call, Refusal};
+        const MIB: usize = 1 << 20;
+        let _scarce = Refusal::of(Call::Reserve).longer_than(9 * MIB).begin();
+        let len =
+            |least| ReservationBuilder::new(64 * MIB).at_least(least).build().map(|m| m.len());
+        assert_eq!(len(MIB).unwrap(), 8 * MIB);
+        assert_eq!(len(9 * MIB).unwrap(), 9 * MIB);
+        assert!(matches!(len(10 * MIB), Err(Error::AddressSpaceExhausted { .. })));
+    }
+}

@@ -49,7 +49,8 @@ impl Reservation {
     }
 
     fn commit_pages(&self, range: PageRange, on_refusal: OnRefusal) -> Result<(), Error> {
-        if range.is_empty() || self.states.all_committed(range) {
+        // (An empty range is.)
+        if self.states.all_committed(range) {
             return Ok(());
         }
         self.hold(range, "commit")?;
@@ -203,5 +204,31 @@ pub(super) fn refused_by_system(error: OsError) -> RefusalReason {
         Cause::Mappings { mappings, max } => RefusalReason::Mappings { mappings, max, error },
         Cause::Locked => RefusalReason::Locked(error),
         Cause::OutOfMemory | Cause::Unsupported | Cause::Other => RefusalReason::System(error),
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locked_memory_is_named_as_the_reason_of_a_refusal() {
+        let reason = |error| refused_by_system(OsError(error));
+        assert!(matches!(reason(libc::EAGAIN), RefusalReason::Locked(OsError(libc::EAGAIN))));
+        assert!(matches!(reason(libc::EIO), RefusalReason::System(OsError(libc::EIO))));
+    }
+
+    #[cfg(pagewise_refusals)]
+    #[test]
+    fn tests_of_refusals_see_what_is_held() {
+        let page = crate::page_size();
+        let memory = Reservation::new(4 * page).unwrap();
+        let region = crate::DemandRegion::new(4 * page).unwrap();
+        memory.begin_a_commit(1..2);
+        region.reservation().begin_a_commit(1..2);
+        assert!(memory.holds_pages() && region.holds_pages());
+        memory.end_a_commit(1..2);
+        region.reservation().end_a_commit(1..2);
+        assert!(!memory.holds_pages() && !region.holds_pages());
     }
 }

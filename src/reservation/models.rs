@@ -35,7 +35,7 @@ impl Reservation {
                     return true;
                 }
                 Ok(Served::Already) => return true,
-                Ok(Served::Busy) => relax(0),
+                Ok(Served::Busy) => relax(&mut 0),
                 Err(_) => return false,
             }
         }

@@ -261,3 +261,44 @@ mod as_an_allocator {
         }
     }
 }
+
+/// An iterator that uses the arena itself, so that what was collected is not the last allocation any more.
+#[test]
+fn what_is_collected_moves_to_twice_the_room_and_gives_back_what_it_does_not_need() {
+    let arena = Arena::new(1 << 20).unwrap();
+    let seen = std::cell::Cell::new(0);
+    let numbers = |count: u64, disturbing: &'static [u64]| {
+        let (arena, seen) = (&arena, &seen);
+        (0..count).inspect(move |number| {
+            if disturbing.contains(number) {
+                arena.alloc(1u8);
+            }
+            seen.set(arena.used());
+        })
+    };
+    assert_eq!(arena.alloc_iter(numbers(3, &[1])), [0, 1, 2]);
+    // The first place, a byte, and after the gap three of the four new places.
+    assert_eq!(arena.used(), 8 + 8 + 3 * 8);
+    let start = arena.used();
+    assert_eq!(arena.alloc_iter(numbers(8, &[1, 6])), [0, 1, 2, 3, 4, 5, 6, 7]);
+    // Room for four, in place for six, a byte, and room for twelve, of which eight are needed.
+    let moved = start + 8 + 8 + 6 * 8 + 8;
+    assert_eq!((seen.get(), arena.used()), (moved + 12 * 8, moved + 8 * 8));
+    // A byte at the end: nothing can be given back.
+    assert_eq!(arena.alloc_iter(numbers(3, &[1, 2])), [0, 1, 2]);
+}
+
+/// What was freed and stays committed is dirty, also after the arena was shrunk.
+#[test]
+fn zeroed_memory_is_zero_after_a_rewind_and_a_shrink() {
+    let mut arena = Arena::new(1 << 20).unwrap();
+    arena.alloc_slice_copy(&[1u8; 100]);
+    let checkpoint = arena.checkpoint();
+    arena.alloc_slice_copy(&[0xffu8; 2000]);
+    arena.rewind(checkpoint);
+    arena.shrink_to_fit().unwrap();
+    let layout = std::alloc::Layout::array::<u8>(1000).unwrap();
+    let zeroed = arena.alloc_layout_zeroed(layout);
+    // SAFETY: allocated and zeroed just now.
+    assert!(unsafe { std::slice::from_raw_parts(zeroed.as_ptr(), 1000) }.iter().all(|&b| b == 0));
+}

@@ -253,3 +253,28 @@ fn what_happened_can_be_seen_without_the_bytes() {
         assert_eq!(offsets, [((1 << 16) - 1) * 8]);
     }
 }
+
+#[test]
+fn what_is_refused_says_how_many_bytes_of_elements_came_before_it() {
+    let page = pagewise::page_size();
+    let per_page = page / 8;
+    let step = pagewise::CommitStep::page();
+    let mut array =
+        DemandArray::<u64>::builder(16 * per_page).limit(2 * page).step(step).build().unwrap();
+    let refused = array.try_copy_from_slice(5 * per_page, &vec![7; 3 * per_page]).unwrap_err();
+    assert_eq!((refused.copied, refused.refusal.offset), (2 * page, 7 * page));
+    assert!((5 * per_page..7 * per_page).all(|index| array.try_get(index).unwrap() == 7));
+    // Out of bounds: refused as a whole, at the end of the elements.
+    let mut refusals = vec![
+        array.try_fill(.., 1).map(|()| 0).unwrap_err(),
+        array.try_copy_from_slice(16 * per_page - 1, &[1, 2]).map(|()| 0).unwrap_err(),
+        array.try_copy_from_slice(16 * per_page, &[1]).map(|()| 0).unwrap_err(),
+        array.try_fill(..16 * per_page + 1, 1).map(|()| 0).unwrap_err(),
+    ];
+    assert_eq!(refusals.remove(0).copied, 0);
+    for refused in refusals {
+        assert_eq!((refused.copied, refused.refusal.offset), (0, 16 * page), "{refused:?}");
+    }
+    array.try_copy_from_slice(16 * per_page, &[]).unwrap();
+    assert_eq!(array.committed(), 2 * page);
+}

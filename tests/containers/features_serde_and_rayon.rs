@@ -101,3 +101,45 @@ fn many_threads_iterate_over_a_shared_array_and_extend_it() {
     assert!(all.into_iter().eq(1..2001) && vec.len() == 3000);
     assert_eq!(vec.into_par_iter().max(), Some(2000));
 }
+
+#[test]
+fn a_parallel_iterator_knows_its_length_and_can_go_backwards() {
+    let vec = PageVec::try_from_iter(100, 0..100u32).unwrap();
+    let iterator = vec.clone().into_par_iter();
+    assert_eq!((iterator.len(), iterator.opt_len()), (100, Some(100)));
+    let backwards: Vec<_> = iterator.rev().collect();
+    assert!(backwards.into_iter().eq((0..100).rev()));
+    // The producer hands elements out from its end, too.
+    assert_eq!(vec.into_par_iter().enumerate().rev().find_first(|_| true), Some((99, 99)));
+}
+
+/// An iterator that does not know its length: what each thread has found is appended, in order.
+#[test]
+fn what_is_filtered_in_parallel_is_appended_in_order() {
+    let mut vec = PageVec::try_from_iter(2_000, [7u32]).unwrap();
+    vec.par_extend((0..1_000u32).into_par_iter().filter(|n| n % 3 != 1));
+    let expected = [7].into_iter().chain((0..1_000).filter(|n| n % 3 != 1));
+    assert!(vec.iter().copied().eq(expected));
+}
+
+/// Elements that were there when another one's computation panicked are dropped, and none is in the array.
+#[test]
+fn a_panic_while_extending_in_parallel_drops_what_was_there() {
+    let counted = Arc::new(());
+    let mut vec = PageVec::new(1000).unwrap();
+    let elements = (0..1000).into_par_iter().map(|n| {
+        assert_ne!(n, 999, "the last one");
+        Arc::clone(&counted)
+    });
+    let extending = std::panic::AssertUnwindSafe(|| vec.par_extend(elements));
+    std::panic::catch_unwind(extending).unwrap_err();
+    assert!(vec.is_empty());
+    assert_eq!(Arc::strong_count(&counted), 1);
+}
+
+#[test]
+fn what_is_no_sequence_is_told_what_was_expected() {
+    let mut input = serde_json::Deserializer::from_str("7");
+    let error = PageVec::<u32>::builder(3).deserialize(&mut input).unwrap_err();
+    assert!(error.to_string().contains("a sequence of at most 3 elements"), "{error}");
+}

@@ -29,6 +29,8 @@ mod features_serde_and_rayon;
 mod limits_hand_the_value_back;
 mod memory_follows_the_length;
 mod memory_views;
+mod nothing_behind_the_end_is_touched;
+mod small_methods_do_what_they_say;
 mod taking_out_and_flattening;
 mod types_can_go_where_they_should;
 mod waiting_for_a_length;

@@ -16,6 +16,7 @@ impl Temporary {
         Self(path)
     }
 
+    #[cfg(unix)] // Windows lets nobody truncate a file that is mapped.
     pub fn set_len(&self, len: u64) {
         OpenOptions::new().write(true).open(&self.0).unwrap().set_len(len).unwrap();
     }

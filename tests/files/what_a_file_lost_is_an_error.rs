@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::a_file_is_read_and_written::{Temporary, bytes};
-use crate::common::{self, in_a_process};
+use crate::common::in_a_process;
 use pagewise::{DemandRegion, Error, FileAccess, MappedFile, RefusalReason, fault, page_size};
 
 fn truncated(len: usize) -> RefusalReason {
@@ -221,7 +221,7 @@ fn a_full_disk_is_an_error_and_what_was_written_before_is_there() {
         // SAFETY: a path that ends with a zero.
         assert_eq!(unsafe { libc::umount2(folder.as_ptr(), libc::MNT_DETACH) }, 0);
     } else {
-        common::not_here("a full disk: mounting a small one needs privileges");
+        crate::common::not_here("a full disk: mounting a small one needs privileges");
     }
     fs::remove_dir_all(&folder).unwrap();
 }

@@ -213,7 +213,54 @@ fn a_displacement_by_the_default_is_seen_and_undone() {
             fault::reinstall().unwrap();
             assert!(!fault::is_displaced());
         }
+        // As often as it likes: it is the same predecessor each time, and ignoring is another one.
+        for default in [[libc::SIG_DFL; 20], [libc::SIG_IGN; 20]].concat() {
+            set(libc::SIGBUS, default, 0, &[]);
+            fault::reinstall().unwrap();
+        }
         poke(region.as_ptr(), 1);
+    })
+    .well();
+}
+
+/// A host that asks several times about one signal gets the same answer each time, and its record back as it was.
+#[test]
+fn a_host_may_ask_twice() {
+    static ASKED_TWICE: AtomicUsize = AtomicUsize::new(0);
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn counts(_: c_int) {
+        LAST.fetch_add(1, Relaxed);
+    }
+
+    extern "C" fn asks_twice(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+        ASKED_TWICE.fetch_add(1, Relaxed);
+        // SAFETY: stored before this handler was installed; it takes three arguments; the record is valid.
+        unsafe {
+            let before = SAVED.0.lock().unwrap().assume_init();
+            let ours: Three = std::mem::transmute(before.sa_sigaction);
+            let record = (*info).si_errno;
+            for _ in 0..2 {
+                ours(signal, info, context);
+                assert_eq!((*info).si_errno, record);
+            }
+        }
+    }
+
+    in_a_process("a_host_may_ask_twice", || {
+        use_a_roomy_stack();
+        set_one(libc::SIGSEGV, counts, libc::SA_NODEFER, &[]);
+        fault::install().unwrap();
+        SAVED.0.lock().unwrap().write(get(libc::SIGSEGV));
+        set_three(libc::SIGSEGV, asks_twice, libc::SA_NODEFER, &[]);
+        fault::reinstall().unwrap();
+        // It saved ours; ours has it, and the first one before it.
+        send(libc::SIGSEGV);
+        assert_eq!((ASKED_TWICE.load(Relaxed), LAST.load(Relaxed)), (1, 2));
+        // It is in front again, and asks twice what then asks twice.
+        set_three(libc::SIGSEGV, asks_twice, libc::SA_NODEFER, &[]);
+        send(libc::SIGSEGV);
+        assert_eq!((ASKED_TWICE.load(Relaxed), LAST.load(Relaxed)), (1 + 3, 2 + 4));
     })
     .well();
 }

@@ -585,3 +585,44 @@ fn an_array_and_an_arena_whose_memory_is_not_taken_back_go_on_with_it() {
 
 #[cfg(pagewise_refusals)]
 mod in_open_blocks;
+
+/// Where addresses are scarce, an array is as long as they allow, in elements, but not shorter than was asked for.
+#[test]
+fn an_array_is_as_long_as_scarce_addresses_allow() {
+    const MIB: usize = 1 << 20;
+    let _scarce = Refusal::of(Call::Reserve).longer_than(9 * MIB).begin();
+    let array = |least| PageVec::<u64>::builder(64 * MIB / 8).at_least(least).build();
+    assert_eq!(array(MIB / 8).unwrap().max_len(), MIB);
+    assert_eq!(array(9 * MIB / 8).unwrap().max_len(), 9 * MIB / 8);
+    assert!(matches!(array(10 * MIB / 8), Err(Error::AddressSpaceExhausted { .. })));
+}
+
+#[test]
+fn a_push_that_the_system_refuses_names_the_systems_error_as_its_source() {
+    let mut vec = PageVec::new(1000).unwrap();
+    let refusing = Refusal::of(Call::Commit).begin();
+    let refused = vec.try_push(7).unwrap_err();
+    let source = std::error::Error::source(&refused).map(|source| source.to_string());
+    assert!(source.is_some_and(|source| !source.is_empty()));
+    drop(refusing);
+    vec.push(7);
+}
+
+/// Elements that are given up are zero afterwards, also where the system does not take their pages back.
+#[cfg(feature = "zerocopy")]
+#[test]
+fn elements_that_the_system_does_not_take_back_are_zero_all_the_same() {
+    let per_page = page_size() / 8;
+    let mut array = pagewise::DemandArray::<u64>::new(8 * per_page).unwrap();
+    array.try_fill(..5 * per_page, 7).unwrap();
+    let committed = array.committed();
+    let given_up = per_page / 2..4 * per_page;
+    let refusing = Refusal::of(Call::Decommit).begin();
+    array.decommit(given_up.clone()).unwrap_err();
+    drop(refusing);
+    assert_eq!(array.committed(), committed);
+    for index in 0..5 * per_page {
+        let expected = if given_up.contains(&index) { 0 } else { 7 };
+        assert_eq!(array.try_get(index).unwrap(), expected, "element {index}");
+    }
+}

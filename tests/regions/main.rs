@@ -13,6 +13,7 @@ mod every_engine_keeps_the_contract;
 mod fault_events_are_exact;
 mod faults_race_with_everything;
 mod huge_pages_where_runs_are_long;
+mod memory_describes_itself;
 mod operations_reach_the_system;
 mod page_maps_are_exact;
 mod reading_commits_nothing;

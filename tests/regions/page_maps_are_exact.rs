@@ -165,3 +165,30 @@ fn a_letter_is_the_most_that_is_known_of_a_page() {
     let letters = [RESERVED, COMMITTED, RESIDENT, huge, SWAPPED].map(PageState::letter);
     assert_eq!(letters, ['.', 'c', 'r', 'H', 's']);
 }
+
+/// The handler populates what it commits: touching the rest of a step costs no fault at all.
+#[test]
+fn the_pages_of_a_step_are_resident_after_its_fault() {
+    if !is_told() {
+        return;
+    }
+    for engine in common::engines() {
+        let step = pagewise::CommitStep::fixed(4 * page_size());
+        let region =
+            DemandRegion::builder(16 * page_size()).engine(engine).step(step).build().unwrap();
+        poke(region.as_ptr().wrapping_add(5 * page_size()), 1);
+        expect(&region.page_map().unwrap(), "....rrrr........");
+    }
+}
+
+#[test]
+fn protected_pages_keep_no_others_from_being_prefaulted() {
+    if !is_told() {
+        return;
+    }
+    let memory = reserve(4);
+    memory.commit(..).unwrap();
+    memory.protect(..page_size(), pagewise::Access::Read).unwrap();
+    memory.prefault(page_size()..).unwrap();
+    expect(&memory.page_map().unwrap(), "crrr");
+}

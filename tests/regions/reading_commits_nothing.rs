@@ -2,7 +2,7 @@
 //! little more than it reads.
 
 use crate::common::engines;
-use pagewise::{DemandRegion, Reservation, page_size};
+use pagewise::{CommitStep, DemandRegion, Reservation, page_size};
 
 fn region(engine: pagewise::Engine, limit: usize) -> DemandRegion {
     DemandRegion::builder(1 << 30).engine(engine).limit(limit).build().unwrap()
@@ -155,4 +155,37 @@ fn a_writer_gets_zeros_where_nothing_is_committed() {
         assert_eq!(written.iter().filter(|&&byte| byte != 0).count(), 1);
         assert_eq!(region.committed(), page);
     }
+}
+
+/// A reader that counts its calls, gives pages of sevens, and takes no empty buffer.
+struct Pages(usize);
+
+impl std::io::Read for Pages {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        assert!(!into.is_empty(), "nothing is left to be read");
+        let count = into.len().min(page_size()).min(self.0);
+        into[..count].fill(7);
+        self.0 -= count;
+        Ok(count)
+    }
+}
+
+#[test]
+fn as_much_is_committed_ahead_of_a_reader_as_it_has_read() {
+    let page = page_size();
+    let mut region = DemandRegion::builder(64 * page).step(CommitStep::page()).build().unwrap();
+    // Not from the start of the region: a page, then one more, then two, then four.
+    assert_eq!(region.read_from(10 * page.., &mut Pages(4 * page)).unwrap(), 4 * page);
+    assert_eq!(region.committed(), 8 * page);
+    // A range that is full asks no more.
+    assert_eq!(region.read_from(20 * page..22 * page, &mut Pages(9 * page)).unwrap(), 2 * page);
+    assert_eq!(region.committed(), 10 * page);
+}
+
+#[test]
+fn a_few_bytes_commit_their_page_alone_wherever_it_is() {
+    let page = page_size();
+    let mut region = DemandRegion::builder(64 * page).step(CommitStep::page()).build().unwrap();
+    region.write(3 * page + 2, b"hello").unwrap();
+    assert!(region.committed_ranges().eq(std::iter::once(3 * page..4 * page)));
 }

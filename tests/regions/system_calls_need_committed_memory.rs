@@ -175,4 +175,14 @@ fn a_reader_that_says_it_read_more_than_it_could_is_stopped() {
     let read = std::panic::AssertUnwindSafe(|| region.read_from(.., &mut reader));
     assert!(std::panic::catch_unwind(read).is_err());
     assert!(reader.0 <= region.len(), "a slice of {} bytes", reader.0);
+    // A byte more than is left, after an honest one.
+    struct LyingOnce(bool);
+    impl std::io::Read for LyingOnce {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            Ok(if std::mem::replace(&mut self.0, true) { into.len() + 1 } else { 10 })
+        }
+    }
+    let mut reader = LyingOnce(false);
+    let read = std::panic::AssertUnwindSafe(|| region.read_from(..page_size(), &mut reader));
+    assert!(std::panic::catch_unwind(read).is_err());
 }

@@ -15,6 +15,8 @@ mod rayon;
 mod serde;
 #[cfg_attr(loom, path = "model.rs")]
 mod storage;
+#[cfg(all(test, unix, not(loom), not(any(miri, pagewise_model))))]
+mod tests;
 #[cfg(not(loom))]
 mod traits;
 mod waiting;

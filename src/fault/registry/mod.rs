@@ -333,8 +333,7 @@ impl Registry {
             let resting = self.generation.fetch_add(1, Ordering::Relaxed) & 1;
             let mut round = 0;
             while self.readers[resting].load(Ordering::Acquire) != 0 {
-                relax(round);
-                round += 1;
+                relax(&mut round);
             }
         }
     }

@@ -80,8 +80,9 @@ fn put_in_front() -> Result<(), Error> {
         // Saved before our handler is installed: the first fault that it gets may have to be handed on.
         predecessors.push(action)?;
         let replaced = set(signal, &ours())?;
-        if !is_ours(&replaced) && replaced.sa_sigaction != action.sa_sigaction {
-            // Another thread installed a handler since `current`: that one is the predecessor now.
+        if !is_ours(&replaced) {
+            // Usually the same once more, which changes nothing; but another thread may have installed a
+            // handler since `current`.
             predecessors.push(replaced)?;
         }
     }

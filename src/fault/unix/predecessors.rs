@@ -70,7 +70,7 @@ impl Predecessors {
         let count = self.count.load(Ordering::Relaxed);
         if let Some((entry, last)) = count.checked_sub(1).and_then(|last| self.get(last)) {
             // The same handler again: it has an entry, which is in force again.
-            if last.sa_sigaction == action.sa_sigaction && action.sa_sigaction > libc::SIG_IGN {
+            if last.sa_sigaction == action.sa_sigaction {
                 entry.is_default.store(false, Ordering::Relaxed);
                 entry.gave_up.store(false, Ordering::Relaxed);
                 return Ok(());

@@ -123,8 +123,7 @@ impl Ledger {
                 return Err(seen);
             }
             if bytes < least || (tentative > 0 && others == u64::MAX / TENTATIVE) {
-                relax(round);
-                round += 1;
+                relax(&mut round);
                 seen = self.occupied.load(Ordering::Relaxed);
                 continue;
             }
@@ -154,8 +153,7 @@ impl Ledger {
             if is_whole || round == MOST_ROUNDS {
                 return (occupied, limit);
             }
-            relax(round);
-            round += 1;
+            relax(&mut round);
         }
     }
 

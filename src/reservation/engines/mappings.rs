@@ -103,3 +103,59 @@ fn next_count(counted: usize, short_from: usize) -> usize {
 fn short_from(max: usize) -> isize {
     (max / 2).saturating_sub(512).max(max / 4) as isize
 }
+
+#[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_count_is_due_before_mappings_can_be_short() {
+        // Half of those that are left; not more than a quarter of all; not less than an eighth of what was counted.
+        assert_eq!(next_count(20_000, 32_000), 6_000);
+        assert_eq!(next_count(0, 32_000), 8_000);
+        assert_eq!(next_count(31_000, 32_000), 3_875);
+        assert_eq!((next_count(10, 600), next_count(700, 600)), (LEAST_CHANGES, LEAST_CHANGES));
+    }
+
+    #[test]
+    fn mappings_are_short_a_little_before_half_of_them_is_used() {
+        assert_eq!([65_530, 4_000, 1_001].map(short_from), [32_253, 1_488, 250]);
+    }
+
+    /// In a child, where nobody else changes the number.
+    #[test]
+    fn what_engines_make_and_take_back_is_counted() {
+        os::assert_in_a_child(|| {
+            COUNTED.store(3, Ordering::Relaxed);
+            CHANGED.store(0, Ordering::Relaxed);
+            CHANGES.store(0, Ordering::Relaxed);
+            NEXT_COUNT.store(usize::MAX, Ordering::Relaxed);
+            SHORT_FROM.store(10, Ordering::Relaxed);
+            let share = Share::default();
+            share.changed(6);
+            let before = are_short();
+            share.changed(1);
+            let at = are_short();
+            // What was made goes with its reservation; that is no change which could use mappings up.
+            drop(share);
+            drop(Share::default());
+            let numbers = (CHANGED.load(Ordering::Relaxed), CHANGES.load(Ordering::Relaxed));
+            (before, at, are_short()) == (false, true, false) && numbers == (0, 2)
+        });
+    }
+
+    #[test]
+    fn one_thread_counts_at_a_time_and_a_child_does_not_wait_for_its_parents() {
+        os::assert_in_a_child(|| {
+            CHANGES.store(5, Ordering::Relaxed);
+            COUNTING.store(os::forks() + 1, Ordering::Relaxed);
+            count();
+            let by_another_thread = CHANGES.load(Ordering::Relaxed);
+            COUNTING.store(os::forks(), Ordering::Relaxed);
+            count();
+            let (changes, counting) =
+                (CHANGES.load(Ordering::Relaxed), COUNTING.load(Ordering::Relaxed));
+            (by_another_thread, changes, counting) == (5, 0, 0)
+        });
+    }
+}

@@ -198,3 +198,17 @@ fn for_each_gap(ground: Ground, mut each: impl FnMut(PageRange)) {
     }
     gap_end(all.end(), all.end());
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_explicit_huge_pages_are_refused() {
+        let checked = UserFault::check(HugePages::Explicit);
+        assert!(matches!(checked, Err(Error::Unsupported { .. })), "{checked:?}");
+        for huge_pages in [HugePages::System, HugePages::Transparent] {
+            UserFault::check(huge_pages).unwrap();
+        }
+    }
+}

@@ -82,8 +82,7 @@ impl PageStates {
                 if !committed(state) & busy(state) & mask == 0 {
                     return committed(state) & mask == mask;
                 }
-                relax(round);
-                round += 1;
+                relax(&mut round);
             }
         })
     }
@@ -127,7 +126,7 @@ impl PageStates {
         words(range)
             .map(|(index, mask)| {
                 let bits = committed(self.read(index)) & mask;
-                let starts = bits & !(bits << 1 | last_of_word_before);
+                let starts = bits & !(bits << 1) & !last_of_word_before;
                 last_of_word_before = bits >> (PAGES_PER_WORD - 1);
                 starts.count_ones() as usize
             })
@@ -160,12 +159,11 @@ impl PageStates {
             let mut state = word.load(Ordering::Relaxed);
             loop {
                 if busy(state) & mask != 0 {
-                    relax(round);
-                    round += 1;
+                    relax(&mut round);
                     state = word.load(Ordering::Relaxed);
                     continue;
                 }
-                match exchange(word, state, state | to_busy(mask)) {
+                match hold(word, state, mask) {
                     Ok(()) => break,
                     Err(now) => state = now,
                 }
@@ -184,7 +182,7 @@ impl PageStates {
                     if busy(state) & mask != 0 {
                         return false;
                     }
-                    match exchange(word, state, state | to_busy(mask)) {
+                    match hold(word, state, mask) {
                         Ok(()) => return true,
                         Err(now) => state = now,
                     }
@@ -223,8 +221,8 @@ impl PageStates {
     pub(crate) fn unlock_reserved(&self, range: PageRange) {
         for (index, mask) in words(range) {
             if let Some(word) = self.held(index) {
-                let free = !(to_busy(mask) | u64::from(mask));
-                expect_held(word.fetch_and(free, Ordering::Release), mask);
+                let others = !to_busy(mask) & !u64::from(mask);
+                expect_held(word.fetch_and(others, Ordering::Release), mask);
             }
         }
     }
@@ -351,7 +349,7 @@ impl PageStates {
             }
             let free = !(bits | busy(state)) & allowed;
             let mask = run_around(free, bit);
-            match exchange(word, state, state | to_busy(mask)) {
+            match hold(word, state, mask) {
                 Ok(()) => break mask,
                 Err(now) => state = now,
             }
@@ -385,7 +383,7 @@ impl PageStates {
             if mask == 0 {
                 return 0;
             }
-            match exchange(word, state, state | to_busy(mask)) {
+            match hold(word, state, mask) {
                 Ok(()) => return mask,
                 Err(now) => state = now,
             }
@@ -485,8 +483,10 @@ fn expect_held(state: u64, mask: u32) {
     }
 }
 
-fn exchange(word: &AtomicU64, old: u64, new: u64) -> Result<(), u64> {
-    word.compare_exchange_weak(old, new, Ordering::Acquire, Ordering::Relaxed).map(|_| ())
+/// Makes pages busy that are not, in a word that is as it was seen.
+fn hold(word: &AtomicU64, seen: u64, mask: u32) -> Result<(), u64> {
+    word.compare_exchange_weak(seen, seen + to_busy(mask), Ordering::Acquire, Ordering::Relaxed)
+        .map(|_| ())
 }
 
 /// The words that a range touches, each with the bits of its pages.
@@ -505,9 +505,6 @@ fn mask_within(index: usize, range: PageRange) -> u32 {
 
 /// The unbroken run of ones around `bit`; nothing where `bit` is not set.
 fn run_around(bits: u32, bit: usize) -> u32 {
-    if bits & (1 << bit) == 0 {
-        return 0;
-    }
     let above = (!(bits >> bit)).trailing_zeros() as usize;
     let below = (!(bits << (PAGES_PER_WORD - 1 - bit))).leading_zeros() as usize;
     let (first, end) = (bit + 1 - below, bit + above);

@@ -36,7 +36,7 @@ impl Subject {
         loop {
             match self.states.claim(page, wanted).unwrap() {
                 Claim::Committed => return false,
-                Claim::Busy => relax(0),
+                Claim::Busy => relax(&mut 0),
                 Claim::Claimed(claimed) => {
                     self.alone(claimed);
                     self.states.unlock_committed(claimed);

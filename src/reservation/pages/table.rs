@@ -36,8 +36,6 @@ impl Table {
 
     /// The word for reading; `None` where nothing was ever written.
     pub(super) fn word(&self, index: usize) -> Option<&AtomicU64> {
-        #[cfg(all(test, not(any(loom, miri, pagewise_model))))]
-        looked_at::count();
         match self {
             Self::Small(words) => words.get(index),
             Self::Large(table) => table.word(index),
@@ -67,10 +65,11 @@ impl Table {
         }
     }
 
-    /// The first word, from `index` on, of a part that was written.
+    /// Where [`word`](Self::word) has none at `index`: the next one that it has.
     pub(super) fn next_written(&self, index: usize) -> Option<usize> {
         match self {
-            Self::Small(words) => (index < words.len()).then_some(index),
+            // All of its words are there.
+            Self::Small(_) => None,
             Self::Large(table) => table.next_written(index),
         }
     }
@@ -155,6 +154,8 @@ impl LargeTable {
     }
 
     fn word(&self, index: usize) -> Option<&AtomicU64> {
+        #[cfg(all(test, not(any(loom, miri, pagewise_model))))]
+        looked_at::count();
         debug_assert!(index < self.words);
         if index >= self.words || !self.is_written(index / self.part_words) {
             return None;
@@ -250,7 +251,7 @@ impl Drop for LargeTable {
     }
 }
 
-/// How many words of page states this thread has looked at: tests count that instead of taking time.
+/// How many words of large tables this thread has looked at: tests count that instead of taking time.
 #[cfg(all(test, not(any(loom, miri, pagewise_model))))]
 pub(crate) mod looked_at {
     use std::cell::Cell;

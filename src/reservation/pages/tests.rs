@@ -64,8 +64,21 @@ const AT_BORDERS: &[usize] = if cfg!(miri) {
     &[0, 1, 30, 31, 32, 33, 63, 64, 65, 95, 96]
 };
 
+/// A page that is not free is committed, held, or both.
+const KINDS: [(bool, bool); 3] = [(true, false), (false, true), (true, true)];
+
+fn put(states: &PageStates, page: usize, committed: bool, held: bool) {
+    let page = pages(page, page + 1);
+    if states.try_lock(page) && committed {
+        states.unlock_committed(page);
+        if held {
+            states.lock(page).unwrap();
+        }
+    }
+}
+
 /// Every claim of a page at a border of words, in windows that end at borders or inside words, with a
-/// page that is not free on either side: it is committed, or held.
+/// page that is not free on either side: it is committed, or held, or both.
 #[test]
 fn a_claim_takes_exactly_what_is_free_around_the_page_over_every_border() {
     const PAGES: usize = 128;
@@ -75,18 +88,15 @@ fn a_claim_takes_exactly_what_is_free_around_the_page_over_every_border() {
             if !(first..end).contains(&page) {
                 continue;
             }
-            for committed in [[true, true], [true, false], [false, true], [false, false]] {
+            for (kind, other) in KINDS.into_iter().flat_map(|kind| KINDS.map(|other| (kind, other)))
+            {
                 let states = PageStates::new(PAGES);
-                let obstacles: Vec<_> = [before, behind]
+                let obstacles: Vec<_> = [(before, kind), (behind, other)]
                     .into_iter()
-                    .zip(committed)
                     .filter(|&(obstacle, _)| obstacle != page)
                     .collect();
-                for &(obstacle, committed) in &obstacles {
-                    states.lock(pages(obstacle, obstacle + 1)).unwrap();
-                    if committed {
-                        states.unlock_committed(pages(obstacle, obstacle + 1));
-                    }
+                for &(obstacle, (committed, held)) in &obstacles {
+                    put(&states, obstacle, committed, held);
                 }
                 let is_free = |page| obstacles.iter().all(|&(obstacle, _)| obstacle != page);
                 let expected = free_around(page, pages(first, end), is_free);
@@ -94,9 +104,12 @@ fn a_claim_takes_exactly_what_is_free_around_the_page_over_every_border() {
                 assert_eq!(claimed, Ok(Claim::Claimed(expected)), "{page} {obstacles:?}");
                 for page in 0..PAGES {
                     let claimed = (expected.first()..expected.end()).contains(&page);
-                    let held = obstacles.contains(&(page, false));
+                    let there = |is: fn((bool, bool)) -> bool| {
+                        obstacles.iter().any(|&(obstacle, kind)| obstacle == page && is(kind))
+                    };
+                    let held = there(|(_, held)| held);
                     assert_eq!(states.is_held(page), claimed || held, "page {page}");
-                    assert_eq!(states.is_committed(page), obstacles.contains(&(page, true)));
+                    assert_eq!(states.is_committed(page), there(|(committed, _)| committed));
                 }
                 cases += 1;
             }
@@ -198,6 +211,46 @@ fn a_claim_whose_table_is_not_backed_is_refused_and_neighbours_are_left_out() {
     states.unlock(pages(edge - 10, edge));
     drop(refusing);
     assert_eq!(states.claim(edge, wanted), Ok(Claim::Claimed(wanted)));
+}
+
+/// Nobody may free or change pages that he does not hold; debug builds say so.
+#[cfg(debug_assertions)]
+#[test]
+fn pages_that_nobody_holds_cannot_be_unlocked() {
+    let states = PageStates::new(64);
+    states.lock(pages(3, 5)).unwrap();
+    let unlocks: [fn(&PageStates, PageRange); 4] = [
+        PageStates::unlock,
+        PageStates::unlock_committed,
+        PageStates::unlock_reserved,
+        PageStates::mark_reserved,
+    ];
+    for unlock in unlocks {
+        let change = std::panic::AssertUnwindSafe(|| unlock(&states, pages(4, 7)));
+        std::panic::catch_unwind(change).unwrap_err();
+        states.try_lock(pages(3, 5));
+    }
+}
+
+/// The table of a long reservation is a reservation itself, which is released with it.
+#[cfg(any(pagewise_model, pagewise_refusals))]
+#[test]
+fn a_large_table_gives_its_addresses_back() {
+    use crate::os::refusals::{Call, Refusal};
+    let states = PageStates::new((table::SMALL_WORDS + 1) * PAGES_PER_WORD);
+    states.lock(pages(0, 1)).unwrap();
+    states.unlock(pages(0, 1));
+    // The release after the table's own is refused.
+    let refusing = Refusal::of(Call::Release).after(1).begin();
+    drop(states);
+    let granularity = crate::reserve_granularity();
+    let other =
+        crate::os::reserve(granularity, granularity, &crate::os::Attributes::PLAIN).unwrap();
+    // SAFETY: this test's own reservation.
+    unsafe { crate::os::release(other, granularity).unwrap_err() };
+    drop(refusing);
+    // SAFETY: as above.
+    unsafe { crate::os::release(other, granularity).unwrap() };
 }
 
 #[test]

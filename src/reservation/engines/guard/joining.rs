@@ -253,6 +253,7 @@ mod tests {
     use super::super::super::ChosenEngine;
     use super::*;
     use crate::os;
+    use crate::reservation::engines::Mechanism;
     use crate::reservation::pages::looked_at;
     use crate::{Engine, Reservation};
 
@@ -292,6 +293,75 @@ mod tests {
             is_joined()
         });
         assert!(joined, "{blocks:?} are not joined after {most} attempts");
+    }
+
+    #[test]
+    fn a_pause_ends_after_so_many_commits_and_so_does_a_rest() {
+        let joining = Joining::new();
+        assert!(!joining.is_paused() && !joining.is_resting());
+        joining.pause();
+        assert!((0..PAUSE).all(|_| joining.is_paused()));
+        assert!(!joining.is_paused());
+        joining.rest.store(REST, Ordering::Relaxed);
+        assert!((0..REST).all(|_| joining.is_resting()));
+        assert!(!joining.is_resting());
+    }
+
+    #[test]
+    fn a_child_may_search_though_a_thread_of_its_parent_was_searching() {
+        let Some(memory) = of_blocks(16) else { return };
+        [1, 2].iter().for_each(|&block| commit(&memory, block));
+        guard(&memory).joining.is_under_way.store(true, Ordering::Relaxed);
+        join(&memory, Urgency::Short);
+        assert!(!guard(&memory).blocks.is_open(1), "another thread is searching");
+        guard(&memory).fork(memory.ground());
+        assert_joined(&memory, 1..=2, 10);
+    }
+
+    #[test]
+    fn a_search_goes_on_where_it_was_unless_that_makes_no_sense() {
+        let joining = Joining::new();
+        let kept = |pass: Pass| {
+            joining.keep(&pass);
+            let pass = joining.pass();
+            (pass.next, pass.last, pass.distance, pass.nearest, pass.has_joined)
+        };
+        let pass = |next, last| Pass { next, last, distance: 3, nearest: 4, has_joined: true };
+        assert_eq!(kept(pass(5, Some(4))), (5, Some(4), 3, 4, true));
+        assert_eq!(kept(pass(1, Some(0))), (1, Some(0), 3, 4, true));
+        assert_eq!(kept(pass(5, None)), (5, None, 3, 4, true));
+        for last in [5, 6] {
+            assert_eq!(kept(pass(5, Some(last))), (5, None, 3, 4, true));
+        }
+    }
+
+    #[test]
+    fn each_pass_reaches_farther_until_joining_is_not_worth_it() {
+        let after = |distance, nearest, has_joined| {
+            let pass = Pass { nearest, has_joined, ..Pass::new(distance) };
+            pass.following().map(|pass| pass.distance)
+        };
+        assert_eq!(
+            [after(0, 1, false), after(3, 4, true), after(8, 9, true)],
+            [1, 4, 10].map(Some)
+        );
+        // As far as there is something to join, and no farther than the most.
+        assert_eq!([after(8, 40, false), after(500, 501, false)], [Some(40), Some(MOST_DISTANCE)]);
+        assert_eq!(after(8, MOST_DISTANCE, false), Some(MOST_DISTANCE));
+        assert_eq!(after(8, MOST_DISTANCE + 1, false), None);
+        // Once more, where something was joined.
+        assert_eq!(after(8, usize::MAX, true), Some(8));
+    }
+
+    #[test]
+    fn blocks_within_the_distance_are_joined_and_the_nearest_beyond_is_known() {
+        let mut pass = Pass::new(2);
+        assert_eq!((pass.reach(7), pass.nearest), (7, usize::MAX), "the first one");
+        pass.pass_by(7);
+        assert_eq!((pass.last, pass.next), (Some(7), 8));
+        assert_eq!([pass.reach(8), pass.reach(10)], [7, 7]);
+        assert_eq!((pass.reach(11), pass.nearest), (11, 3));
+        assert_eq!((pass.reach(20), pass.nearest), (20, 3));
     }
 
     #[test]
