@@ -127,10 +127,11 @@ impl Ledger {
                 seen = self.occupied.load(Ordering::Relaxed);
                 continue;
             }
+            // Whoever gets bytes that came back also sees that `used` is less by them (see `give_back`).
             match self.occupied.compare_exchange_weak(
                 seen,
                 seen + bytes as u64 + tentative,
-                Ordering::Relaxed,
+                Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Ok(bytes),
@@ -201,7 +202,7 @@ impl Ledger {
 
     /// Bytes that were taken, and are not committed, come back.
     pub(super) fn give_back(&self, bytes: usize) {
-        let before = self.occupied.fetch_sub(bytes as u64, Ordering::Relaxed);
+        let before = self.occupied.fetch_sub(bytes as u64, Ordering::Release);
         debug_assert!(
             bytes_of(before) >= bytes as u64,
             "a ledger cannot give back more than was taken"
