@@ -22,6 +22,13 @@ unsafe impl GlobalAlloc for Counted {
         unsafe { System.alloc(layout) }
     }
 
+    // (The default writes the zeros, to all of the memory of the simulated system.)
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        TAKEN.set(TAKEN.get().wrapping_add(layout.size()));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         TAKEN.set(TAKEN.get().wrapping_sub(layout.size()));
         // SAFETY: the caller's promise.
