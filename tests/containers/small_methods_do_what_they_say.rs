@@ -50,14 +50,14 @@ fn a_shared_array_answers_as_an_array_does() {
     assert_eq!(vec.max_len(), 10);
     assert_eq!(vec.as_ref(), [1, 2, 3, 4]);
     vec.as_mut_slice()[0] = 5;
-    let mut elements = vec.iter();
+    let mut elements = vec.follow();
     assert_eq!((elements.size_hint(), elements.next()), ((4, None), Some(&5)));
     assert_eq!(elements.size_hint(), (3, None));
-    assert_eq!(format!("{elements:?}"), "Iter([2, 3, 4])");
+    assert_eq!(format!("{elements:?}"), "Follow([2, 3, 4])");
     assert_eq!(elements.nth(1), Some(&3));
-    assert_eq!((elements.size_hint(), format!("{elements:?}")), ((1, None), "Iter([4])".into()));
+    assert_eq!((elements.size_hint(), format!("{elements:?}")), ((1, None), "Follow([4])".into()));
     assert_eq!((elements.next(), elements.next()), (Some(&4), None));
-    assert_eq!((elements.size_hint(), format!("{elements:?}")), ((0, None), "Iter([])".into()));
+    assert_eq!((elements.size_hint(), format!("{elements:?}")), ((0, None), "Follow([])".into()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is in the file is in memory, and the other way round.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ impl Temporary {
 
     #[cfg(unix)] // Windows lets nobody truncate a file that is mapped.
     pub fn set_len(&self, len: u64) {
-        OpenOptions::new().write(true).open(&self.0).unwrap().set_len(len).unwrap();
+        fs::OpenOptions::new().write(true).open(&self.0).unwrap().set_len(len).unwrap();
     }
 }
 
