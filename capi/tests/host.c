@@ -31,6 +31,13 @@ static int touch(volatile char *byte) {
     return jumped;
 }
 
+/* Leaves the last page to the host. */
+static int not_mine(void *context, pagewise_fault *fault) {
+    (void)context;
+    if (fault->offset >= 7 * pagewise_page_size()) return PAGEWISE_FILTER_NOT_MINE;
+    return PAGEWISE_FILTER_COMMIT;
+}
+
 static void touch_refused(void *byte) {
     *(volatile char *)byte = 1;
 }
@@ -64,6 +71,14 @@ int main(void) {
     pagewise_report_to(NULL);
     assert(touch(bytes + 7 * page) == 10 + PAGEWISE_HANDLED_REFUSED && lines == 1);
     pagewise_report_to_stderr();
+    pagewise_region_free(region);
+
+    options.limit = 8 * page;
+    options.filter = not_mine;
+    assert(pagewise_region_new(8 * page, &options, &region) == PAGEWISE_OK);
+    bytes = pagewise_region_ptr(region);
+    assert(touch(bytes + 6 * page) == 0 && bytes[6 * page] == 1);
+    assert(touch(bytes + 7 * page) == 10 + PAGEWISE_HANDLED_NOT_OURS);
     pagewise_region_free(region);
     puts("the host goes on");
     return 0;

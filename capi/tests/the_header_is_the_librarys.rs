@@ -144,6 +144,10 @@ fn every_function_has_the_same_arguments_in_both() {
     }
 }
 
+fn size_of_field<T, F>(_: impl Fn(&T) -> *const F) -> usize {
+    size_of::<F>()
+}
+
 /// `_Static_assert` for each field and constant, from what the Rust compiler made of them.
 fn assertions() -> String {
     let mut text = String::from("#include \"pagewise.h\"\n");
@@ -154,7 +158,11 @@ fn assertions() -> String {
         ($($rust:ident = $c:literal { $($field:ident),* })*) => { $(
             check(format!("sizeof({}) == {}", $c, size_of::<$rust>()));
             check(format!("_Alignof({}) == {}", $c, align_of::<$rust>()));
-            $(check(format!("offsetof({}, {}) == {}", $c, stringify!($field), offset_of!($rust, $field)));)*
+            $(
+                check(format!("offsetof({}, {}) == {}", $c, stringify!($field), offset_of!($rust, $field)));
+                let size = size_of_field(|structure: &$rust| &raw const structure.$field);
+                check(format!("sizeof((({} *)0)->{}) == {size}", $c, stringify!($field)));
+            )*
             // All of the fields, and no other: together they are as long as the structure, but for the end's padding.
             let fields: &[(usize, &str)] = &[$((offset_of!($rust, $field), stringify!($field))),*];
             let (_, last) = fields.iter().max().unwrap();

@@ -194,8 +194,8 @@ mod tests {
                 let nested = || unsafe {
                     attempt(|| {
                         let outer = own().unwrap().innermost.load(Ordering::Relaxed);
-                        let inner = attempt(|| own().unwrap().innermost.load(Ordering::Relaxed));
-                        inner.is_ok_and(|inner| (*inner).outer == outer && !outer.is_null())
+                        let around = || (*own().unwrap().innermost.load(Ordering::Relaxed)).outer;
+                        attempt(around).is_ok_and(|around| around == outer && !outer.is_null())
                     })
                 };
                 self.0.send(nested() == Ok(true) && nested() == Ok(true)).unwrap();
