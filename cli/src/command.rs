@@ -15,7 +15,7 @@ pub const EXIT_CODES: [(u8, &str); 4] = [
 
 /// Memory that is reserved once and committed as it is needed
 #[derive(Parser)]
-#[command(name = "pagewise", version)]
+#[command(name = "pagewise", bin_name = "pagewise", version)]
 struct Arguments {
     /// When to use colours: `auto` does where a terminal shows them, `NO_COLOR` is not set and `TERM` is not
     /// `dumb`

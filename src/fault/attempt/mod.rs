@@ -93,10 +93,13 @@ struct Attempt {
 /// let mut region = DemandRegion::builder(1 << 30).limit(4 * page_size()).build()?;
 /// let bytes = region.as_mut_slice();
 /// // SAFETY: nothing in the closure has a destructor or holds a lock.
-/// let refused = unsafe { fault::attempt(|| bytes.fill(7)) }.unwrap_err();
+/// let refused = unsafe {
+///     fault::attempt(|| bytes.iter_mut().step_by(page_size()).for_each(|byte| *byte = 7))
+/// };
+/// let refused = refused.unwrap_err();
 /// assert_eq!(refused.offset, 4 * page_size());
 /// assert!(matches!(refused.reason, RefusalReason::Limit { .. }));
-/// assert_eq!(region.as_slice()[4 * page_size() - 1], 7);
+/// assert_eq!(region.as_slice()[3 * page_size()], 7);
 /// # Ok::<(), pagewise::Error>(())
 /// ```
 #[inline]
