@@ -253,12 +253,14 @@ fn the_error_code_of_the_interrupted_code_stays() {
 
 #[test]
 fn a_thread_knows_when_it_is_inside_a_filter() {
+    static STARTED: AtomicBool = AtomicBool::new(false);
     static INSIDE: AtomicBool = AtomicBool::new(false);
     static LEAVE: AtomicBool = AtomicBool::new(false);
     // SAFETY: the filter reads and writes atomics, and waits for another thread which needs nothing of this one.
     let builder = unsafe {
         filtered(|_| {
             INSIDE.store(fault::in_filter(), Relaxed);
+            STARTED.store(true, Relaxed);
             while !LEAVE.load(Relaxed) {
                 std::hint::spin_loop();
             }
@@ -266,20 +268,22 @@ fn a_thread_knows_when_it_is_inside_a_filter() {
         })
     };
     let region = builder.build().unwrap();
-    assert!(!fault::in_filter());
-    std::thread::scope(|scope| {
+    let (before, meanwhile, after) = std::thread::scope(|scope| {
+        let before = fault::in_filter();
         let faulting = scope.spawn(|| {
             poke(region.as_ptr(), 1);
-            !fault::in_filter()
+            fault::in_filter()
         });
-        while !INSIDE.load(Relaxed) {
-            assert!(!faulting.is_finished(), "the filter did not know that it is one");
+        while !STARTED.load(Relaxed) {
             std::thread::yield_now();
         }
-        assert!(!fault::in_filter(), "another thread is");
+        let meanwhile = fault::in_filter();
         LEAVE.store(true, Relaxed);
-        assert!(faulting.join().unwrap());
+        (before, meanwhile, faulting.join().unwrap())
     });
+    assert!(INSIDE.load(Relaxed), "the thread that is inside");
+    assert!(!meanwhile, "another thread is inside");
+    assert!(!before && !after, "nobody is inside");
 }
 
 /// The filter lives as long as its region, and what it captured is dropped with it.
