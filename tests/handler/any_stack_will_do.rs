@@ -112,6 +112,10 @@ fn less_than_a_kibibyte_of_stack() {
             let served = depth(|| poke(region.as_ptr().wrapping_add(region.len() / 2), 1));
             measured.push((what, served.saturating_sub(kernel)));
         }
+        let budget = pagewise::Budget::new(1 << 30).child(1 << 29).child(1 << 28);
+        let tenant = pagewise::DemandRegion::builder(1 << 30).budget(budget).build().unwrap();
+        let served = depth(|| poke(tenant.as_ptr(), 1));
+        measured.push(("a budget below two others", served.saturating_sub(kernel)));
         let huge = pagewise::DemandRegion::new(1 << 40).unwrap();
         let served = depth(|| poke(huge.as_ptr().wrapping_add(huge.len() / 2), 1));
         measured.push(("a page table that is itself lazy", served.saturating_sub(kernel)));

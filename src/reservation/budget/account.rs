@@ -1,11 +1,10 @@
 //! What one reservation has committed.
 
-use std::iter;
 use std::ptr::NonNull;
 
-use super::Budget;
 use super::ledger::{Full, Ledger, Part, take_from_all};
 use super::shares::Share;
+use super::{Budget, Ledgers};
 use crate::error::RefusalReason;
 use crate::sync::Ordering;
 
@@ -82,8 +81,9 @@ impl Account {
     }
 
     /// The own limit, the budget, and the budgets above it.
-    fn ledgers(&self) -> impl Iterator<Item = &Ledger> + Clone {
-        iter::once(&self.own).chain(self.shared.iter().flat_map(|place| place.budget.ledgers()))
+    fn ledgers(&self) -> Ledgers<'_> {
+        let budget = self.shared.as_ref().map(|place| &*place.budget.0);
+        Ledgers { own: Some(&self.own), budget }
     }
 
     /// Takes exactly `bytes`, or nothing.
@@ -97,6 +97,13 @@ impl Account {
     }
 
     fn take(&self, least: usize, want: usize, unit: usize) -> Result<usize, RefusalReason> {
+        let Some(shared) = &self.shared else {
+            let Full { used, limit } = match self.own.take(least, want, unit, 0) {
+                Ok(bytes) => return Ok(bytes),
+                Err(full) => full,
+            };
+            return Err(RefusalReason::Limit { used, limit });
+        };
         let bytes = take_from_all(self.ledgers(), least, want, unit).map_err(|(index, full)| {
             let Full { used, limit } = full;
             match index {
@@ -104,9 +111,7 @@ impl Account {
                 _ => RefusalReason::Budget { used, limit },
             }
         })?;
-        if let Some(shared) = &self.shared {
-            shared.share().taken.fetch_add(bytes, Ordering::Relaxed);
-        }
+        shared.share().taken.fetch_add(bytes, Ordering::Relaxed);
         Ok(bytes)
     }
 

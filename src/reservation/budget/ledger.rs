@@ -100,13 +100,19 @@ impl Ledger {
                 Ok(bytes) => return Ok(bytes),
                 Err(seen) => seen,
             };
-            // The numbers of a later moment might say that there is enough.
-            let (now, limit) = self.look();
-            if now == seen || attempt == MOST_ATTEMPTS {
-                return Err(full(seen, limit));
+            if let Some(full) = self.is_full(seen, attempt) {
+                return Err(full);
             }
             attempt += 1;
         }
+    }
+
+    /// The numbers of a refusal that this word led to; `None` where those of now might say that there is enough.
+    #[cold]
+    #[inline(never)] // keeps its stack use out of the path of served faults
+    fn is_full(&self, seen: u64, attempt: u32) -> Option<Full> {
+        let (now, limit) = self.look();
+        (now == seen || attempt == MOST_ATTEMPTS).then(|| full(seen, limit))
     }
 
     /// As [`take`](Self::take), but returns the word that said that too little is left.
@@ -285,20 +291,29 @@ pub(super) fn take_from_all<'a>(
     let mut rest = ledgers.clone();
     while let Some(ledger) = rest.next() {
         let tentative = if rest.clone().next().is_some() { TENTATIVE } else { 0 };
-        let before = ledgers.clone().take(index);
         match ledger.take(least, bytes, unit, tentative) {
             Ok(granted) if granted < bytes => {
-                before.for_each(|ledger| ledger.give_back(bytes - granted));
+                give_back(ledgers.clone().take(index), bytes - granted);
                 bytes = granted;
             }
             Ok(_) => {}
             Err(full) => {
-                before.for_each(|ledger| ledger.settle(bytes));
+                settle(ledgers.take(index), bytes);
                 return Err((index, full));
             }
         }
         index += 1;
     }
-    ledgers.take(index.saturating_sub(1)).for_each(|ledger| ledger.settle(0));
+    settle(ledgers.take(index.saturating_sub(1)), 0);
     Ok(bytes)
+}
+
+#[inline(never)] // as `settle`
+fn give_back<'a>(ledgers: impl Iterator<Item = &'a Ledger>, bytes: usize) {
+    ledgers.for_each(|ledger| ledger.give_back(bytes));
+}
+
+#[inline(never)] // keeps its stack use out of the calls of `Ledger::take`
+fn settle<'a>(ledgers: impl Iterator<Item = &'a Ledger>, surplus: usize) {
+    ledgers.for_each(|ledger| ledger.settle(surplus));
 }

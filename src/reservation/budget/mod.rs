@@ -6,7 +6,6 @@ mod ledger;
 mod shares;
 
 use std::fmt;
-use std::iter;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -223,7 +222,7 @@ impl Budget {
     }
 
     /// This budget's ledger, its parent's, and so on.
-    fn ledgers(&self) -> impl Iterator<Item = &Ledger> + Clone {
+    fn ledgers(&self) -> Ledgers<'_> {
         self.0.ledgers()
     }
 
@@ -248,10 +247,30 @@ impl Budget {
     }
 }
 
+/// The ledgers that a commit is taken from: a reservation's own, its budget's, that budget's parent's, and so on. An
+/// iterator of two words, because the fault handler has several of them on a small stack.
+#[derive(Clone, Copy)]
+struct Ledgers<'a> {
+    own: Option<&'a Ledger>,
+    budget: Option<&'a Shared>,
+}
+
+impl<'a> Iterator for Ledgers<'a> {
+    type Item = &'a Ledger;
+
+    fn next(&mut self) -> Option<&'a Ledger> {
+        if let Some(own) = self.own.take() {
+            return Some(own);
+        }
+        let budget = self.budget?;
+        self.budget = budget.parent.as_ref().map(|parent| &*parent.0);
+        Some(&budget.ledger)
+    }
+}
+
 impl Shared {
-    fn ledgers(&self) -> impl Iterator<Item = &Ledger> + Clone {
-        iter::successors(Some(self), |shared| Some(&*shared.parent.as_ref()?.0))
-            .map(|shared| &shared.ledger)
+    fn ledgers(&self) -> Ledgers<'_> {
+        Ledgers { own: None, budget: Some(self) }
     }
 
     fn end_what_the_parent_did(&self) {
