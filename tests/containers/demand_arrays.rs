@@ -74,9 +74,13 @@ fn an_alignment_is_at_least_that_of_the_elements() {
 #[test]
 #[cfg(not(miri))]
 fn an_array_that_takes_less_has_as_many_elements_as_it_has_room_for() {
-    let array = DemandArray::<[u8; 12]>::builder(1 << 59).at_least(1000).build().unwrap();
-    assert!(array.len() >= 1000 && array.len() < 1 << 59);
-    assert!(array.try_get(array.len() - 1).is_ok() && array.try_get(array.len()).is_err());
+    if crate::common::address_space_is_dear() {
+        crate::common::not_here("an emulator pays for every page that fits");
+    } else {
+        let array = DemandArray::<[u8; 12]>::builder(1 << 59).at_least(1000).build().unwrap();
+        assert!(array.len() >= 1000 && array.len() < 1 << 59);
+        assert!(array.try_get(array.len() - 1).is_ok() && array.try_get(array.len()).is_err());
+    }
     assert_eq!(DemandArray::<[u8; 12]>::builder(1001).at_least(9).build().unwrap().len(), 1001);
 }
 
