@@ -75,7 +75,7 @@ impl<T: FromZeros> DemandArrayBuilder<T> {
     /// Takes less where the address space is small, but not below `min_len` elements.
     ///
     /// ```
-    /// let sparse = pagewise::DemandArray::<u64>::builder(1 << 44).at_least(1 << 20).build()?;
+    /// let sparse = pagewise::DemandArray::<u64>::builder(1 << 40).at_least(1 << 20).build()?;
     /// assert!(sparse.len() >= 1 << 20); // `len` says what it came to
     /// # Ok::<(), pagewise::Error>(())
     /// ```
