@@ -61,7 +61,7 @@ fn a_default_costs_addresses_only() {
 fn what_cannot_be_converted_comes_back() {
     use crate::common::{emulated, in_a_process, not_here, sanitized};
     use pagewise::{Error, PushError};
-    if emulated() || sanitized() {
+    if emulated() || sanitized() || std::env::var_os("TSAN_OPTIONS").is_some() {
         return not_here("RLIMIT_AS: the emulator's or the sanitizer's addresses would count");
     }
     in_a_process("what_cannot_be_converted_comes_back", || {
