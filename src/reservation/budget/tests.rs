@@ -503,7 +503,7 @@ fn a_child_process_adds_up_all_budgets_of_a_tree() {
     for (budget, bytes) in [(&all, 100), (&tenant, 50), (&unused, 50)] {
         budget.0.ledger.begin_to_lower_the_limit_by(bytes);
     }
-    std::mem::forget(all.try_take(11).unwrap()); // has a right to its memory here, too
+    let _kept = all.try_take(11).unwrap(); // has a right to its memory here, too
     forked(&all);
     assert_eq!((unused.available(), unused.used()), (50, 0));
     assert_eq!((all.used(), tenant.used()), (341, 130));
