@@ -158,7 +158,8 @@ impl MappedFile {
     /// Copies bytes from the file into a buffer.
     ///
     /// Besides the copy, it asks the system for the file's length: where a file is truncated in the middle of a page,
-    /// the rest of that page reads zero, and only the length tells.
+    /// the rest of that page reads zero, and only the length tells. (A file that is truncated and made longer again
+    /// during the call may read zero, too, without an error.)
     ///
     /// # Errors
     /// [`FileTruncated`](RefusalReason::FileTruncated) where the file does not have all of the range any more,
