@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
 
 use crate::common::signals::*;
-use crate::common::{self, in_a_process, page_by_page, poke};
+use crate::common::{in_a_process, page_by_page, poke};
 
 static SEEN: AtomicUsize = AtomicUsize::new(0);
 static CODE: AtomicI32 = AtomicI32::new(0);
@@ -70,8 +70,8 @@ fn a_crafted_address_inside_a_region_commits_nothing() {
                         &raw const info,
                     )
                 };
-                if sent != 0 && common::emulated() {
-                    common::not_here("crafted signals (the emulator refuses to send them)");
+                if sent != 0 && crate::common::emulated() {
+                    crate::common::not_here("crafted signals (the emulator refuses to send them)");
                     return;
                 }
                 assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());

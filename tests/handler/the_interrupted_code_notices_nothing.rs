@@ -1,7 +1,7 @@
 //! errno (or the last error) and every register are the same after a fault as before.
 #![cfg(not(pagewise_model))]
 
-use crate::common::{self, page_by_page, poke};
+use crate::common::{page_by_page, poke};
 
 #[test]
 fn the_error_code_is_preserved() {
@@ -24,14 +24,14 @@ fn the_error_code_is_preserved() {
 #[test]
 #[cfg(target_os = "linux")]
 fn the_error_code_is_preserved_when_the_system_refuses() {
-    if common::sanitized() {
-        return common::not_here("what the system refuses (the sanitizer needs memory)");
+    if crate::common::sanitized() {
+        return crate::common::not_here("what the system refuses (the sanitizer needs memory)");
     }
-    common::in_a_process("the_error_code_is_preserved_when_the_system_refuses", || {
+    crate::common::in_a_process("the_error_code_is_preserved_when_the_system_refuses", || {
         let mut region = page_by_page(1 << 14);
         region.commit(..pagewise::page_size()).unwrap();
         if !no_more_data() {
-            return common::not_here("a system that refuses memory (the emulator does not)");
+            return crate::common::not_here("a system that refuses memory (the emulator does not)");
         }
         set_error(4711);
         let refused = region.fill(.., 1);
@@ -135,7 +135,7 @@ fn all_registers_are_preserved() {
 #[cfg(target_arch = "x86_64")]
 fn wide_vector_registers_are_preserved() {
     if !std::is_x86_feature_detected!("avx") {
-        return common::not_here("AVX registers (this processor has none)");
+        return crate::common::not_here("AVX registers (this processor has none)");
     }
     let region = page_by_page(16);
     for page in 0..16u64 {
