@@ -97,6 +97,7 @@ pub mod fault;
 mod mapped_file;
 mod os;
 mod page;
+mod paged;
 mod reservation;
 mod sync;
 
@@ -132,6 +133,8 @@ pub use mapped_file::{FileReader, MappedFile, MappedFileBuilder};
 pub use os::{Access, Expected, FileAccess, HugePages, OsError};
 #[doc(inline)]
 pub use page::{page_size, reserve_granularity};
+#[doc(inline)]
+pub use paged::{InHandler, PageStore};
 #[doc(inline)]
 pub use reservation::{
     Budget, BudgetGuard, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
