@@ -134,7 +134,10 @@ pub use os::{Access, Expected, FileAccess, HugePages, OsError};
 #[doc(inline)]
 pub use page::{page_size, reserve_granularity};
 #[doc(inline)]
-pub use paged::{InHandler, PageStore};
+pub use paged::{
+    InHandler, PageStore, PagedError, PagedRegion, PagedRegionBuilder, PagedState, PagedStats,
+    Pinned, PinnedMut, WriteBack,
+};
 #[doc(inline)]
 pub use reservation::{
     Budget, BudgetGuard, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
