@@ -134,7 +134,7 @@ pub use os::{Access, Expected, FileAccess, HugePages, OsError};
 #[doc(inline)]
 pub use page::{page_size, reserve_granularity};
 #[doc(inline)]
-pub use paged::{InHandler, PageStore};
+pub use paged::{FileStore, FileStoreBuilder, InHandler, PageStore};
 #[doc(inline)]
 pub use reservation::{
     Budget, BudgetGuard, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
