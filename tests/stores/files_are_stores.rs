@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use crate::common::{in_a_process, not_here};
+#[cfg(unix)]
+use crate::common::in_a_process;
+use crate::common::not_here;
 use crate::store_contract::{self as contract, noise, read, write};
 use pagewise::{Error, FileStore, PageStore};
 
