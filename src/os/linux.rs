@@ -30,9 +30,10 @@ pub(crate) use proc::{
 };
 
 pub(crate) use unix::{
-    call_in_children, commit, discard, expect_file_access, file_len, flush_file, forks, lock,
-    map_file, page_size, preserving_error_code, protect, release, reserve_granularity,
-    sleep_a_little, unlock, unmap_file, watch_forks, write_stderr, yield_now,
+    FILE_CALLS_ARE_SIGNAL_SAFE, call_in_children, commit, discard, expect_file_access, file_len,
+    flush_file, forks, lock, make_sparse, map_file, open_direct, page_size, preserving_error_code,
+    protect, read_at, release, reserve_granularity, sleep_a_little, unlock, unmap_file,
+    watch_forks, write_at, write_stderr, yield_now,
 };
 pub(crate) use userfault::{userfault_commit, userfault_register};
 

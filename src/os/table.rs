@@ -11,7 +11,9 @@
 
 use std::ptr::NonNull;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
 use std::sync::atomic::AtomicU32;
 
 use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency, system};
@@ -83,6 +85,18 @@ struct System {
     expect_file_access: unsafe fn(NonNull<u8>, usize, Expected),
     /// Bytes of an open file. *(signal)*
     file_len: fn(&File) -> Result<u64, OsError>,
+    /// Fills a buffer from an offset of a file on, or a part of it; where the file ends, none of it. *(signal, where
+    /// [`file_calls_are_signal_safe`](Self::file_calls_are_signal_safe))*
+    read_at: fn(&File, u64, &mut [u8]) -> Result<usize, OsError>,
+    /// Writes bytes, or a part of them, from an offset of a file on. *(signal, as `read_at`)*
+    write_at: fn(&File, u64, &[u8]) -> Result<usize, OsError>,
+    /// Whether `read_at` and `write_at` may be called in the fault handler.
+    file_calls_are_signal_safe: bool,
+    /// Lets the holes of a file take no space, where the file system can do that.
+    make_sparse: fn(&File),
+    /// Opens a file whose reads and writes go past the system's cache: buffers, offsets and lengths are then multiples
+    /// of what the device asks for. `None` where the file system has no such thing.
+    open_direct: fn(&mut OpenOptions, &Path) -> io::Result<Option<File>>,
 
     /// Gives the processor to another thread. *(signal)*
     yield_now: fn(),
@@ -205,6 +219,11 @@ const COMPLETE: System = System {
     flush_file: system::flush_file,
     expect_file_access: system::expect_file_access,
     file_len: system::file_len,
+    read_at: system::read_at,
+    write_at: system::write_at,
+    file_calls_are_signal_safe: system::FILE_CALLS_ARE_SIGNAL_SAFE,
+    make_sparse: system::make_sparse,
+    open_direct: system::open_direct,
     yield_now: system::yield_now,
     sleep_a_little: system::sleep_a_little,
     write_stderr: system::write_stderr,

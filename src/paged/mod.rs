@@ -4,7 +4,10 @@ mod builder;
 mod cache;
 mod core;
 mod engines;
+mod file_store;
 mod jobs;
+#[cfg(feature = "lz4")]
+mod memory_store;
 mod moves;
 mod pin;
 mod region;
@@ -12,6 +15,9 @@ mod stats;
 mod store;
 
 pub use builder::{PagedRegionBuilder, WriteBack};
+pub use file_store::{FileStore, FileStoreBuilder};
+#[cfg(feature = "lz4")]
+pub use memory_store::MemoryStore;
 pub use pin::{Pinned, PinnedMut};
 pub use region::{PagedError, PagedRegion, PagedState};
 pub use stats::PagedStats;
