@@ -138,6 +138,10 @@ pub use page::{page_size, reserve_granularity};
 #[cfg_attr(docsrs, doc(cfg(feature = "lz4")))]
 #[doc(inline)]
 pub use paged::MemoryStore;
+#[cfg(feature = "zerocopy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "zerocopy")))]
+#[doc(inline)]
+pub use paged::PagedArray;
 #[doc(inline)]
 pub use paged::{
     FileStore, FileStoreBuilder, InHandler, PageStore, PagedError, PagedRegion, PagedRegionBuilder,

@@ -1,5 +1,7 @@
 //! Memory whose pages come from a store, and go back to it.
 
+#[cfg(feature = "zerocopy")]
+mod array;
 mod builder;
 mod cache;
 mod core;
@@ -14,6 +16,8 @@ mod region;
 mod stats;
 mod store;
 
+#[cfg(feature = "zerocopy")]
+pub use array::PagedArray;
 pub use builder::{PagedRegionBuilder, WriteBack};
 pub use file_store::{FileStore, FileStoreBuilder};
 #[cfg(feature = "lz4")]

@@ -48,7 +48,7 @@ pub(super) fn pin(core: &Core, start: usize, end: usize, write: bool) -> Result<
 /// use std::io::Write;
 /// use pagewise::{FileStore, PagedRegion};
 ///
-/// let program = FileStore::open(std::env::current_exe()?)?;
+/// let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
 /// let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else {
 ///     return Ok(()); // this system has no paged regions
 /// };
@@ -57,34 +57,34 @@ pub(super) fn pin(core: &Core, start: usize, end: usize, write: bool) -> Result<
 /// assert!(region.stats().pinned >= 1000);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Pinned<'a> {
+pub struct Pinned<'a, T = u8> {
     _pages: Pages<'a>,
-    bytes: &'a [u8],
+    elements: &'a [T],
 }
 
-impl<'a> Pinned<'a> {
-    pub(super) fn new(_core: &'a Core, pages: Pages<'a>, bytes: &'a [u8]) -> Self {
-        Self { _pages: pages, bytes }
+impl<'a, T> Pinned<'a, T> {
+    pub(super) fn new(pages: Pages<'a>, elements: &'a [T]) -> Self {
+        Self { _pages: pages, elements }
     }
 }
 
-impl Deref for Pinned<'_> {
-    type Target = [u8];
+impl<T> Deref for Pinned<'_, T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[u8] {
-        self.bytes
+    fn deref(&self) -> &[T] {
+        self.elements
     }
 }
 
-impl AsRef<[u8]> for Pinned<'_> {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes
+impl<T> AsRef<[T]> for Pinned<'_, T> {
+    fn as_ref(&self) -> &[T] {
+        self.elements
     }
 }
 
-impl fmt::Debug for Pinned<'_> {
+impl<T> fmt::Debug for Pinned<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pinned").field("len", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Pinned").field("len", &self.elements.len()).finish_non_exhaustive()
     }
 }
 
@@ -108,7 +108,7 @@ pub struct PinnedMut<'a> {
 }
 
 impl<'a> PinnedMut<'a> {
-    pub(super) fn new(_core: &'a Core, pages: Pages<'a>, bytes: &'a mut [u8]) -> Self {
+    pub(super) fn new(pages: Pages<'a>, bytes: &'a mut [u8]) -> Self {
         Self { _pages: pages, bytes }
     }
 }

@@ -106,7 +106,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// ```
     /// use pagewise::{FileStore, PagedRegion};
     ///
-    /// let program = FileStore::open(std::env::current_exe()?)?;
+    /// let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
     /// let built = PagedRegion::builder(program).limit(1 << 20).read_only().build();
     /// # if let Err(pagewise::Error::Unsupported { .. }) = built { return Ok(()) }
     /// println!("{:?} begins with {:x?}", std::env::current_exe()?, &built?.as_slice()[..4]);
@@ -133,6 +133,11 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// Always `false`: an empty store has no region.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether the region was built [read-only](PagedRegionBuilder::read_only).
+    pub fn is_read_only(&self) -> bool {
+        self.core.ground.read_only
     }
 
     /// Bytes that come and go at once.
@@ -323,7 +328,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         let pages = pin(&self.core, start, end, false)?;
         // SAFETY: inside the region; the borrow keeps the region, and others from writing.
         let bytes = unsafe { self.as_slice().get_unchecked(start..end) };
-        Ok(Pinned::new(&self.core, pages, bytes))
+        Ok(Pinned::new(pages, bytes))
     }
 
     /// The same for writing: all pages of the range count as changed.
@@ -336,7 +341,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         let first = self.core.ground.start.as_ptr().wrapping_add(start);
         // SAFETY: inside the region, which is borrowed exclusively.
         let bytes = unsafe { std::slice::from_raw_parts_mut(first, end - start) };
-        Ok(PinnedMut::new(&self.core, pages, bytes))
+        Ok(PinnedMut::new(pages, bytes))
     }
 
     /// Writes all changed pages of a range to the store, and has it sync. Rounds outward to whole pages.

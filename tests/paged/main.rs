@@ -6,3 +6,7 @@ mod stores;
 
 #[cfg(target_os = "linux")]
 mod behaves_as_a_plain_array;
+#[cfg(target_os = "linux")]
+mod threads_share_an_array;
+#[cfg(target_os = "linux")]
+mod what_a_store_cannot_do_is_an_error;
