@@ -96,8 +96,9 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         self
     }
 
-    /// Takes the memory from a budget that the region shares, too. Where the budget is used up, a page of this region
-    /// gives up its room.
+    /// Takes the memory from a budget that the region shares, too. Where the budget is used up, a page gives up its
+    /// room: of the paged region of the same budget that holds the most, if that is more than twice what this
+    /// one holds, or else of this one.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self
@@ -256,8 +257,11 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         if let Some(core) = Arc::get_mut(&mut core) {
             core.registered.owner = owner;
         }
-        // SAFETY: the core stays where it is until the region is dropped, which ends the registration first.
-        unsafe { fault::register(&core.registered) };
+        // SAFETY: the core stays where it is until the region is dropped, which ends both first.
+        unsafe {
+            fault::register(&core.registered);
+            core.join_neighbours();
+        }
         Ok((core, store))
     }
 }

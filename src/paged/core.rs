@@ -1,9 +1,9 @@
 //! What a region is: everything that the program, the fault handler and the lent threads share.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use super::cache::{Cache, Number};
 use super::engines::{ChosenEngine, Ground};
@@ -39,6 +39,9 @@ pub(super) struct Core {
     /// This process is a child of the one that made the region.
     pub(super) is_left: AtomicBool,
     pub(super) registered: Registered,
+    /// See `neighbours.rs`.
+    pub(super) next_region: Cell<*const Core>,
+    pub(super) guests: AtomicUsize,
 }
 
 /// What the lock protects.
@@ -49,7 +52,7 @@ pub(super) struct State {
     pub(super) row: Number,
 }
 
-// SAFETY: the state is used by the holder of the lock alone; the pointers are to the core itself and to its own
+// SAFETY: the state is used by the holder of the lock alone, the link by that of the list's; the pointers are to the core itself and to its own
 // memory, whose parts belong to the holders of frames.
 unsafe impl Send for Core {}
 // SAFETY: as above.
@@ -107,6 +110,8 @@ impl Core {
             counters: Counters::default(),
             is_left: AtomicBool::new(false),
             registered,
+            next_region: Cell::new(std::ptr::null()),
+            guests: AtomicUsize::new(0),
         }
     }
 
@@ -156,6 +161,11 @@ impl Core {
             return 0..0;
         }
         (start / size) as Number..end.div_ceil(size) as Number
+    }
+
+    /// Bytes of memory that the region holds.
+    pub(super) fn held(&self) -> usize {
+        self.account.own().used()
     }
 
     /// Bytes that all frames have.

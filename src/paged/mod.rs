@@ -11,6 +11,7 @@ mod jobs;
 #[cfg(feature = "lz4")]
 mod memory_store;
 mod moves;
+mod neighbours;
 mod pin;
 mod region;
 mod stats;

@@ -335,6 +335,9 @@ impl Core {
     /// Makes a frame free, or returns early where another thread may have done so. `refused` says why there is no new
     /// one.
     fn make_room(&self, caller: Caller, refused: Option<RefusalReason>) -> Result<(), Trouble> {
+        if refused.is_some() && self.take_from_neighbour(caller) {
+            return Ok(());
+        }
         let (mut cooled, mut failures) = (0, 0);
         loop {
             let (step, moment) =
@@ -542,6 +545,28 @@ impl Core {
         unsafe {
             self.write_store(Caller::Program, run.start, offset, self.ground.page(run.start), len)
         }
+    }
+
+    /// For a neighbour: gives up the page that would be the next to leave, and its memory; `false` where none can.
+    pub(super) fn give_up_one(&self, caller: Caller) -> bool {
+        let can_write =
+            caller != Caller::Handler || self.store_in_handler || self.jobs.has_threads();
+        for _ in 0..MOST_FAILURES {
+            match self.with(|state| self.next_step(state, false)) {
+                Step::Cool { frame, page, dirty } => _ = self.cool(frame, page, dirty),
+                Step::Write { frame, .. } if !can_write => {
+                    self.settle_as_it_was(frame);
+                    return false;
+                }
+                Step::Write { frame, page } => _ = self.write_frame(caller, frame, page),
+                Step::Leave(frame) => {
+                    self.drop_frame(frame);
+                    return true;
+                }
+                Step::Stuck { .. } | Step::Wait => return false,
+            }
+        }
+        false
     }
 
     /// Has a page leave the memory; its frame's memory goes back to the system. Pinned pages stay.

@@ -453,7 +453,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         let size = self.page_bytes();
         let (dirty, pinned) =
             self.core.with(|state| (state.cache.dirty * size, state.cache.pinned * size));
-        let resident = self.core.account.own().used();
+        let resident = self.core.held();
         PagedStats { resident, dirty, pinned, ..self.core.counters.read() }
     }
 
@@ -511,8 +511,9 @@ impl<S: PageStore + 'static> Drop for PagedRegion<S> {
             let _ = self.write_back(0, self.len());
         }
         jobs::stop(&self.core, std::mem::take(&mut self.threads));
+        self.core.leave_neighbours();
         fault::unregister(&self.core.registered);
-        let used = self.core.account.own().used();
+        let used = self.core.held();
         self.core.account.decommitted(used);
         let ground = self.core.ground;
         self.core.engine.release(ground);

@@ -5,7 +5,13 @@ mod common;
 mod stores;
 
 #[cfg(target_os = "linux")]
+mod a_child_leaves_the_region_to_its_parent;
+#[cfg(target_os = "linux")]
 mod behaves_as_a_plain_array;
+#[cfg(target_os = "linux")]
+mod files_are_larger_than_memory;
+#[cfg(target_os = "linux")]
+mod no_more_memory_than_the_limit;
 #[cfg(target_os = "linux")]
 mod threads_share_an_array;
 #[cfg(target_os = "linux")]

@@ -48,7 +48,7 @@ type Counters = PagedArray<AtomicU64, InTheHandler<Heap>>;
 fn count(counters: &Counters, seed: u64) -> u64 {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut counted = 0;
-    for _ in 0..20_000 {
+    for _ in 0..6_000 {
         let at = random.usize(..counters.len());
         if random.bool() {
             counters[at].fetch_add(1, Relaxed);
