@@ -18,6 +18,9 @@ use std::sync::atomic::AtomicU32;
 
 use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency, system};
 
+type CopyPages = unsafe fn(NonNull<u8>, NonNull<u8>, usize, bool) -> Result<(), OsError>;
+type MapShared =
+    unsafe fn(&File, u64, usize, Option<NonNull<u8>>, Access) -> Result<NonNull<u8>, OsError>;
 type UnsafeRange = unsafe fn(NonNull<u8>, usize) -> Result<(), OsError>;
 type MapFile = fn(&File, u64, usize, FileAccess) -> Result<NonNull<u8>, OsError>;
 type Residencies =
@@ -150,7 +153,7 @@ struct System {
     /// Ends that. *(signal)*
     userfault_forget: UnsafeRange,
     /// Copies bytes to pages without memory, each of which appears whole; writable, or protected. *(signal)*
-    copy_pages: unsafe fn(NonNull<u8>, NonNull<u8>, usize, bool) -> Result<(), OsError>,
+    copy_pages: CopyPages,
     /// Moves pages, first address of the target first, to where there is no memory yet; each appears whole. Where it
     /// fails, a prefix may have been moved. *(signal)*
     move_pages: unsafe fn(NonNull<u8>, NonNull<u8>, usize) -> Result<(), OsError>,
@@ -167,8 +170,7 @@ struct System {
     /// Memory without an address.
     shared_memory: fn(usize) -> Result<File, OsError>,
     /// Maps a part of it: over a range, or where the system chooses. *(signal)*
-    map_shared:
-        unsafe fn(&File, u64, usize, Option<NonNull<u8>>, Access) -> Result<NonNull<u8>, OsError>,
+    map_shared: MapShared,
     /// Gives a part of it back. *(signal)*
     empty_shared: fn(&File, u64, u64) -> Result<(), OsError>,
     /// Waits while a word has a value, until `wake`. May return early. *(signal)*

@@ -59,6 +59,17 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     ///
     /// # Errors
     /// [`Unsupported`](Error::Unsupported) for a read-only region: see [`read_only`](Self::read_only).
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a1-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// array[7] = 7;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(region: PagedRegion<S>) -> Result<Self, Error> {
         let () = Self::CHECKED;
         if region.is_read_only() {
@@ -71,6 +82,18 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
 
     /// Takes a region as an array that is only read. (A mutable borrow of it is an empty slice where the region is
     /// [read-only](super::PagedRegionBuilder::read_only).)
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a2-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// let array = PagedArray::<[u8; 4], _>::read_only(array.into_region());
+    /// assert_eq!(array[7], [0; 4]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_only(region: PagedRegion<S>) -> Self
     where
         T: Immutable,
@@ -84,6 +107,18 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # Errors
     /// As [`PagedRegion::pin`]: [`Store`](Error::Store), [`AllPinned`](Error::AllPinned),
     /// [`OutOfBounds`](Error::OutOfBounds) (in elements) and others.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a3-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// assert_eq!(array.try_get(100_000)?, 0);
+    /// assert!(array.try_get(array.len()).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_get(&self, index: usize) -> Result<T, Error>
     where
         T: Copy,
@@ -96,6 +131,18 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # Errors
     /// As [`PagedRegion::pin_mut`]: [`Store`](Error::Store), [`AllPinned`](Error::AllPinned),
     /// [`OutOfBounds`](Error::OutOfBounds) (in elements) and others; then it is as it was.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a4-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// array.try_set(100_000, 5)?;
+    /// assert_eq!(array[100_000], 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_set(&mut self, index: usize, value: T) -> Result<(), Error> {
         let (start, end) = self.bytes(index..index.saturating_add(1))?;
         let pages = pin(&self.region.core, start, end, true)?;
@@ -110,6 +157,18 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # Errors
     /// As there: [`Store`](Error::Store), [`AllPinned`](Error::AllPinned), [`OutOfBounds`](Error::OutOfBounds) (in
     /// elements) and others.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a5-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// let some = array.pin(1000..1010)?;
+    /// assert_eq!(some.iter().sum::<u32>(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pin(&self, range: impl RangeBounds<usize>) -> Result<Pinned<'_, T>, Error> {
         let (first, last) = index_range(range, self.len())?;
         let size = size_of::<T>();
@@ -121,6 +180,17 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     ///
     /// # Errors
     /// As there: [`Store`](Error::Store), [`OutOfBounds`](Error::OutOfBounds) (in elements) and others.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a6-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// array.prefetch(..1000)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn prefetch(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = self.bytes(range)?;
         self.region.prefetch(start..end)
@@ -130,6 +200,18 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     ///
     /// # Errors
     /// As there: [`Store`](Error::Store), [`OutOfBounds`](Error::OutOfBounds) (in elements) and others.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a7-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// array[5] = 5;
+    /// array.flush(..10)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn flush(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = self.bytes(range)?;
         self.region.flush(start..end)
@@ -139,6 +221,19 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     ///
     /// # Errors
     /// As there: [`Store`](Error::Store), [`OutOfBounds`](Error::OutOfBounds) (in elements) and others.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a8-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// array[5] = 5;
+    /// array.evict(..)?;
+    /// assert_eq!(array[5], 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn evict(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = self.bytes(range)?;
         self.region.evict(start..end)
@@ -148,22 +243,68 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     ///
     /// # Errors
     /// [`OutOfBounds`](Error::OutOfBounds), [`ReversedRange`](Error::ReversedRange), in elements.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a9-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// let sum: u32 = array[..100_000].iter().sum();
+    /// array.done_with(..100_000)?;
+    /// # assert_eq!(sum, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn done_with(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = self.bytes(range)?;
         self.region.done_with(start..end)
     }
 
     /// As [`PagedRegion::stats`].
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-aa-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// assert!(array.stats().resident <= 1 << 18);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> PagedStats {
         self.region.stats()
     }
 
     /// As [`PagedRegion::take_error`].
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-ab-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// assert!(array.take_error().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn take_error(&self) -> Option<std::io::Error> {
         self.region.take_error()
     }
 
     /// The region, where its bytes cannot change through a shared borrow of an element.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-ac-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// assert_eq!(array.region().len(), 1 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn region(&self) -> &PagedRegion<S>
     where
         T: Immutable,
@@ -172,6 +313,18 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     }
 
     /// Gives the region back.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedArray, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-ad-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// array[0] = 1;
+    /// assert_eq!(array.into_region().as_slice()[..4], 1u32.to_ne_bytes());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_region(self) -> PagedRegion<S> {
         self.region
     }

@@ -14,7 +14,11 @@ use crate::fault::{self, Registered};
 use crate::os::{self, Attributes, HugePages};
 use crate::reservation::{Account, Budget, Engine};
 
-/// When changed pages go back to the store.
+/// When changed pages go back to the store: see [`PagedRegionBuilder::write_back`].
+///
+/// ```
+/// assert_eq!(pagewise::WriteBack::default(), pagewise::WriteBack::Early);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteBack {
@@ -81,6 +85,18 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     ///
     /// By default what the store [prefers](PageStore::preferred_bytes); otherwise 64 KiB, or less where the limit has
     /// fewer than 64 of these.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b1-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).page_bytes(1 << 16).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// assert_eq!(region.page_bytes(), 1 << 16);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn page_bytes(mut self, bytes: usize) -> Self {
         self.page_bytes = Some(bytes);
         self
@@ -91,6 +107,19 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     ///
     /// Where the userfault engine serves a region that is not [read-only](Self::read_only), two pages of the limit are
     /// for pages that are being copied.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b2-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).limit(1 << 18).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// region.as_mut_slice().fill(1);
+    /// assert!(region.stats().resident <= 1 << 18);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = Some(bytes);
         self
@@ -99,6 +128,19 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// Takes the memory from a budget that the region shares, too. Where the budget is used up, a page gives up its
     /// room: of the paged region of the same budget that holds the most, if that is more than twice what this
     /// one holds, or else of this one.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b3-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).budget(pagewise::Budget::new(1 << 18)).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// region.as_mut_slice().fill(1);
+    /// assert!(region.stats().resident <= 1 << 18);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self
@@ -107,6 +149,18 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// Lends the region so many threads, named `pagewise-io`, from [`build`](Self::build) until it is dropped: they read
     /// ahead, write changed pages back, and call the store where the fault handler must not
     /// ([`PageStore::in_handler`]). None by default.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b4-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).io_threads(2).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// region.as_mut_slice().fill(1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn io_threads(mut self, count: usize) -> Self {
         self.io_threads = count;
         self
@@ -114,18 +168,54 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
 
     /// How many bytes at most are read ahead of pages that are touched one after the other. Only with
     /// [`io_threads`](Self::io_threads). By default 1 MiB.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b5-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).io_threads(1).read_ahead(256 << 10).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// assert!(region.as_slice().iter().all(|&byte| byte == 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_ahead(mut self, bytes: usize) -> Self {
         self.read_ahead = bytes;
         self
     }
 
     /// When changed pages go back to the store. By default early.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b6-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).write_back(pagewise::WriteBack::Late).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// region.write(0, b"some time")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn write_back(mut self, when: WriteBack) -> Self {
         self.write_back = when;
         self
     }
 
     /// Forbids writing to the region. Pages then come and go by the fastest way.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b7-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).read_only().build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// assert!(region.write(0, b"no").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
         self
@@ -133,6 +223,18 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
 
     /// How pages appear and leave: [`Engine::UserFault`] (Linux 6.8, where userfaultfd is allowed), or
     /// [`Engine::Protect`], which takes a mapping for each page in memory. By default the first of them that works.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b8-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).engine(pagewise::Engine::Protect).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// assert_eq!(region.engine(), pagewise::Engine::Protect);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn engine(mut self, engine: Engine) -> Self {
         self.engine = engine;
         self
@@ -148,6 +250,17 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// [`LimitReached`](Error::LimitReached) for a limit of less than one page (two more where pages are copied);
     /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted); [`BudgetReached`](Error::BudgetReached);
     /// [`System`](Error::System).
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b9-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).page_bytes(3).build();
+    /// assert!(matches!(built, Err(pagewise::Error::Unsupported { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn build(self) -> Result<PagedRegion<S>, Error> {
         if cfg!(any(not(target_os = "linux"), miri, pagewise_model)) {
             return Err(Error::Unsupported { what: "paged regions on systems other than Linux" });

@@ -63,6 +63,21 @@ pub struct PagedRegion<S: PageStore + 'static> {
 }
 
 /// A [`read`](PagedRegion::read), [`write`](PagedRegion::write) or [`fill`](PagedRegion::fill) that ended early.
+///
+/// ```
+/// use pagewise::{FileStore, PagedRegion};
+///
+/// let path = std::env::temp_dir().join(format!("pagewise-error-{}", std::process::id()));
+/// let store = FileStore::create(&path, 1 << 20)?;
+/// let Ok(region) = PagedRegion::builder(store).build() else {
+///     return Ok(()); // this system has no paged regions
+/// };
+/// std::fs::write(&path, [7; 100_000])?; // somebody truncates the file
+/// let stopped = region.read(0, &mut vec![0; 1 << 20]).unwrap_err();
+/// println!("{stopped}"); // says after how many bytes, and why
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("stopped after {copied} bytes: {source}")]
 #[non_exhaustive]
@@ -86,7 +101,22 @@ impl From<PagedError> for io::Error {
     }
 }
 
-/// Where a page is.
+/// Where a page is: see [`PagedRegion::page_map`].
+///
+/// ```
+/// use pagewise::PagedState;
+///
+/// /// How a program may show it.
+/// fn letter(state: PagedState) -> char {
+///     match state {
+///         PagedState::Absent => '.',
+///         PagedState::Clean => 'o',
+///         PagedState::Dirty => 'x',
+///         _ => '~', // in flight
+///     }
+/// }
+/// assert_eq!(letter(PagedState::InFlight), '~');
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PagedState {
@@ -126,41 +156,107 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     }
 
     /// Bytes of the region: as many as its store had when it was built.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// assert_eq!(region.len() as u64, std::fs::metadata(std::env::current_exe()?)?.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.core.len
     }
 
     /// Always `false`: an empty store has no region.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// assert!(!region.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Whether the region was built [read-only](PagedRegionBuilder::read_only).
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// assert!(!region.is_read_only());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_read_only(&self) -> bool {
         self.core.ground.read_only
     }
 
     /// Bytes that come and go at once.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// assert!(region.page_bytes().is_power_of_two());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn page_bytes(&self) -> usize {
         self.core.ground.page_bytes
     }
 
     /// Bytes of memory that the region holds at most.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// assert!(region.limit() <= 1 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn limit(&self) -> usize {
         self.core.account.own().limit()
     }
 
     /// How pages appear and leave: never [`Engine::Auto`].
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// println!("pages appear by {:?}", region.engine());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn engine(&self) -> Engine {
         self.core.engine.name()
     }
 
     /// The store.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// use pagewise::PageStore;
+    ///
+    /// assert_eq!(region.store().len() as usize, region.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn store(&self) -> &S {
         &self.store
     }
 
     /// The address of the first byte. Aligned to [`page_bytes`](Self::page_bytes).
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// assert_eq!(region.as_ptr().addr() % region.page_bytes(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn as_ptr(&self) -> *const u8 {
         self.core.ground.start.as_ptr()
     }
@@ -169,6 +265,16 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     ///
     /// A system call on the slice fails with `EFAULT` where a page is not in memory: [`pin`](Self::pin) the range
     /// first.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// let zeros = region.as_slice().iter().filter(|&&byte| byte == 0).count(); // all of the file
+    /// assert!(region.stats().resident <= 1 << 20);
+    /// # assert!(zeros > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: the region lives as long as this value, and each access is served by the fault handler, or ends the
         // process. Bytes change only by an exclusive borrow. In the child of a fork, each access ends the process.
@@ -179,6 +285,17 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// [`flush`](Self::flush). Threads may write to parts of the slice at the same time.
     ///
     /// In a [read-only](PagedRegionBuilder::read_only) region: an empty slice.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-mut-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// region.as_mut_slice()[500_000..].fill(7);
+    /// assert_eq!(region.as_slice()[499_999..500_001], [0, 7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = if self.core.ground.read_only { 0 } else { self.len() };
         // SAFETY: as above; this value is borrowed exclusively.
@@ -193,6 +310,17 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// give up for another; [`MappingsExhausted`](Error::MappingsExhausted); [`System`](Error::System);
     /// [`OutOfBounds`](Error::OutOfBounds), and nothing is copied; [`Unsupported`](Error::Unsupported) in the child of a
     /// fork.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// let mut magic = [0; 4];
+    /// region.read(0, &mut magic)?;
+    /// let end = region.len();
+    /// assert_eq!(region.read(end - 1, &mut magic).unwrap_err().copied, 0); // it reaches beyond the end
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), PagedError> {
         self.each_part(offset, buffer.len(), false, |at, done, len| {
             let to = buffer.as_mut_ptr().wrapping_add(done);
@@ -205,6 +333,17 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     ///
     /// # Errors
     /// As [`read`](Self::read); [`Unsupported`](Error::Unsupported) in a read-only region.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-write-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// region.write(600_000, b"some bytes")?;
+    /// assert_eq!(&region.as_slice()[600_000..600_010], b"some bytes");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), PagedError> {
         let to = self.core.ground.start.as_ptr();
         let replace = |done: usize| Source::Bytes(bytes.as_ptr().wrapping_add(done));
@@ -219,6 +358,17 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     ///
     /// # Errors
     /// As [`write`](Self::write), and [`ReversedRange`](Error::ReversedRange).
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-fill-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// region.fill(100.., 9)?;
+    /// assert_eq!(region.as_slice()[99..101], [0, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fill(&mut self, range: impl RangeBounds<usize>, value: u8) -> Result<(), PagedError> {
         let (start, end) = index_range(range, self.len()).map_err(nothing_copied)?;
         let to = self.core.ground.start.as_ptr();
@@ -304,6 +454,15 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// # Errors
     /// [`OutOfBounds`](Error::OutOfBounds), [`ReversedRange`](Error::ReversedRange); where this thread reads, as
     /// [`read`](Self::read).
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// region.prefetch(..4096)?; // before it is needed
+    /// assert!(region.as_slice()[..4096].contains(&0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn prefetch(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = index_range(range, self.len())?;
         let most = self.core.ground.frames as usize;
@@ -323,6 +482,17 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     ///
     /// # Errors
     /// As [`read`](Self::read), and [`ReversedRange`](Error::ReversedRange). No page stays pinned then.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// let start = region.pin(..4096)?;
+    /// assert!(region.stats().pinned >= 4096);
+    /// drop(start);
+    /// assert_eq!(region.stats().pinned, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pin(&self, range: impl RangeBounds<usize>) -> Result<Pinned<'_>, Error> {
         let (start, end) = index_range(range, self.len())?;
         let pages = pin(&self.core, start, end, false)?;
@@ -335,6 +505,19 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     ///
     /// # Errors
     /// As [`pin`](Self::pin); [`Unsupported`](Error::Unsupported) in a read-only region.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-pin-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// let mut place = region.pin_mut(10_000..10_100)?;
+    /// std::io::Read::read(&mut std::io::repeat(3), &mut place)?; // a system call could write there, too
+    /// drop(place);
+    /// assert_eq!(region.as_slice()[10_050], 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pin_mut(&mut self, range: impl RangeBounds<usize>) -> Result<PinnedMut<'_>, Error> {
         let (start, end) = index_range(range, self.len())?;
         let pages = pin(&self.core, start, end, true)?;
@@ -352,6 +535,19 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// [`Store`](Error::Store): the first error, after all pages were tried. Pages that could not be written stay in
     /// memory, changed. [`OutOfBounds`](Error::OutOfBounds), [`ReversedRange`](Error::ReversedRange),
     /// [`System`](Error::System), [`Unsupported`](Error::Unsupported) in the child of a fork.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-flush-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// region.write(0, b"kept")?;
+    /// assert!(region.stats().dirty > 0);
+    /// region.flush(..)?; // in the file from here on
+    /// assert_eq!(region.stats().dirty, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn flush(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = index_range(range, self.len())?;
         self.check_process(start)?;
@@ -393,10 +589,12 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         self.core.with(|state| {
             let cache = &state.cache;
             let mut look = |frame| {
-                if let (Some(page), Some(about)) = (cache.page_of(frame), cache.frame(frame)) {
-                    if pages.contains(&page) && wanted(about) && found.len() < most {
-                        found.push(page);
-                    }
+                if let (Some(page), Some(about)) = (cache.page_of(frame), cache.frame(frame))
+                    && pages.contains(&page)
+                    && wanted(about)
+                    && found.len() < most
+                {
+                    found.push(page);
                 }
             };
             if pages.len() < cache.used() as usize {
@@ -413,7 +611,18 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// ones stay. Rounds outward to whole pages.
     ///
     /// # Errors
-    /// As [`flush`](Self::flush).
+    /// As [`flush`](Self::flush): [`Store`](Error::Store) and others.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// region.prefetch(..100_000)?;
+    /// let before = region.stats().resident;
+    /// region.evict(..)?;
+    /// assert!(region.stats().resident < before);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn evict(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = index_range(range, self.len())?;
         self.check_process(start)?;
@@ -432,6 +641,18 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     ///
     /// # Errors
     /// [`OutOfBounds`](Error::OutOfBounds), [`ReversedRange`](Error::ReversedRange).
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// for part in (0..region.len()).step_by(1 << 16) {
+    ///     let end = (part + (1 << 16)).min(region.len());
+    ///     let _sum = region.as_slice()[part..end].iter().fold(0u8, |sum, byte| sum ^ byte);
+    ///     region.done_with(part..end)?; // others may need the room
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn done_with(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = index_range(range, self.len())?;
         let size = self.page_bytes();
@@ -449,6 +670,14 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     }
 
     /// What happened so far, and what is in memory.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// println!("{:?}", region.stats());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> PagedStats {
         let size = self.page_bytes();
         let (dirty, pinned) =
@@ -461,6 +690,20 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     ///
     /// # Errors
     /// [`OutOfBounds`](Error::OutOfBounds), [`ReversedRange`](Error::ReversedRange).
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-map-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
+    /// use pagewise::PagedState;
+    ///
+    /// region.write(0, b"changed")?;
+    /// let map = region.page_map(..)?;
+    /// assert_eq!((map[0], map[1]), (PagedState::Dirty, PagedState::Absent));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn page_map(&self, range: impl RangeBounds<usize>) -> Result<Vec<PagedState>, Error> {
         let (start, end) = index_range(range, self.len())?;
         let state_of = |page| {
@@ -478,6 +721,14 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     }
 
     /// Takes the last error of the store that no call could return: of a lent thread, for a fault or of its own accord.
+    ///
+    /// ```
+    /// # use pagewise::{FileStore, PagedRegion};
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
+    /// assert!(region.take_error().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn take_error(&self) -> Option<io::Error> {
         self.core.counters.take_error()
     }

@@ -31,7 +31,7 @@ impl Heap {
     fn fails(calls: &AtomicU64, every: &AtomicU64) -> bool {
         let call = calls.fetch_add(1, Relaxed) + 1;
         let every = every.load(Relaxed);
-        every != 0 && call % every == 0
+        every != 0 && call.is_multiple_of(every)
     }
 }
 

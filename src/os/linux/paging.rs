@@ -94,12 +94,18 @@ unsafe fn advance(
             Ok(()) => return Ok(()),
             Err(OsError(libc::EAGAIN)) => {
                 done += (arguments[4] as i64).max(0) as usize;
-                crate::sync::relax(&mut round);
+                later(&mut round);
             }
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Waits a moment for what made the kernel say "again".
+fn later(round: &mut u32) {
+    *round = round.saturating_add(1);
+    if *round < 100 { unix::yield_now() } else { unix::sleep_a_little() }
 }
 
 /// From now on, the next write to each of the pages raises SIGBUS. Async-signal-safe.
@@ -130,7 +136,7 @@ unsafe fn write_protect(start: NonNull<u8>, len: usize, mode: u64) -> Result<(),
         let mut arguments = [start.as_ptr().addr() as u64, len as u64, mode];
         // SAFETY: `struct uffdio_writeprotect`: start, length, mode.
         match check(unsafe { libc::ioctl(file, WRITE_PROTECT as _, arguments.as_mut_ptr()) }) {
-            Err(OsError(libc::EAGAIN)) => crate::sync::relax(&mut round),
+            Err(OsError(libc::EAGAIN)) => later(&mut round),
             other => return other,
         }
     }
