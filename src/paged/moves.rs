@@ -184,7 +184,9 @@ impl Core {
             if wish.pin {
                 state.cache.pin(frame);
             }
-            if C::IS_LENT { 0 } else { state.note_load(wish.page) }
+            // What is replaced as a whole says nothing about what will be read.
+            let is_read = matches!(wish.source, Source::Store) && !C::IS_LENT;
+            if is_read { state.note_load(wish.page) } else { 0 }
         });
         self.changed();
         if came.is_ok() {
