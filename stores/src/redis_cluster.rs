@@ -151,7 +151,8 @@ impl RedisStoreBuilder {
         let calls = Calls::new(runs_on, patience)?;
         let attempt = patience.attempt.min(patience.deadline);
         let client = cluster
-            .connection_timeout(attempt)
+            // The client connects to all servers that it knows. One that hangs must not use up the attempt.
+            .connection_timeout(attempt / 4)
             .response_timeout(attempt)
             .overall_response_timeout(Some(attempt))
             .retries(3)
