@@ -29,6 +29,8 @@ struct Bad {
     lies: AtomicBool,
     /// No request is answered.
     hangs: AtomicBool,
+    /// So many requests are not answered first.
+    hangs_first: AtomicUsize,
 }
 
 impl fmt::Display for Bad {
@@ -40,7 +42,8 @@ impl fmt::Display for Bad {
 impl Bad {
     /// Whether this request fails.
     async fn fails(&self) -> bool {
-        if self.hangs.load(SeqCst) {
+        let first = self.hangs_first.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        if first.is_ok() || self.hangs.load(SeqCst) {
             std::future::pending::<()>().await;
         }
         self.requests.fetch_add(1, SeqCst);
@@ -191,6 +194,19 @@ fn a_server_that_hangs_is_an_error_when_the_deadline_comes() {
     });
     line.hangs.store(false, SeqCst);
     assert!(read(&store, 0, 50_000).unwrap() == noise(1, 50_000));
+}
+
+#[test]
+fn a_request_without_an_answer_is_given_up_and_made_again() {
+    let (line, client) = bad();
+    let store = builder(&client, "x").deadline(Duration::from_secs(3600));
+    let store = store.attempt(Duration::from_millis(50)).create(100_000).unwrap();
+    line.hangs_first.store(3, SeqCst);
+    in_time(move || {
+        write(&store, 5, &noise(1, 50_000)).unwrap();
+        line.hangs_first.store(3, SeqCst);
+        assert!(read(&store, 5, 50_000).unwrap() == noise(1, 50_000));
+    });
 }
 
 #[test]
