@@ -60,6 +60,53 @@ fn random_operations_on_one_thread() {
     }
 }
 
+/// The same over the stores of the library.
+#[test]
+fn over_files_and_compressed_memory() {
+    let len = 30 * page_size() + 77;
+    let array = some_bytes(len);
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(&folder).unwrap();
+    for engine in engines() {
+        let path = folder.join(format!("paged-array-{}-{engine:?}", std::process::id()));
+        std::fs::write(&path, &array).unwrap();
+        over_a_store(engine, pagewise::FileStore::open(&path).unwrap(), array.clone(), 0);
+        over_a_store(engine, pagewise::FileStore::open(&path).unwrap(), some_of(&path), 1);
+        std::fs::remove_file(&path).unwrap();
+        #[cfg(feature = "lz4")]
+        over_a_store(engine, pagewise::MemoryStore::new(len as u64), vec![0; len], 1);
+    }
+}
+
+fn some_of(path: &std::path::Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+fn over_a_store<S: PageStore + 'static>(
+    engine: Engine,
+    store: S,
+    mut array: Vec<u8>,
+    threads: usize,
+) {
+    let mut region = PagedRegion::builder(store)
+        .engine(engine)
+        .page_bytes(page_size())
+        .limit(9 * page_size())
+        .io_threads(threads)
+        .build()
+        .unwrap();
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..1_000 {
+        one_operation(&mut region, &mut array, &mut random);
+        checked(&region);
+    }
+    region.flush(..).unwrap();
+    region.evict(..).unwrap();
+    let mut stored = vec![0; array.len()];
+    region.store().read(0, &mut stored).unwrap();
+    assert!(stored == array && region.as_slice() == array);
+}
+
 fn one_operation<S: PageStore>(
     region: &mut PagedRegion<S>,
     array: &mut [u8],
