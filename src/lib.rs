@@ -39,6 +39,7 @@
 //! - `allocator-api2` (default): `&`[`Arena`] as an allocator, for hashbrown and others.
 //! - `serde`: [`PageVec`] and [`ConcurrentVec`] to and from serialised sequences, with a maximum.
 //! - `rayon`: parallel iterators over [`PageVec`] and [`ConcurrentVec`].
+//! - `lz4`: [`MemoryStore`], compressed memory as a store of pages.
 //!
 //! The crate needs `std`.
 //!
@@ -133,8 +134,19 @@ pub use mapped_file::{FileReader, MappedFile, MappedFileBuilder};
 pub use os::{Access, Expected, FileAccess, HugePages, OsError};
 #[doc(inline)]
 pub use page::{page_size, reserve_granularity};
+#[cfg(feature = "lz4")]
+#[cfg_attr(docsrs, doc(cfg(feature = "lz4")))]
 #[doc(inline)]
-pub use paged::{InHandler, PageStore};
+pub use paged::MemoryStore;
+#[cfg(feature = "zerocopy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "zerocopy")))]
+#[doc(inline)]
+pub use paged::PagedArray;
+#[doc(inline)]
+pub use paged::{
+    FileStore, FileStoreBuilder, InHandler, PageStore, PagedError, PagedRegion, PagedRegionBuilder,
+    PagedState, PagedStats, Pinned, PinnedMut, WriteBack,
+};
 #[doc(inline)]
 pub use reservation::{
     Budget, BudgetGuard, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,
