@@ -21,8 +21,8 @@ mod userfault;
 pub(crate) use calls::{errno, poll, sleep, write};
 pub(crate) use paging::{
     allow_writing, copy_pages, empty_shared, forbid_writing, keep_from_children, map_nothing,
-    map_shared, move_pages, occupy, pages_move, shared_memory, userfault_forget, userfault_pages,
-    wait_while, wake,
+    map_shared, move_pages, now_ns, occupy, pages_move, shared_memory, userfault_forget,
+    userfault_pages, wait_while, wake,
 };
 pub(crate) use proc::{
     commits_strictly, explicit_huge_page_size, has_huge_pages, mappings, residency,

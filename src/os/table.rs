@@ -177,6 +177,8 @@ struct System {
     wait_while: fn(&AtomicU32, u32),
     /// Wakes all that wait for a word. *(signal)*
     wake: fn(&AtomicU32),
+    /// Nanoseconds since some moment in the past. *(signal)*
+    now_ns: fn() -> u64,
 
     /// Unix: what `unix.rs` needs of a system's file. The address of this thread's errno. *(signal)*
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
@@ -261,6 +263,7 @@ const COMPLETE: System = System {
     empty_shared: system::empty_shared,
     wait_while: system::wait_while,
     wake: system::wake,
+    now_ns: system::now_ns,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     errno: system::errno,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
@@ -68,10 +69,11 @@ pub(super) enum Trouble {
     /// The budget is used up, and this region has no page to give up for another.
     Refused(RefusalReason),
     System(OsError),
+    /// (Dropped by hand: the handler must not free memory, and what it may call allocates none.)
     Store {
         operation: &'static str,
         page: Number,
-        error: io::Error,
+        error: ManuallyDrop<io::Error>,
     },
     ReadOnly,
     /// This process is a child of the one that made the region.
@@ -117,7 +119,7 @@ impl Core {
 
     /// Calls a function that neither waits nor makes system calls.
     pub(super) fn with<R>(&self, use_it: impl FnOnce(&mut State) -> R) -> R {
-        self.lock.lock();
+        self.lock.lock_in_handler();
         // SAFETY: this thread holds the lock.
         let result = use_it(unsafe { &mut *self.state.get() });
         self.lock.unlock();
@@ -187,7 +189,8 @@ impl Core {
                 Error::System { operation: "moving a page", source: error.into() }
             }
             Trouble::Store { operation, page, error } => {
-                Error::Store { operation, offset: self.extent(page).0, source: error }
+                let source = ManuallyDrop::into_inner(error);
+                Error::Store { operation, offset: self.extent(page).0, source }
             }
             Trouble::ReadOnly => Error::Unsupported { what: "writing to a read-only region" },
             Trouble::Left => Error::Unsupported {
@@ -210,6 +213,20 @@ impl Core {
             Trouble::Store { error, .. } => RefusalReason::Store(error.kind()),
             Trouble::ReadOnly => RefusalReason::ReadOnly,
             Trouble::Left | Trouble::NotOurs => RefusalReason::Left,
+        }
+    }
+}
+
+impl Trouble {
+    pub(super) fn store(operation: &'static str, page: Number, error: io::Error) -> Self {
+        Self::Store { operation, page, error: ManuallyDrop::new(error) }
+    }
+
+    /// The store's error, if it is one. Not in the handler.
+    pub(super) fn into_store_error(self) -> Option<io::Error> {
+        match self {
+            Self::Store { error, .. } => Some(ManuallyDrop::into_inner(error)),
+            _ => None,
         }
     }
 }

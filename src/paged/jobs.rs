@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use super::cache::Number;
 use super::core::Core;
-use super::moves::Caller;
+use super::moves::Lent;
 use crate::error::Error;
 use crate::os;
 use crate::sync::SpinLock;
@@ -76,7 +76,7 @@ impl Jobs {
     }
 
     fn with<R>(&self, use_it: impl FnOnce(&mut Queue) -> R) -> R {
-        self.lock.lock();
+        self.lock.lock_in_handler();
         // SAFETY: this thread holds the lock.
         let result = use_it(unsafe { &mut *self.queue.get() });
         self.lock.unlock();
@@ -204,7 +204,9 @@ fn work(core: &Arc<Core>) {
             Task::Call(job) => unsafe { run(core, job) },
             Task::ReadAhead(page) => {
                 // It is a wish: whoever touches the page gets the error.
-                let _ = core.bring(page, false, Caller::Lent);
+                if let Err(trouble) = core.bring::<Lent>(page, false) {
+                    trouble.into_store_error();
+                }
             }
             Task::WriteBack => {
                 if !core.write_one_back() {

@@ -15,15 +15,25 @@ use crate::error::{AccessError, RefusalReason};
 use crate::fault;
 use crate::os::{self, Cause, OsError};
 
-/// On whose behalf a page is moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// The fault handler.
-    Handler,
-    /// A method that the program called.
-    Program,
-    /// A lent thread.
-    Lent,
+/// On whose behalf a page is moved. A type, so that the handler's code contains nothing that only the others do.
+pub(super) trait Caller {
+    const IS_HANDLER: bool = false;
+    const IS_LENT: bool = false;
+}
+
+/// The fault handler.
+pub(super) struct Handler;
+/// A method that the program called.
+pub(super) struct Program;
+/// A lent thread.
+pub(super) struct Lent;
+
+impl Caller for Handler {
+    const IS_HANDLER: bool = true;
+}
+impl Caller for Program {}
+impl Caller for Lent {
+    const IS_LENT: bool = true;
 }
 
 /// What a page that is not in memory begins with.
@@ -44,7 +54,6 @@ pub(super) struct Wish {
     pub(super) write: Option<bool>,
     /// Whether the page is to stay in the region.
     pub(super) pin: bool,
-    pub(super) caller: Caller,
     pub(super) source: Source,
 }
 
@@ -79,13 +88,13 @@ const MOST_GIVING_WAY: u32 = 64;
 
 impl Core {
     /// Brings a page into the region.
-    pub(super) fn bring(&self, page: Number, write: bool, caller: Caller) -> Result<(), Trouble> {
+    pub(super) fn bring<C: Caller>(&self, page: Number, write: bool) -> Result<(), Trouble> {
         let write = Some(write);
-        self.fulfil(Wish { page, write, pin: false, caller, source: Source::Store })
+        self.fulfil::<C>(Wish { page, write, pin: false, source: Source::Store })
     }
 
     /// Does what is wished; afterwards the page is in the region, at least for a moment (pinned: until it is unpinned).
-    pub(super) fn fulfil(&self, wish: Wish) -> Result<(), Trouble> {
+    pub(super) fn fulfil<C: Caller>(&self, wish: Wish) -> Result<(), Trouble> {
         if self.is_left() {
             return Err(Trouble::Left);
         }
@@ -93,20 +102,20 @@ impl Core {
             return Err(Trouble::ReadOnly);
         }
         loop {
-            let (next, moment) = self.with(|state| (self.look(state, wish), self.moment()));
+            let (next, moment) = self.with(|state| (self.look::<C>(state, wish), self.moment()));
             match next {
                 Next::Nothing => return Ok(()),
                 Next::NotOurs => return Err(Trouble::NotOurs),
                 Next::Wait => self.wait(moment),
-                Next::MakeRoom(refused) => self.make_room(wish.caller, refused)?,
-                Next::Load(frame) => return self.load(wish, frame),
+                Next::MakeRoom(refused) => self.make_room::<C>(refused)?,
+                Next::Load(frame) => return self.load::<C>(wish, frame),
                 Next::Rescue { frame, dirty } => return self.rescue(wish, frame, dirty),
                 Next::Open { frame, dirty } => return self.open(wish, frame, dirty),
             }
         }
     }
 
-    fn look(&self, state: &mut State, wish: Wish) -> Next {
+    fn look<C: Caller>(&self, state: &mut State, wish: Wish) -> Next {
         let Some(number) = state.cache.frame_of(wish.page) else {
             return self.look_for_room(state, wish.page);
         };
@@ -123,7 +132,7 @@ impl Core {
                 Next::Open { frame: number, dirty }
             }
             Place::Region => {
-                if wish.caller == Caller::Handler {
+                if C::IS_HANDLER {
                     frame.again += 1;
                     if frame.again > MOST_REPEATS {
                         return Next::NotOurs;
@@ -163,9 +172,9 @@ impl Core {
         }
     }
 
-    fn load(&self, wish: Wish, frame: Number) -> Result<(), Trouble> {
+    fn load<C: Caller>(&self, wish: Wish, frame: Number) -> Result<(), Trouble> {
         let write = wish.write == Some(true);
-        let came = self.fill(wish, frame).and_then(|()| self.show(wish, frame, write));
+        let came = self.fill::<C>(wish, frame).and_then(|()| self.show(wish, frame, write));
         let ahead = self.with(|state| {
             if came.is_err() {
                 state.cache.free(frame);
@@ -175,7 +184,9 @@ impl Core {
             if wish.pin {
                 state.cache.pin(frame);
             }
-            if wish.caller == Caller::Lent { 0 } else { state.note_load(wish.page) }
+            // What is replaced as a whole says nothing about what will be read.
+            let is_read = matches!(wish.source, Source::Store) && !C::IS_LENT;
+            if is_read { state.note_load(wish.page) } else { 0 }
         });
         self.changed();
         if came.is_ok() {
@@ -189,7 +200,7 @@ impl Core {
         if row < 2 || !self.jobs.has_threads() {
             return;
         }
-        let most = (self.read_ahead / self.ground.page_bytes).min(self.ground.frames as usize / 4);
+        let most = self.ground.whole_pages(self.read_ahead).min(self.ground.frames as usize / 4);
         let last = page.saturating_add(row.min(most as Number)).min(self.ground.pages - 1);
         for next in page + 1..=last {
             if self.with(|state| state.cache.frame_of(next).is_none()) {
@@ -199,13 +210,13 @@ impl Core {
     }
 
     /// Gives a frame memory, and the memory its bytes.
-    fn fill(&self, wish: Wish, frame: Number) -> Result<(), Trouble> {
+    fn fill<C: Caller>(&self, wish: Wish, frame: Number) -> Result<(), Trouble> {
         let own = self.engine.own(self.ground, frame).map_err(Trouble::System)?;
         let (offset, len) = self.extent(wish.page);
         // SAFETY: the frame is held, and its page not in the region: nobody else uses its `page_bytes` bytes.
         unsafe {
             match wish.source {
-                Source::Store => self.read_store(wish, offset, own, len)?,
+                Source::Store => self.read_store::<C>(wish.page, offset, own, len)?,
                 Source::Bytes(from) => {
                     fault::copy(own.as_ptr(), from, len).map_err(Trouble::of_source)?;
                 }
@@ -218,18 +229,18 @@ impl Core {
 
     /// # Safety
     /// The bytes are the caller's.
-    unsafe fn read_store(
+    unsafe fn read_store<C: Caller>(
         &self,
-        wish: Wish,
+        page: Number,
         offset: u64,
         bytes: NonNull<u8>,
         len: usize,
     ) -> Result<(), Trouble> {
         // SAFETY: the caller's promise.
-        let read = unsafe { self.call_store(wish.caller, false, offset, bytes, len) };
+        let read = unsafe { self.call_store::<C>(false, offset, bytes, len) };
         if let Err(error) = read {
             add(&self.counters.io_errors, 1);
-            return Err(Trouble::Store { operation: "read", page: wish.page, error });
+            return Err(Trouble::store("read", page, error));
         }
         add(&self.counters.loads, 1);
         add(&self.counters.bytes_read, len as u64);
@@ -238,35 +249,64 @@ impl Core {
 
     /// # Safety
     /// The bytes are the caller's: for writing to the store, nobody changes them; for reading, nobody else uses them.
-    unsafe fn call_store(
+    unsafe fn call_store<C: Caller>(
         &self,
-        caller: Caller,
         write: bool,
         offset: u64,
         bytes: NonNull<u8>,
         len: usize,
     ) -> io::Result<()> {
-        let call = || {
+        if C::IS_HANDLER {
             // SAFETY: the caller's promise.
-            unsafe {
-                if write {
-                    self.store.write(offset, std::slice::from_raw_parts(bytes.as_ptr(), len))
-                } else {
-                    let buffer = std::slice::from_raw_parts_mut(bytes.as_ptr(), len);
-                    self.store.read(offset, buffer)
-                }
-            }
-        };
-        if caller != Caller::Handler {
-            // A store that panics must not leave a frame held for ever.
-            return catch_unwind(AssertUnwindSafe(call))
-                .unwrap_or_else(|_| Err(io::Error::other("the store panicked")));
-        }
-        if self.store_in_handler {
-            return call();
+            return unsafe { self.call_in_handler(write, offset, bytes, len) };
         }
         // SAFETY: the caller's promise.
-        unsafe { self.jobs.call(write, offset, bytes.as_ptr(), len) }
+        let call = || unsafe { self.call_here(write, offset, bytes, len) };
+        // A store that panics must not leave a frame held for ever.
+        catch_unwind(AssertUnwindSafe(call))
+            .unwrap_or_else(|_| Err(io::Error::other("the store panicked")))
+    }
+
+    /// By C's rules, so that a store that panics ends the process: nothing may unwind out of a handler.
+    ///
+    /// # Safety
+    /// As [`call_store`](Self::call_store).
+    #[allow(improper_ctypes_definitions)] // only called from here
+    #[inline(never)]
+    unsafe extern "C" fn call_in_handler(
+        &self,
+        write: bool,
+        offset: u64,
+        bytes: NonNull<u8>,
+        len: usize,
+    ) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.store_in_handler {
+                self.call_here(write, offset, bytes, len)
+            } else {
+                self.jobs.call(write, offset, bytes.as_ptr(), len)
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`call_store`](Self::call_store).
+    unsafe fn call_here(
+        &self,
+        write: bool,
+        offset: u64,
+        bytes: NonNull<u8>,
+        len: usize,
+    ) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if write {
+                self.store.write(offset, std::slice::from_raw_parts(bytes.as_ptr(), len))
+            } else {
+                self.store.read(offset, std::slice::from_raw_parts_mut(bytes.as_ptr(), len))
+            }
+        }
     }
 
     /// Shows a page. Where the process has too many mappings, other pages give way.
@@ -281,7 +321,7 @@ impl Core {
             let Cause::Mappings { mappings, max } = os::diagnose(error) else {
                 return Err(Trouble::System(error));
             };
-            let made = failures < MOST_GIVING_WAY && self.give_way(wish.caller);
+            let made = failures < MOST_GIVING_WAY && self.give_way();
             if !made {
                 let reason = RefusalReason::Mappings { mappings, max, error };
                 return Err(Trouble::Refused(reason));
@@ -290,7 +330,7 @@ impl Core {
     }
 
     /// Takes a page out of the region; `false` where none can be.
-    fn give_way(&self, _caller: Caller) -> bool {
+    fn give_way(&self) -> bool {
         let next = self.with(|state| {
             let frame = state.cache.next_to_cool()?;
             let (page, dirty) = (state.cache.page_of(frame)?, state.cache.frame(frame)?.dirty);
@@ -334,8 +374,8 @@ impl Core {
 
     /// Makes a frame free, or returns early where another thread may have done so. `refused` says why there is no new
     /// one.
-    fn make_room(&self, caller: Caller, refused: Option<RefusalReason>) -> Result<(), Trouble> {
-        if refused.is_some() && self.take_from_neighbour(caller) {
+    fn make_room<C: Caller>(&self, refused: Option<RefusalReason>) -> Result<(), Trouble> {
+        if refused.is_some() && self.take_from_neighbour::<C>() {
             return Ok(());
         }
         let (mut cooled, mut failures) = (0, 0);
@@ -354,7 +394,7 @@ impl Core {
                     self.cool(frame, page, dirty).map_err(Trouble::System)
                 }
                 Step::Write { frame, page } => {
-                    let written = self.write_frame(caller, frame, page);
+                    let written = self.write_frame::<C>(frame, page);
                     if written.is_ok() {
                         return Ok(()); // another thread may take it first
                     }
@@ -424,11 +464,11 @@ impl Core {
     }
 
     /// Writes a page that cools, and whose frame is held, to the store, and settles the frame.
-    fn write_frame(&self, caller: Caller, frame: Number, page: Number) -> Result<(), Trouble> {
+    fn write_frame<C: Caller>(&self, frame: Number, page: Number) -> Result<(), Trouble> {
         let bytes = self.engine.bytes(self.ground, frame, page, false);
         let (offset, len) = self.extent(page);
         // SAFETY: the frame is held, and its page not in the region: nobody changes its bytes.
-        let written = unsafe { self.write_store(caller, page, offset, bytes, len) };
+        let written = unsafe { self.write_store::<C>(page, offset, bytes, len) };
         self.with(|state| state.cache.settle(frame, Place::Frame, written.is_err(), false));
         self.changed();
         written
@@ -436,24 +476,26 @@ impl Core {
 
     /// # Safety
     /// As [`call_store`](Self::call_store).
-    unsafe fn write_store(
+    unsafe fn write_store<C: Caller>(
         &self,
-        caller: Caller,
         page: Number,
         offset: u64,
         bytes: NonNull<u8>,
         len: usize,
     ) -> Result<(), Trouble> {
         // SAFETY: the caller's promise.
-        match unsafe { self.call_store(caller, true, offset, bytes, len) } {
+        match unsafe { self.call_store::<C>(true, offset, bytes, len) } {
             Ok(()) => {
-                add(&self.counters.write_backs, len.div_ceil(self.ground.page_bytes) as u64);
+                add(
+                    &self.counters.write_backs,
+                    self.ground.whole_pages(len + self.ground.page_bytes - 1) as u64,
+                );
                 add(&self.counters.bytes_written, len as u64);
                 Ok(())
             }
             Err(error) => {
                 add(&self.counters.io_errors, 1);
-                Err(Trouble::Store { operation: "write", page, error })
+                Err(Trouble::store("write", page, error))
             }
         }
     }
@@ -467,13 +509,14 @@ impl Core {
             Some((frame, page))
         });
         let Some((frame, page)) = next else { return false };
-        match self.write_frame(Caller::Lent, frame, page) {
+        match self.write_frame::<Lent>(frame, page) {
             Ok(()) => true,
-            Err(Trouble::Store { error, .. }) => {
-                self.counters.remember(error);
+            Err(trouble) => {
+                if let Some(error) = trouble.into_store_error() {
+                    self.counters.remember(error);
+                }
                 false
             }
-            Err(_) => false,
         }
     }
 
@@ -510,7 +553,7 @@ impl Core {
         let Some(frame) = self.hold_page(first, |frame| frame.dirty) else { return (1, Ok(())) };
         let place = self.with(|state| state.cache.frame(frame).map(|frame| frame.place));
         if place != Some(Place::Region) {
-            return (1, self.write_frame(Caller::Program, frame, first));
+            return (1, self.write_frame::<Program>(frame, first));
         }
         let most = (MOST / self.ground.page_bytes).max(1) as Number;
         let last = first.saturating_add(most).min(end);
@@ -542,15 +585,12 @@ impl Core {
         let (last, last_len) = self.extent(run.end - 1);
         let len = (last - offset) as usize + last_len;
         // SAFETY: the pages are held and protected: whoever writes to one waits.
-        unsafe {
-            self.write_store(Caller::Program, run.start, offset, self.ground.page(run.start), len)
-        }
+        unsafe { self.write_store::<Program>(run.start, offset, self.ground.page(run.start), len) }
     }
 
     /// For a neighbour: gives up the page that would be the next to leave, and its memory; `false` where none can.
-    pub(super) fn give_up_one(&self, caller: Caller) -> bool {
-        let can_write =
-            caller != Caller::Handler || self.store_in_handler || self.jobs.has_threads();
+    pub(super) fn give_up_one<C: Caller>(&self) -> bool {
+        let can_write = !C::IS_HANDLER || self.store_in_handler || self.jobs.has_threads();
         for _ in 0..MOST_FAILURES {
             match self.with(|state| self.next_step(state, false)) {
                 Step::Cool { frame, page, dirty } => _ = self.cool(frame, page, dirty),
@@ -558,7 +598,7 @@ impl Core {
                     self.settle_as_it_was(frame);
                     return false;
                 }
-                Step::Write { frame, page } => _ = self.write_frame(caller, frame, page),
+                Step::Write { frame, page } => _ = self.write_frame::<C>(frame, page),
                 Step::Leave(frame) => {
                     self.drop_frame(frame);
                     return true;
@@ -591,7 +631,7 @@ impl Core {
         }
         let dirty = self.with(|state| state.cache.frame(frame).is_some_and(|frame| frame.dirty));
         if dirty {
-            self.write_frame(Caller::Program, frame, page)?;
+            self.write_frame::<Program>(frame, page)?;
             return match self.hold_page(page, |held| held.place == Place::Frame && !held.dirty) {
                 Some(frame) => {
                     self.drop_frame(frame);

@@ -23,7 +23,7 @@ unsafe impl Sync for Regions {}
 
 impl Regions {
     fn with<R>(&self, use_it: impl FnOnce(&mut *const Core) -> R) -> R {
-        let taken = self.lock.lock();
+        let taken = self.lock.lock_in_handler();
         // SAFETY: this thread holds the lock.
         let first = unsafe { &mut *self.first.get() };
         if taken == Taken::FromParent {
@@ -33,15 +33,6 @@ impl Regions {
         let result = use_it(first);
         self.lock.unlock();
         result
-    }
-}
-
-/// A region of which another one takes a page: it is not dropped meanwhile.
-struct Guest<'a>(&'a Core);
-
-impl Drop for Guest<'_> {
-    fn drop(&mut self) {
-        self.0.guests.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -88,7 +79,8 @@ impl Core {
     }
 
     /// The region of the same budgets that holds the most memory, if that is more than twice what this one holds.
-    fn largest_neighbour(&self) -> Option<Guest<'static>> {
+    /// It is not dropped before its `guests` are told that this one is done with it.
+    fn largest_neighbour(&self) -> Option<&'static Core> {
         REGIONS.with(|first| {
             let (mut most, mut largest) = (2 * (self.held() + self.ground.page_bytes), None);
             let mut at = *first;
@@ -103,15 +95,18 @@ impl Core {
                 }
                 at = region.next_region.get();
             }
-            largest.inspect(|region| _ = region.guests.fetch_add(1, Ordering::Acquire)).map(Guest)
+            largest.inspect(|region| _ = region.guests.fetch_add(1, Ordering::Acquire))
         })
     }
 
     /// Has a neighbour give the memory of a page back to the budget; `false` where none holds much more than this
     /// region, or it could not.
-    pub(super) fn take_from_neighbour(&self, caller: Caller) -> bool {
+    pub(super) fn take_from_neighbour<C: Caller>(&self) -> bool {
         let Some(neighbour) = self.largest_neighbour() else { return false };
-        let needed = self.ground.page_bytes.div_ceil(neighbour.0.ground.page_bytes);
-        (0..needed).all(|_| neighbour.0.give_up_one(caller))
+        let theirs = neighbour.ground;
+        let needed = theirs.whole_pages(self.ground.page_bytes + theirs.page_bytes - 1);
+        let gave = (0..needed).all(|_| neighbour.give_up_one::<C>());
+        neighbour.guests.fetch_sub(1, Ordering::Release);
+        gave
     }
 }

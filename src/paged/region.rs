@@ -6,13 +6,12 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use super::builder::PagedRegionBuilder;
 use super::cache::{Frame, Number};
 use super::core::{Core, Trouble};
 use super::jobs;
-use super::moves::{Caller, Source, Wish};
+use super::moves::{Handler, Program, Source, Wish};
 use super::pin::{Pinned, PinnedMut, pin};
 use super::stats::{PagedStats, add};
 use super::store::PageStore;
@@ -421,8 +420,8 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// Brings and pins a page; on an error, nothing of the part was copied.
     fn fulfil(&self, page: Number, write: bool, source: Source) -> Result<(), (usize, Trouble)> {
         let write = Some(write);
-        let wish = Wish { page, write, pin: true, caller: Caller::Program, source };
-        fault::uninterrupted(|| self.core.fulfil(wish)).map_err(|trouble| (0, trouble))
+        let wish = Wish { page, write, pin: true, source };
+        fault::uninterrupted(|| self.core.fulfil::<Program>(wish)).map_err(|trouble| (0, trouble))
     }
 
     fn parts(
@@ -470,7 +469,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
             if self.core.jobs.has_threads() {
                 self.core.jobs.read_ahead(page);
             } else {
-                fault::uninterrupted(|| self.core.bring(page, false, Caller::Program))
+                fault::uninterrupted(|| self.core.bring::<Program>(page, false))
                     .map_err(|trouble| self.error(trouble, page))?;
             }
         }
@@ -573,9 +572,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
             let last = self.core.pages(start, end).end;
             let (count, written) = fault::uninterrupted(|| self.core.write_run(page, last));
             done = page + count;
-            if let (Err(trouble), Ok(())) = (written, &result) {
-                result = Err(self.error(trouble, page));
-            }
+            result = result.and(written.map_err(|trouble| self.error(trouble, page)));
         }
         result
     }
@@ -629,9 +626,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         let mut result = self.write_back(start, end);
         for page in self.resident(start, end, |frame| frame.pins == 0) {
             let evicted = fault::uninterrupted(|| self.core.evict_page(page));
-            if let (Err(trouble), Ok(())) = (evicted, &result) {
-                result = Err(self.error(trouble, page));
-            }
+            result = result.and(evicted.map_err(|trouble| self.error(trouble, page)));
         }
         result
     }
@@ -781,17 +776,16 @@ impl<S: PageStore + 'static> Drop for PagedRegion<S> {
 pub(super) unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
     // SAFETY: the caller's promise.
     let core = unsafe { &*owner.cast::<Core>() };
-    let began = Instant::now();
+    let began = os::now_ns();
     let region = core.ground.start.addr().get();
     let offset = fault.address.saturating_sub(region);
     let wish = Wish {
-        page: (offset / core.ground.page_bytes) as Number,
+        page: core.ground.whole_pages(offset) as Number,
         write: fault.write,
         pin: false,
-        caller: Caller::Handler,
         source: Source::Store,
     };
-    let outcome = match core.fulfil(wish) {
+    let outcome = match core.fulfil::<Handler>(wish) {
         Ok(()) => {
             add(&core.counters.faults, 1);
             Outcome::Resolved
@@ -799,7 +793,7 @@ pub(super) unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
         Err(Trouble::NotOurs) => Outcome::NotOurs,
         Err(trouble) => Outcome::Refused(Refusal { offset, region, reason: core.reason(&trouble) }),
     };
-    add(&core.counters.waited_ns, began.elapsed().as_nanos() as u64);
+    add(&core.counters.waited_ns, os::now_ns().saturating_sub(began));
     outcome
 }
 

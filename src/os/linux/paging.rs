@@ -229,3 +229,11 @@ pub(crate) fn wake(word: &AtomicU32) {
     use rustix::thread::futex;
     let _ = futex::wake(word, futex::Flags::PRIVATE, i32::MAX as u32);
 }
+
+/// Nanoseconds since some moment in the past. Async-signal-safe.
+pub(crate) fn now_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for the answer. (The clock is always there.)
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -32,6 +32,11 @@ impl Ground {
         self.pages as usize * self.page_bytes
     }
 
+    /// How many whole pages so many bytes are. (A shift: a division could panic.)
+    pub(super) fn whole_pages(&self, bytes: usize) -> usize {
+        bytes >> self.page_bytes.trailing_zeros()
+    }
+
     pub(super) fn page(&self, page: Number) -> NonNull<u8> {
         debug_assert!(page < self.pages);
         // SAFETY: inside the region.

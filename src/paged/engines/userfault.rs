@@ -84,7 +84,8 @@ impl Mechanism for UserFault {
         // SAFETY: the frame has memory, the page has none, and both are the caller's.
         unsafe {
             if writable || ground.read_only {
-                os::move_pages(at, own, len)?;
+                // What was moved before the kernel stopped goes back.
+                os::move_pages(at, own, len).inspect_err(|_| self.return_parts(ground, at, own))?;
             } else {
                 // A page that moves is writable at once; one that is copied can be protected as it appears.
                 self.begin_copy();
@@ -215,11 +216,11 @@ impl UserFault {
     /// The page at `at` belongs to the caller, and `own` is its frame.
     unsafe fn return_parts(&self, ground: Ground, own: NonNull<u8>, at: NonNull<u8>) {
         let page = os::page_size();
-        for offset in (0..ground.page_bytes).step_by(page) {
+        let mut offset = 0;
+        while offset < ground.page_bytes {
             // SAFETY: the caller's promise.
-            unsafe {
-                let _ = os::move_pages(at.add(offset), own.add(offset), page);
-            }
+            let _ = unsafe { os::move_pages(at.add(offset), own.add(offset), page) };
+            offset += page;
         }
     }
 }
