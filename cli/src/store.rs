@@ -1,6 +1,8 @@
 //! Stores by their names on the command line.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+#[cfg(not(feature = "s3"))]
+use anyhow::bail;
 use pagewise::{FileStore, PageStore};
 
 /// What names a store has.
@@ -46,6 +48,7 @@ fn kind(name: &str) -> Option<&'static str> {
         .find(|kind| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with(':')))
 }
 
+#[cfg(not(feature = "stores"))]
 mod other {
     use super::{PageStore, Result, bail};
 
@@ -55,5 +58,83 @@ mod other {
 
     pub fn create(kind: &str, name: &str, _len: u64) -> Result<Box<dyn PageStore>> {
         open(kind, name)
+    }
+}
+
+#[cfg(feature = "stores")]
+mod other {
+    use std::sync::Arc;
+
+    use anyhow::Context;
+    use pagewise_stores::object_store::local::LocalFileSystem;
+    use pagewise_stores::redis::cluster::ClusterClient;
+    use pagewise_stores::{ObjectStore, ObjectStoreBuilder, RedisStore, RedisStoreBuilder};
+
+    #[cfg(not(feature = "s3"))]
+    use super::bail;
+    use super::{PageStore, Result};
+
+    /// Requests run on threads of the store's own.
+    const THREADS: usize = 2;
+
+    enum Store {
+        Objects(ObjectStoreBuilder),
+        Redis(RedisStoreBuilder),
+    }
+
+    pub fn open(kind: &str, name: &str) -> Result<Box<dyn PageStore>> {
+        Ok(match named(kind, name)? {
+            Store::Objects(builder) => Box::new(builder.open().context(name.to_owned())?),
+            Store::Redis(builder) => Box::new(builder.open().context(name.to_owned())?),
+        })
+    }
+
+    pub fn create(kind: &str, name: &str, len: u64) -> Result<Box<dyn PageStore>> {
+        Ok(match named(kind, name)? {
+            Store::Objects(builder) => Box::new(builder.create(len).context(name.to_owned())?),
+            Store::Redis(builder) => Box::new(builder.create(len).context(name.to_owned())?),
+        })
+    }
+
+    fn named(kind: &str, name: &str) -> Result<Store> {
+        let rest = &name[kind.len() + 1..];
+        let in_parts = || {
+            let parts = rest.strip_prefix("//").and_then(|rest| rest.split_once('/'));
+            parts.filter(|(place, prefix)| !place.is_empty() && !prefix.is_empty()).with_context(
+                || {
+                    format!(
+                        "`{name}` is no store: write {kind}://, where it is, a slash, and a prefix"
+                    )
+                },
+            )
+        };
+        match kind {
+            "folder" => {
+                std::fs::create_dir_all(rest).with_context(|| rest.to_owned())?;
+                let folder = Arc::new(LocalFileSystem::new_with_prefix(rest)?);
+                Ok(Store::Objects(ObjectStore::builder(folder, "pagewise").threads(THREADS)))
+            }
+            "redis" => {
+                let (places, prefix) = in_parts()?;
+                let nodes: Vec<_> =
+                    places.split(',').map(|node| format!("redis://{node}")).collect();
+                let cluster = ClusterClient::builder(nodes);
+                Ok(Store::Redis(RedisStore::builder(cluster, prefix).threads(THREADS)))
+            }
+            _ => s3(in_parts()?),
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    fn s3((bucket, prefix): (&str, &str)) -> Result<Store> {
+        use pagewise_stores::object_store::aws::AmazonS3Builder;
+
+        let client = Arc::new(AmazonS3Builder::from_env().with_bucket_name(bucket).build()?);
+        Ok(Store::Objects(ObjectStore::builder(client, prefix).threads(THREADS)))
+    }
+
+    #[cfg(not(feature = "s3"))]
+    fn s3(_: (&str, &str)) -> Result<Store> {
+        bail!("this build has no S3: build it with the feature `s3`")
     }
 }

@@ -89,3 +89,22 @@ fn other_systems_say_that_they_cannot() {
     assert!(complaint(&output).contains("unsupported here"), "{output:?}");
     assert!(text(&output).is_empty());
 }
+
+#[test]
+#[cfg(all(target_os = "linux", feature = "stores"))]
+fn a_file_goes_into_a_folder_of_objects_and_comes_back() {
+    let folder = Folder::new("objects");
+    let (from, back) = (folder.path("from"), folder.path("back"));
+    let bytes = some_bytes(3_000_000);
+    fs::write(&from, &bytes).unwrap();
+    let store = format!("folder:{}", folder.path("objects"));
+    for (from, to) in [(&from, &store), (&store, &back)] {
+        let output = run(&["copy", from, to, "--memory", "16M"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    assert!(fs::read(&back).unwrap() == bytes);
+    // It is not replaced.
+    let output = run(&["copy", &from, &store, "--memory", "16M"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(complaint(&output).contains("there is a store"), "{output:?}");
+}
