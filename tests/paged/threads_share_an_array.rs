@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use pagewise::{PagedArray, PagedRegion, page_size};
 
 use crate::behaves_as_a_plain_array::engines;
-use crate::stores::{Heap, InTheHandler};
+use crate::stores::{Heap, InTheHandler, slice};
 
 #[test]
 fn no_count_is_lost_while_pages_come_and_go() {
@@ -20,7 +20,7 @@ fn no_count_is_lost_while_pages_come_and_go() {
                 .io_threads(lent)
                 .build()
                 .unwrap();
-            let counters = PagedArray::<AtomicU64, _>::new(region).unwrap();
+            let counters = unsafe { PagedArray::<AtomicU64, _>::new(region) }.unwrap();
             let done = AtomicBool::new(false);
             let counted: u64 = std::thread::scope(|scope| {
                 let (counters, done) = (&counters, &done);
@@ -116,7 +116,7 @@ fn others_go_on_while_the_store_hangs() {
             .io_threads(2)
             .build()
             .unwrap();
-        let byte = |page: usize| region.as_slice()[page * page_size()];
+        let byte = |page: usize| slice(&region)[page * page_size()];
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| byte(5));
             for round in 0..3 {
