@@ -7,6 +7,17 @@ use std::time::Duration;
 
 use crate::work::Area;
 
+#[path = "group.rs"]
+mod group;
+#[path = "held.rs"]
+mod held;
+#[path = "origin.rs"]
+mod origin;
+
+pub use group::{Group, forked, set_defrag};
+pub use held::Held;
+pub use origin::{hypervisor, kernel, processor, settings, total_memory};
+
 /// Anonymous memory as `mmap` gives it. Unmapped when dropped.
 ///
 /// Invariant: `len` bytes at `base` are a mapping of its own.
@@ -34,6 +45,12 @@ impl Mapping {
             Pages::TransparentHuge => mapping.advise(libc::MADV_HUGEPAGE)?,
         }
         Ok(mapping)
+    }
+
+    /// The same without an alignment and without advice, which takes one system call.
+    pub fn writable_at_any_page(len: usize) -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        Self::aligned(len, pagewise::page_size(), access, libc::MAP_NORESERVE)
     }
 
     pub fn inaccessible(len: usize) -> io::Result<Self> {
@@ -88,6 +105,15 @@ impl Mapping {
         checked(unsafe { libc::mprotect(self.base.add(offset).cast(), len, access) })
     }
 
+    /// Gives the memory of a range back. It reads as zeros then.
+    pub fn discard(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset + len <= self.len);
+        // SAFETY: the range is our own.
+        let start = unsafe { self.base.add(offset).cast() };
+        // SAFETY: as above; nobody refers to the contents of a mapping.
+        checked(unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) })
+    }
+
     /// Maps inaccessible memory over a range.
     pub fn map_over(&self, offset: usize, len: usize) -> io::Result<()> {
         assert!(offset + len <= self.len);
@@ -116,6 +142,17 @@ fn checked(result: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Asks for transparent huge pages in the whole pages of some writable memory.
+pub fn advise_huge(start: *mut u8, len: usize) -> Result<(), String> {
+    let page = pagewise::page_size();
+    let before = start.addr().wrapping_neg() & (page - 1);
+    let whole = len.saturating_sub(before) / page * page;
+    // SAFETY: the advice changes no contents, whatever lies in the pages.
+    let advised =
+        unsafe { libc::madvise(start.wrapping_add(before).cast(), whole, libc::MADV_HUGEPAGE) };
+    checked(advised).map_err(|error| error.to_string())
+}
+
 /// A field of a file in `/proc` that is measured in kB, in bytes.
 fn kilobytes(file: &str, field: &str) -> Option<usize> {
     let text = fs::read_to_string(file).ok()?;
@@ -131,6 +168,11 @@ pub fn free_memory() -> Option<usize> {
 /// The most bytes that were ever resident in this process.
 pub fn peak_resident() -> Option<usize> {
     kilobytes("/proc/self/status", "VmHWM:")
+}
+
+/// Bytes that are resident in this process now.
+pub fn resident() -> Option<usize> {
+    kilobytes("/proc/self/status", "VmRSS:")
 }
 
 /// How long this thread has been on a processor: it stands still while the thread waits for one.
