@@ -112,32 +112,43 @@ fn progress(len: usize) -> ProgressBar {
 /// All rounds of a case.
 fn take_turns(plan: &Plan, place: &Place, keeper: &mut Keeper, bar: &ProgressBar) -> Vec<Finished> {
     let (suite, case) = (place.suite, &place.case);
-    let rounds = Rounds::of(case, plan.size, plan.rounds);
-    let mut taken: Vec<Taken> = case.subjects.iter().map(|_| Taken::default()).collect();
+    let taken = all_rounds(plan, place, bar, |number| {
+        let subject = &case.subjects[number];
+        bar.set_message(format!("{}: {}: {}", suite.name, case.name, subject.name));
+        match case.defrag.map(crate::system::set_defrag).transpose() {
+            Ok(_set) => {
+                let take = || sample_elsewhere(suite.name, place.number, number, plan.size);
+                keeper.during(suite.needs_huge, subject.huge, take)
+            }
+            Err(why) => Sample::Absent { why },
+        }
+    });
+    by_part(plan, place, &taken)
+}
+
+/// Lets the subjects take turns. One that is missing has no more turns.
+fn all_rounds(
+    plan: &Plan,
+    place: &Place,
+    bar: &ProgressBar,
+    mut sample: impl FnMut(usize) -> Sample,
+) -> Vec<Taken> {
+    let rounds = Rounds::of(&place.case, plan.size, plan.rounds);
+    let mut taken: Vec<Taken> = place.case.subjects.iter().map(|_| Taken::default()).collect();
     let (mut done, began) = (0, Instant::now());
     while !rounds.are_enough(done, began.elapsed()) {
         if done >= rounds.least {
             bar.inc_length(taken.len() as u64);
         }
-        for number in plan.turns.order(suite.name, place.number, done, taken.len()) {
-            let subject = &case.subjects[number];
-            bar.set_message(format!("{}: {}: {}", suite.name, case.name, subject.name));
+        for number in plan.turns.order(place.suite.name, place.number, done, taken.len()) {
             bar.inc(1);
-            if taken[number].missing.is_some() {
-                continue;
+            if taken[number].missing.is_none() {
+                taken[number].add(sample(number));
             }
-            let set = case.defrag.map(crate::system::set_defrag).transpose();
-            if let Err(why) = set {
-                taken[number].add(Sample::Absent { why });
-                continue;
-            }
-            let take = || sample_elsewhere(suite.name, place.number, number, plan.size);
-            taken[number].add(keeper.during(suite.needs_huge, subject.huge, take));
-            drop(set);
         }
         done += 1;
     }
-    by_part(plan, place, &taken)
+    taken
 }
 
 /// The samples of one subject.
@@ -256,6 +267,31 @@ mod tests {
             named,
             [("pushes: p50", "p50", &[1.0, 2.0][..]), ("pushes: worst", "worst", &[100.0, 200.0])]
         );
+    }
+
+    #[test]
+    fn subjects_take_turns_in_an_order_that_changes_and_a_missing_one_has_no_more_turns() {
+        let never = |_| -> Sample { unreachable!("the test takes the samples") };
+        let mut case = Case::new("case", "ns", never);
+        for name in ["a", "b", "c", "d", "e"] {
+            case = case.rival(name, never);
+        }
+        let place = Place { suite: &SUITES[0], number: 3, case };
+        let plan = Plan { rounds: Some(8), ..PLAN };
+        let mut turns = Vec::new();
+        let taken = all_rounds(&plan, &place, &ProgressBar::hidden(), |number| {
+            turns.push(number);
+            if number == 5 { Sample::absent("gone") } else { Sample::of(number as f64) }
+        });
+        assert_eq!(turns.iter().filter(|&&number| number == 5).count(), 1);
+        let others: Vec<usize> = turns.into_iter().filter(|&number| number != 5).collect();
+        let rounds: Vec<&[usize]> = others.chunks(5).collect();
+        assert_eq!(rounds.len(), 8);
+        for round in &rounds {
+            assert!((0..5).all(|number| round.contains(&number)), "{round:?}");
+        }
+        assert!(rounds.iter().any(|round| round[0] != rounds[0][0]), "{rounds:?}");
+        assert_eq!(taken[2].samples, vec![vec![2.0]; 8]);
     }
 
     #[test]

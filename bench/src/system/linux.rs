@@ -165,6 +165,19 @@ pub fn free_memory() -> Option<usize> {
     kilobytes("/proc/meminfo", "MemFree:")
 }
 
+/// How many huge pages of 2 MiB the free blocks of the machine have room for.
+pub fn free_huge_pages() -> Option<usize> {
+    let text = fs::read_to_string("/proc/buddyinfo").ok()?;
+    Some(text.lines().map(huge_pages_in).sum())
+}
+
+/// In a line `Node 0, zone Normal COUNT COUNT …`: the number of free blocks of one page, of two pages, and so on.
+fn huge_pages_in(line: &str) -> usize {
+    let order = ((2 << 20) / pagewise::page_size()).ilog2() as usize;
+    let counts = line.split_whitespace().skip(4).filter_map(|word| word.parse::<usize>().ok());
+    counts.skip(order).enumerate().map(|(double, count)| count << double).sum()
+}
+
 /// The most bytes that were ever resident in this process.
 pub fn peak_resident() -> Option<usize> {
     kilobytes("/proc/self/status", "VmHWM:")
@@ -245,6 +258,14 @@ mod tests {
         // pages are larger, one describes more.
         let grown = page_tables().unwrap() - tables_before;
         assert!(pagewise::page_size() > 4096 || grown >= COUNT * 4096, "{grown}");
+    }
+
+    #[test]
+    fn free_blocks_of_a_huge_page_and_larger_ones_are_counted_in_huge_pages() {
+        let order = ((2 << 20) / pagewise::page_size()).ilog2() as usize;
+        let line = format!("Node 0, zone   Normal {} 5 7", "9 ".repeat(order));
+        assert_eq!(huge_pages_in(&line), 5 + 2 * 7);
+        assert!(free_huge_pages().is_some());
     }
 
     #[test]

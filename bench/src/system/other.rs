@@ -122,3 +122,8 @@ pub enum Forked {}
 pub fn forked() -> Result<Forked, String> {
     Err("written for Linux only".into())
 }
+
+/// How many huge pages the free blocks of the machine have room for.
+pub fn free_huge_pages() -> Option<usize> {
+    None
+}

@@ -11,17 +11,22 @@ pub(super) fn fragmented() -> Case {
     against_never("256 MiB in memory without a free huge page", PARTS, in_crumbs).full_only().long()
 }
 
-/// Uses up nine tenths of all free memory and gives it back but for one page of 64: what is free then are pieces of
-/// less than 256 KiB, and a huge page takes moving pages together.
+/// Uses up all free memory but a gigabyte and gives it back but for one page of 64: what is free then are pieces of less
+/// than 256 KiB, and a huge page takes moving pages together. Whole huge pages that are still free are used up, too.
 fn in_crumbs(size: Size, huge: HugePages) -> Sample {
-    let most = system::free_memory().unwrap_or(0) / 10 * 9;
+    const REST: usize = 1 << 30;
+    let most = system::free_memory().unwrap_or(0).saturating_sub(REST);
     let bytes = size.pick(most, most.min(1 << 30), 64 << 20);
     let Some(held) = Held::small_pages(bytes).and_then(Held::crumble) else {
         return Sample::absent("memory cannot be made fragmented here");
     };
+    let left = system::free_huge_pages().unwrap_or(0).min(size.pick(REST >> 20, 64, 1));
+    let whole = Held::huge_pages(left << 21);
+    let free = system::free_huge_pages();
     let sample = Sample::or_failed(fill_and_push(len(size), huge));
-    let note = format!("{} MiB of free memory in pieces", held.len() >> 20);
-    sample.note(note)
+    drop(whole);
+    let free = free.map_or_else(|| "unknown".into(), |count| count.to_string());
+    sample.note(format!("{} MiB of memory in pieces; free huge pages: {free}", held.len() >> 20))
 }
 
 pub(super) fn nearly_full() -> Case {

@@ -27,6 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
                 filled(|len| rivals::bare_handler_by(len, 64 << 10, true)),
             )
             .rival("pagewise, adaptive huge pages", filled(ours::adaptive))
+            .huge()
     };
     let mut cases: Vec<Case> = sizes.into_iter().map(case).collect();
     cases[0] = cases[0].clone().control();

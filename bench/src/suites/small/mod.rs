@@ -16,7 +16,7 @@ pub const SUITE: Suite = Suite {
     about: "small regions, short-lived containers, and 32,000 containers at once",
     cases,
     needs: 512 << 20,
-    needs_huge: 0,
+    needs_huge: 256 << 20,
 };
 
 fn cases() -> Vec<Case> {
