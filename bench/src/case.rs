@@ -62,6 +62,8 @@ pub struct Case {
     pub unit: &'static str,
     /// Names of the values of a sample, where one has several. Each becomes a case of its own in the tables.
     pub parts: &'static [&'static str],
+    /// The part whose A/A row counts, where the case has parts.
+    pub control_part: &'static str,
     /// One round is enough for what is counted, not timed.
     pub counted: bool,
     /// `--quick` leaves it out.
@@ -86,6 +88,7 @@ impl Case {
             name: name.into(),
             unit,
             parts: &[],
+            control_part: "",
             counted: false,
             full_only: false,
             long: false,
@@ -128,6 +131,14 @@ impl Case {
         let ours = self.subjects[0].clone();
         self.subjects.push(Subject { name: CONTROL.into(), control: true, ..ours });
         self
+    }
+
+    /// The same for a case with parts: the row of this one counts. The slowest of all operations differs from run to run
+    /// on every machine, so that it says nothing about noise.
+    pub fn control_of(mut self, part: &'static str) -> Self {
+        assert!(self.parts.contains(&part));
+        self.control_part = part;
+        self.control()
     }
 
     /// Sets what ours must reach against the rival that was added last.

@@ -50,7 +50,7 @@ pub struct Plan<'a> {
 
 /// A sample that takes longer is given up.
 fn patience(size: Size) -> Duration {
-    Duration::from_secs(size.pick(300, 30, 30))
+    Duration::from_secs(size.pick(300, 60, 30))
 }
 
 /// How many rounds a case takes: short samples vary more, so that quick cases take more of them.

@@ -93,7 +93,8 @@ impl Results {
 
 /// The largest deviation of a suite's A/A rows from 1. Where a case has none, it is looked for in the others.
 fn noise(cases: &[Finished]) -> Noise {
-    let controls = cases.iter().flat_map(|finished| {
+    let counts = cases.iter().filter(|finished| finished.part == finished.case.control_part);
+    let controls = counts.flat_map(|finished| {
         let at = finished.case.subjects.iter().position(|subject| subject.control);
         at.map(|at| (finished, ratio_to(finished, at)))
     });
@@ -353,6 +354,17 @@ mod tests {
             .collect();
         let (none, kept) = (Some(Verdict::Inconclusive), Some(Verdict::Kept));
         assert_eq!(verdicts, [none, none, none, kept]);
+    }
+
+    #[test]
+    fn of_a_case_with_parts_the_chosen_parts_a_a_row_counts() {
+        let part = |part, control| {
+            let mut finished = Finished { part, ..finished(control) };
+            finished.case.control_part = "p99";
+            finished
+        };
+        let results = Results::of(Machine::imagined(), &[part("p99", 1.01), part("worst", 3.0)]);
+        assert!((results.noise[0].ratio.unwrap().ratio - 1.01).abs() < 1e-9);
     }
 
     #[test]

@@ -32,8 +32,7 @@ fn cases() -> Vec<Case> {
             counts.map(move |count| over_one_region(len, name, count))
         })
         .collect();
-    cases[0] = cases[0].clone().control();
-    cases.push(over_many_regions());
+    cases.push(over_many_regions().control_of(MEAN));
     cases
 }
 

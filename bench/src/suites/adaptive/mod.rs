@@ -23,7 +23,7 @@ pub const SUITE: Suite = Suite {
 
 fn cases() -> Vec<Case> {
     let mut cases = vec![
-        against_never("256 MiB in ordinary memory", PARTS, both).control(),
+        against_never("256 MiB in ordinary memory", PARTS, both).control_of(FILL),
         full::fragmented(),
         full::nearly_full(),
         parts::decommitted(),
