@@ -72,6 +72,8 @@ pub struct Case {
     pub long: bool,
     /// The kernel's setting `defrag` during its samples, where it is not what the machine has.
     pub defrag: Option<&'static str>,
+    /// Bytes that the samples make resident while their clock runs, if not those of the suite.
+    pub needs: Option<usize>,
     pub subjects: Vec<Subject>,
 }
 
@@ -93,6 +95,7 @@ impl Case {
             full_only: false,
             long: false,
             defrag: None,
+            needs: None,
             subjects: Vec::new(),
         };
         case.rival("pagewise", ours)
@@ -170,6 +173,12 @@ impl Case {
     /// Sets the kernel's `defrag` for the samples.
     pub fn defrag(mut self, setting: &'static str) -> Self {
         self.defrag = Some(setting);
+        self
+    }
+
+    /// How much memory the samples make resident while their clock runs, where that is far from the suite's number.
+    pub fn needs(mut self, bytes: usize) -> Self {
+        self.needs = Some(bytes);
         self
     }
 

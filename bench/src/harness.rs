@@ -238,6 +238,10 @@ pub fn sample_here(suite: &str, case: usize, subject: usize, size: Size) -> Resu
     let suite = suites.first().ok_or("no such suite")?;
     let case = (suite.cases)().into_iter().nth(case).ok_or("no such case")?;
     let subject = case.subjects.get(subject).ok_or("no such subject")?;
+    // What is counted does not depend on it, and its peak would be in the count.
+    if size != Size::Tiny && !subject.huge && !case.counted {
+        crate::keeper::freshen(case.needs.unwrap_or(suite.needs));
+    }
     let sample = (subject.run)(size);
     println!("{}", serde_json::to_string(&sample).map_err(|error| error.to_string())?);
     Ok(())

@@ -91,7 +91,12 @@ enum Inner {
     },
     /// Touches memory and prints ns per 4 KiB: how the experiment with the keeper calls this program
     #[command(hide = true)]
-    Touch { pages: keeper::experiment::Pages, mib: usize },
+    Touch {
+        pages: keeper::experiment::Pages,
+        mib: usize,
+        #[arg(long)]
+        fresh: bool,
+    },
     /// Runs a program whose instructions are counted: how this program calls itself under valgrind
     #[command(hide = true)]
     Counted { program: String, count: usize },
@@ -119,7 +124,9 @@ fn main() -> ExitCode {
         Some(Inner::Instructions(options)) => instructions::run(&options),
         Some(Inner::Counted { program, count }) => instructions::counted(&program, count),
         Some(Inner::Keeper { rounds, pause }) => keeper::experiment::run(rounds, pause),
-        Some(Inner::Touch { pages, mib }) => keeper::experiment::touch(pages, mib << 20),
+        Some(Inner::Touch { pages, mib, fresh }) => {
+            keeper::experiment::touch(pages, mib << 20, fresh)
+        }
         Some(Inner::Front { document, directory }) => draw_front(&document, &directory),
         None => measure(&cli.options),
     };
@@ -162,14 +169,10 @@ fn measure(options: &Options) -> Result<(), String> {
     write(options, &finished, &results)
 }
 
-/// Holds what the largest sample needs, and a quarter more, since other programs use memory, too.
+/// Holds what the largest sample in huge pages needs.
 fn keeper(suites: &[&suites::Suite], size: Size) -> Keeper {
-    if size == Size::Tiny {
-        return Keeper::default();
-    }
-    let most = suites.iter().map(|suite| suite.needs).max().unwrap_or(0);
-    let huge = suites.iter().map(|suite| suite.needs_huge).max().unwrap_or(0);
-    Keeper::new(most / 4 * 5, huge)
+    let most = suites.iter().map(|suite| suite.needs_huge).max().unwrap_or(0);
+    if size == Size::Tiny { Keeper::default() } else { Keeper::new(most) }
 }
 
 fn write(

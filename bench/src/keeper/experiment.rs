@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::Keeper;
+use super::{Keeper, freshen};
 use crate::child::{self, Ended};
 use crate::rivals;
 use crate::row::number;
@@ -19,8 +19,12 @@ pub enum Pages {
 
 const MIB: usize = 512;
 
-/// Touches memory of the kernel's own, which no library has a part in, and prints the time.
-pub fn touch(pages: Pages, len: usize) -> Result<(), String> {
+/// Touches memory of the kernel's own, which no library has a part in, and prints the time. If asked to, small pages are
+/// freshened before.
+pub fn touch(pages: Pages, len: usize, fresh: bool) -> Result<(), String> {
+    if fresh && pages == Pages::Small {
+        freshen(len);
+    }
     let began = Instant::now();
     let mut area =
         if pages == Pages::Huge { rivals::kernel_huge(len)? } else { rivals::kernel(len)? };
@@ -30,11 +34,14 @@ pub fn touch(pages: Pages, len: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn touched(pages: Pages) -> Result<f64, String> {
+fn touched(pages: Pages, fresh: bool) -> Result<f64, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let name = format!("{pages:?}").to_lowercase();
     let mut command = Command::new(program);
     command.args(["touch", &name, &MIB.to_string()]);
+    if fresh {
+        command.arg("--fresh");
+    }
     match child::run(&mut command, Duration::from_secs(120)).map_err(|error| error.to_string())? {
         Ended::Exited { said, cried, .. } => {
             said.trim().parse().map_err(|_| format!("{said}{cried}"))
@@ -55,11 +62,11 @@ pub fn run(rounds: usize, pause: u64) -> Result<(), String> {
         let mut found = [Vec::new(), Vec::new()];
         for round in 0..rounds {
             for with in turns.order("keeper", pages as usize, round, 2) {
-                let (small, huge) = if with == 0 { (0, 0) } else { (MIB << 20, MIB << 20) };
-                let mut keeper = Keeper::new(small / 4 * 5, huge);
+                let kept = with == 1 && pages == Pages::Huge;
+                let mut keeper = Keeper::new(if kept { MIB << 20 } else { 0 });
                 std::thread::sleep(Duration::from_secs(pause));
-                found[with]
-                    .push(keeper.during(MIB << 20, pages == Pages::Huge, || touched(pages))?);
+                let taken = keeper.during(MIB << 20, kept, || touched(pages, with == 1))?;
+                found[with].push(taken);
             }
         }
         for (name, values) in ["without keeper", "with keeper"].into_iter().zip(found) {

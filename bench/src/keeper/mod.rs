@@ -1,39 +1,32 @@
-//! Keeps memory that is really backed for the samples to use.
+//! Lets samples find memory that is really backed by the host.
 //!
-//! A virtual machine hands free memory back to its host within seconds (free page reporting), and the next touch of such
-//! a page takes several times as long as that of another one. What a sample finds would be chance. On Linux the kernel
-//! reports only whole free blocks of a huge page's size, after two seconds. So:
+//! A virtual machine hands free memory back to its host within seconds (free page reporting): the next touch of such a page
+//! takes several times as long as that of another one. Some hosts take small pages from a guest even where they are in use
+//! but were not written for two seconds. What a sample finds would be chance. So:
 //!
-//! - For samples in small pages, a keeper has touched as much as they need, and freed all but one page of each 256 KiB.
-//!   What is free between these pages never is a whole block. The kernel takes small pages from the smallest free
-//!   blocks first: from these.
-//! - For samples in huge pages, it holds touched huge pages, gives up as many as the sample needs right before the
+//! - For samples in small pages, the process of the sample writes to as much memory as it will need and gives it back right
+//!   before its clock starts. The kernel takes the latest free pages first, and these are in the lists of the same processor.
+//! - For samples in huge pages, the parent holds touched huge pages, gives up as many as the sample needs right before the
 //!   sample's process starts, milliseconds before its clock, and takes them back as soon as the process has ended.
 
 pub mod experiment;
 
 use crate::system::Held;
 
-/// Memory that the process of the benchmark holds while others take samples.
+/// Huge pages that the process of the benchmark holds while others take samples.
 #[derive(Default)]
 pub struct Keeper {
-    /// Every page that keeps its neighbours from being a whole block.
-    crumbs: Option<Held>,
     blocks: Option<Held>,
 }
 
 impl Keeper {
-    /// Makes `small` bytes ready for samples in small pages, and `huge` for those in huge ones; less where little
-    /// memory is free.
-    pub fn new(small: usize, huge: usize) -> Self {
-        let most = crate::system::free_memory().unwrap_or(0) / 10 * 6;
-        let huge = huge.min(most / 2);
-        let blocks = Held::huge_pages(huge);
-        let crumbs = Held::small_pages(small.min(most - huge)).and_then(Held::crumble);
-        Self { crumbs, blocks }
+    /// Holds so many bytes in huge pages; less where little memory is free.
+    pub fn new(bytes: usize) -> Self {
+        let most = crate::system::free_memory().unwrap_or(0) / 2;
+        Self { blocks: Held::huge_pages(bytes.min(most)) }
     }
 
-    /// Takes a sample that needs so many bytes.
+    /// Takes a sample that needs so many bytes in huge pages.
     pub fn during<R>(&mut self, needs: usize, huge: bool, take: impl FnOnce() -> R) -> R {
         let Some(blocks) = self.blocks.as_mut().filter(|_| huge) else { return take() };
         blocks.let_go(needs);
@@ -44,11 +37,13 @@ impl Keeper {
 
     /// For the header.
     pub fn describe(&self) -> String {
-        let mib = |held: &Option<Held>| held.as_ref().map_or(0, Held::len) >> 20;
-        format!(
-            "{} MiB in small pages and {} MiB in huge pages",
-            mib(&self.crumbs),
-            mib(&self.blocks)
-        )
+        format!("{} MiB in huge pages", self.blocks.as_ref().map_or(0, Held::len) >> 20)
     }
+}
+
+/// In the process of a sample, right before it: writes to so many bytes in small pages, or to most of what is free, and
+/// gives them back.
+pub fn freshen(bytes: usize) {
+    let most = crate::system::free_memory().unwrap_or(0) / 10 * 9;
+    drop(Held::small_pages(bytes.min(most)));
 }

@@ -14,7 +14,7 @@ pub const SUITE: Suite = Suite {
     name: "array",
     about: "DemandArray beside an array of zeros",
     cases,
-    needs: 1 << 30,
+    needs: 512 << 20,
     needs_huge: 0,
 };
 

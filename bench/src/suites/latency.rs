@@ -14,7 +14,7 @@ pub const SUITE: Suite = Suite {
     name: "latency",
     about: "single pushes while growing to 1 GiB",
     cases,
-    needs: 2 << 30,
+    needs: 1 << 30,
     needs_huge: 1 << 30,
 };
 

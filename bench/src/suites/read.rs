@@ -14,7 +14,8 @@ pub const SUITE: Suite = Suite {
     name: "read",
     about: "reads of 1 GiB that is resident, at random and in order",
     cases,
-    needs: 1 << 30,
+    // The memory is there before the clock starts.
+    needs: 0,
     needs_huge: 1 << 30,
 };
 

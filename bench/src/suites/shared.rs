@@ -16,7 +16,7 @@ pub const SUITE: Suite = Suite {
     name: "shared",
     about: "32 M u64 appended by threads",
     cases,
-    needs: 2 << 30,
+    needs: 512 << 20,
     needs_huge: 0,
 };
 

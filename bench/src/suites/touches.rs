@@ -14,7 +14,7 @@ pub const SUITE: Suite = Suite {
     name: "touches",
     about: "100 to 100,000 scattered first touches, with the slowest one",
     cases,
-    needs: 3 << 30,
+    needs: 1 << 30,
     needs_huge: 0,
 };
 
@@ -63,8 +63,11 @@ impl Touches {
 
     /// Against the kernel, and against the other engines with bounds for few touches.
     fn case(self, name: String) -> Case {
+        // Each touch takes a page, and up to a page of page tables.
+        let needs = self.count * 2 * pagewise::page_size() + (64 << 20);
         let mut case = Case::new(name, "µs/touch", self.by(ours::by_default))
             .parts(PARTS)
+            .needs(needs)
             .rival("kernel demand paging, no reserve", self.by(rivals::kernel));
         let engines: [(_, Open); 2] = [
             ("pagewise, Engine::Protect", ours::by_protect),

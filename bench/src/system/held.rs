@@ -8,10 +8,9 @@ pub struct Held {
     len: usize,
 }
 
-/// Of so many pages, one stays where the others are let go: then no free block is as long as this, whatever pages they
-/// are in the memory of the machine. (Where neighbours are not neighbours there, a block of 2 MiB without any such page
-/// occurs once in 3,000 times.)
-const GROUP: usize = 64;
+/// Of so many pages, one stays where the others are let go. Of two: then every free block is a single page, whatever pages
+/// these are in the memory of the machine.
+const GROUP: usize = 2;
 
 impl Held {
     /// `None` where there is too little memory.
@@ -30,6 +29,7 @@ impl Held {
         Some(Self { mapping, len })
     }
 
+    /// Bytes that it holds, or held before it let them go.
     pub fn len(&self) -> usize {
         self.len
     }

@@ -11,8 +11,8 @@ pub(super) fn fragmented() -> Case {
     against_never("256 MiB in memory without a free huge page", PARTS, in_crumbs).full_only().long()
 }
 
-/// Uses up all free memory but a gigabyte and gives it back but for one page of 64: what is free then are pieces of less
-/// than 256 KiB, and a huge page takes moving pages together. Whole huge pages that are still free are used up, too.
+/// Uses up all free memory but a gigabyte and gives it back but for every other page: what is free then are single
+/// pages, and a huge page takes moving pages together. Whole huge pages that are still free are used up, too.
 fn in_crumbs(size: Size, huge: HugePages) -> Sample {
     const REST: usize = 1 << 30;
     let most = system::free_memory().unwrap_or(0).saturating_sub(REST);

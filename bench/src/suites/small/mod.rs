@@ -21,7 +21,8 @@ pub const SUITE: Suite = Suite {
 
 fn cases() -> Vec<Case> {
     let mut cases = fills::cases();
-    cases.extend(short_lived::cases());
+    // The same memory, again and again.
+    cases.extend(short_lived::cases().into_iter().map(|case| case.needs(8 << 20)));
     cases.extend(many::cases());
     cases
 }
