@@ -23,7 +23,7 @@ pub struct Row {
     pub theirs: Option<f64>,
     pub unit: &'static str,
     /// Ours divided by the rival's, with its interval.
-    #[serde(flatten)]
+    #[serde(skip)]
     pub ratio: Option<Ratio>,
     #[serde(skip)]
     pub target: Option<Target>,
@@ -51,6 +51,11 @@ pub struct Results {
 pub struct Object<'a> {
     #[serde(flatten)]
     row: &'a Row,
+    /// The ratio and its interval; null where one of the two is missing.
+    ratio: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+    rounds: usize,
     /// The suite's A/A row.
     noise: Option<&'a Noise>,
     machine: &'a Machine,
@@ -68,8 +73,16 @@ impl Results {
         self.noise.iter().find(|noise| noise.suite == suite)
     }
 
-    pub fn objects(&self) -> impl Iterator<Item = Object<'_>> {
-        let object = |row| Object { row, noise: self.noise_of(row.suite), machine: &self.machine };
+    pub fn objects<'a>(&'a self) -> impl Iterator<Item = Object<'a>> {
+        let object = |row: &'a Row| Object {
+            row,
+            ratio: row.ratio.map(|found| found.ratio),
+            low: row.ratio.map(|found| found.low),
+            high: row.ratio.map(|found| found.high),
+            rounds: row.ratio.map_or(0, |found| found.rounds),
+            noise: self.noise_of(row.suite),
+            machine: &self.machine,
+        };
         self.rows.iter().map(object)
     }
 
@@ -295,6 +308,9 @@ mod tests {
         keys.sort_unstable();
         let expected = "at_most case high low machine noise note ours ratio rival rounds suite theirs unit verdict";
         assert_eq!(keys.join(" "), expected);
+        let mut of_missing: Vec<_> = json[2].as_object().unwrap().keys().cloned().collect();
+        of_missing.sort_unstable();
+        assert_eq!(of_missing, keys);
         assert_eq!((&json[1]["ratio"], &json[1]["rival"]), (&0.5.into(), &"kernel".into()));
         assert_eq!((&json[1]["verdict"], &json[1]["at_most"]), (&"kept".into(), &0.75.into()));
         assert_eq!(json[1]["noise"]["ratio"], 1.0);

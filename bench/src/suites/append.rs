@@ -199,7 +199,7 @@ fn again<V>(
 
 fn by_slices() -> Case {
     let case = Case::new(
-        "1 GiB by slices of 4 KiB",
+        "256 MiB by slices of 4 KiB",
         "ns/slice",
         extending(page_vec, PageVec::extend_from_slice),
     );
@@ -213,8 +213,8 @@ fn extending<V>(
 ) -> impl Fn(Size) -> Sample {
     move |size| {
         let slice = [7u64; 512];
-        let (slices, began) = (count(size) / slice.len(), Instant::now());
-        let mut array = make(count(size));
+        let (slices, began) = (fewer(size) / slice.len(), Instant::now());
+        let mut array = make(fewer(size));
         for _ in 0..slices {
             extend(&mut array, std::hint::black_box(&slice));
         }

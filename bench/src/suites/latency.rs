@@ -45,16 +45,19 @@ fn cases() -> Vec<Case> {
 
 fn pushes(name: &str, clock: Clock) -> Case {
     let push_line = |array: &mut Vec<Element>, line| array.push(line);
-    Case::new(name, "ns", times(clock, page_vec, PageVec::push))
+    let case = Case::new(name, "ns", times(clock, page_vec, PageVec::push))
         .parts(PARTS)
         .rival("Vec::new", times(clock, |_| Vec::new(), push_line))
         .target_of("worst", 0.20, 0.05)
         .rival("Vec::with_capacity", times(clock, Vec::with_capacity, push_line))
-        .rival("virtual-buffer Vec", times(clock, virtual_buffer::vec::Vec::new, |v, x| v.push(x)))
+        .rival("pagewise, HugePages::Adaptive", times(clock, adaptive, PageVec::push))
+        .huge();
+    if clock == Clock::Processor {
+        return case;
+    }
+    case.rival("virtual-buffer Vec", times(clock, virtual_buffer::vec::Vec::new, |v, x| v.push(x)))
         .rival("boxcar::new", times(clock, |_| boxcar::Vec::new(), |v, x| v.push(x)))
         .rival("boxcar::with_capacity", times(clock, boxcar::Vec::with_capacity, |v, x| v.push(x)))
-        .rival("pagewise, HugePages::Adaptive", times(clock, adaptive, PageVec::push))
-        .huge()
 }
 
 fn page_vec(len: usize) -> PageVec<Element> {
