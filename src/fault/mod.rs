@@ -217,8 +217,23 @@ fn report(refusal: &Refusal, file: &[u8]) {
         RefusalReason::FileUnreadable => {
             line.text(": the system could not read or write the file's page; look at its disk");
         }
+        RefusalReason::Pinned { pinned, limit } => {
+            line.text(": ").decimal(pinned).text(" bytes of at most ").decimal(limit);
+            line.text(" are pinned; end a pin, raise the limit");
+        }
+        RefusalReason::Store(_) => {
+            line.text(
+                ": the store could not read the page, or write another one; look at the store",
+            );
+        }
+        RefusalReason::Left => {
+            line.text(": the region belongs to the parent process; make a new one");
+        }
+        RefusalReason::ReadOnly => {
+            line.text(": the region is read-only; build it for writing");
+        }
         // Made only by checks before an access, never for a page fault.
-        RefusalReason::NotReserved | RefusalReason::ReadOnly => {}
+        RefusalReason::NotReserved => {}
     }
     line.text(", or use read/write/fill, which return the refusal as an error\n");
     reports::emit(line.as_bytes());

@@ -11,12 +11,19 @@ use super::{Attributes, Cause, HugePages, OsError, unix};
 
 #[path = "linux/calls.rs"]
 mod calls;
+#[path = "linux/paging.rs"]
+mod paging;
 #[path = "linux/proc.rs"]
 mod proc;
 #[path = "linux/userfault.rs"]
 mod userfault;
 
 pub(crate) use calls::{errno, poll, sleep, write};
+pub(crate) use paging::{
+    allow_writing, copy_pages, empty_shared, forbid_writing, keep_from_children, map_nothing,
+    map_shared, move_pages, now_ns, occupy, pages_move, shared_memory, userfault_forget,
+    userfault_pages, wait_while, wake,
+};
 pub(crate) use proc::{
     commits_strictly, explicit_huge_page_size, has_huge_pages, mappings, residency,
     write_inaccessible_zero,

@@ -14,9 +14,13 @@ use std::ptr::NonNull;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicU32;
 
 use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency, system};
 
+type CopyPages = unsafe fn(NonNull<u8>, NonNull<u8>, usize, bool) -> Result<(), OsError>;
+type MapShared =
+    unsafe fn(&File, u64, usize, Option<NonNull<u8>>, Access) -> Result<NonNull<u8>, OsError>;
 type UnsafeRange = unsafe fn(NonNull<u8>, usize) -> Result<(), OsError>;
 type MapFile = fn(&File, u64, usize, FileAccess) -> Result<NonNull<u8>, OsError>;
 type Residencies =
@@ -142,6 +146,40 @@ struct System {
     /// Gives pages of zeros to those pages of such a range that have no memory. *(signal)*
     userfault_commit: UnsafeRange,
 
+    /// Whether pages can be moved between addresses, and first writes be noticed: for the next seven.
+    pages_move: fn() -> bool,
+    /// Makes accesses to pages without memory raise a signal, and writes to protected ones. *(signal)*
+    userfault_pages: UnsafeRange,
+    /// Ends that. *(signal)*
+    userfault_forget: UnsafeRange,
+    /// Copies bytes to pages without memory, each of which appears whole; writable, or protected. *(signal)*
+    copy_pages: CopyPages,
+    /// Moves pages, first address of the target first, to where there is no memory yet; each appears whole. Where it
+    /// fails, a prefix may have been moved. *(signal)*
+    move_pages: unsafe fn(NonNull<u8>, NonNull<u8>, usize) -> Result<(), OsError>,
+    /// Protects pages: the next write to each raises a signal. *(signal)*
+    forbid_writing: UnsafeRange,
+    /// Ends that. *(signal)*
+    allow_writing: UnsafeRange,
+    /// Forked children do not have the range at all.
+    keep_from_children: UnsafeRange,
+    /// Maps inaccessible memory where nothing is mapped. *(signal)*
+    occupy: fn(NonNull<u8>, usize) -> Result<(), OsError>,
+    /// Any → Reserved, whatever was mapped there. *(signal)*
+    map_nothing: UnsafeRange,
+    /// Memory without an address.
+    shared_memory: fn(usize) -> Result<File, OsError>,
+    /// Maps a part of it: over a range, or where the system chooses. *(signal)*
+    map_shared: MapShared,
+    /// Gives a part of it back. *(signal)*
+    empty_shared: fn(&File, u64, u64) -> Result<(), OsError>,
+    /// Waits while a word has a value, until `wake`. May return early. *(signal)*
+    wait_while: fn(&AtomicU32, u32),
+    /// Wakes all that wait for a word. *(signal)*
+    wake: fn(&AtomicU32),
+    /// Nanoseconds since some moment in the past. *(signal)*
+    now_ns: fn() -> u64,
+
     /// Unix: what `unix.rs` needs of a system's file. The address of this thread's errno. *(signal)*
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     errno: fn() -> *mut i32,
@@ -210,6 +248,22 @@ const COMPLETE: System = System {
     write_inaccessible_zero: system::write_inaccessible_zero,
     userfault_register: system::userfault_register,
     userfault_commit: system::userfault_commit,
+    pages_move: system::pages_move,
+    userfault_pages: system::userfault_pages,
+    userfault_forget: system::userfault_forget,
+    copy_pages: system::copy_pages,
+    move_pages: system::move_pages,
+    forbid_writing: system::forbid_writing,
+    allow_writing: system::allow_writing,
+    keep_from_children: system::keep_from_children,
+    occupy: system::occupy,
+    map_nothing: system::map_nothing,
+    shared_memory: system::shared_memory,
+    map_shared: system::map_shared,
+    empty_shared: system::empty_shared,
+    wait_while: system::wait_while,
+    wake: system::wake,
+    now_ns: system::now_ns,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     errno: system::errno,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
