@@ -9,6 +9,7 @@ use pagewise_stores::redis::cluster::ClusterClient;
 use pagewise_stores::redis::{self, cluster_routing::Slot};
 use pagewise_stores::{Error, RedisStore, RedisStoreBuilder};
 
+use crate::a_region_rests_on_a_store::a_region_is_an_array_in;
 use crate::ours;
 use crate::servers::{Folder, Server, free_ports, program, until};
 use crate::store_contract::{self as contract, noise, read, write};
@@ -173,6 +174,8 @@ fn values_of_a_redis_cluster_keep_the_contract_of_a_store() {
     damage(&cluster);
     late_writes(&cluster);
     two_writers(&cluster);
+    cluster.builder("region").create(1_000_003).unwrap();
+    a_region_is_an_array_in(|| cluster.builder("region").open().unwrap());
     let strangers = cluster.ports.iter().map(|port| format!("redis://:guess@127.0.0.1:{port}"));
     let strangers = RedisStore::builder(ClusterClient::builder(strangers), "small");
     strangers.threads(1).deadline(Duration::from_secs(2)).open().expect_err("a wrong password");
