@@ -31,7 +31,10 @@ fn is_unsupported(error: &(dyn Error + 'static)) -> bool {
 
 fn array(path: &std::path::Path) -> Result<PagedArray<u64, FileStore>, pagewise::Error> {
     let store = FileStore::create(path, (NUMBERS * size_of::<u64>()) as u64)?;
-    PagedArray::new(PagedRegion::builder(store).page_bytes(16 << 10).limit(LIMIT / 2).build()?)
+    // SAFETY: nobody else writes to the file.
+    unsafe {
+        PagedArray::new(PagedRegion::builder(store).page_bytes(16 << 10).limit(LIMIT / 2).build()?)
+    }
 }
 
 fn sort(unsorted: &std::path::Path, sorted: &std::path::Path) -> Result<(), Box<dyn Error>> {

@@ -56,7 +56,9 @@ fn write_and_start_readers() -> Result<(), Box<dyn Error>> {
 
 fn write(path: &std::path::Path) -> Result<(), Box<dyn Error>> {
     let store = FileStore::create(path, (ELEMENTS * size_of::<u64>()) as u64)?;
-    let mut table = PagedArray::new(PagedRegion::builder(store).limit(1 << 20).build()?)?;
+    let region = PagedRegion::builder(store).limit(1 << 20).build()?;
+    // SAFETY: nobody else writes to the file.
+    let mut table = unsafe { PagedArray::new(region)? };
     for (index, place) in table.iter_mut().enumerate() {
         *place = element(index);
     }
@@ -68,7 +70,8 @@ fn read(path: &str, seed: u64) -> Result<(), Box<dyn Error>> {
     let store = FileStore::builder(path).read_only(true).open()?;
     let region =
         PagedRegion::builder(store).page_bytes(page_bytes()).limit(1 << 20).read_only().build()?;
-    let table = PagedArray::<u64, _>::read_only(region);
+    // SAFETY: nobody writes to the file any more.
+    let table = unsafe { PagedArray::<u64, _>::read_only(region) };
     let mut at = seed;
     for _ in 0..20_000 {
         at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(seed);

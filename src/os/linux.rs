@@ -20,9 +20,10 @@ mod userfault;
 
 pub(crate) use calls::{errno, poll, sleep, write};
 pub(crate) use paging::{
-    allow_writing, copy_pages, empty_shared, forbid_writing, keep_from_children, map_nothing,
-    map_shared, move_pages, now_ns, occupy, pages_move, shared_memory, userfault_forget,
-    userfault_pages, wait_while, wake,
+    allow_writing, copy_pages, empty_shared, fill_shared, forbid_writing, keep_from_children,
+    keep_pages_small_and_own, map_nothing, map_shared, mark_process, move_pages, now_ns, occupy,
+    pages_move, populate_for_writing, process_mark, shared_memory, userfault_forget,
+    userfault_is_open, userfault_pages, wait_while, wake,
 };
 pub(crate) use proc::{
     commits_strictly, explicit_huge_page_size, has_huge_pages, mappings, residency,

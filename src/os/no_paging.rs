@@ -50,7 +50,12 @@ pub(crate) unsafe fn copy_pages(
 
 /// # Safety
 /// None.
-pub(crate) unsafe fn move_pages(_: NonNull<u8>, _: NonNull<u8>, _: usize) -> Result<(), OsError> {
+pub(crate) unsafe fn move_pages(
+    _: NonNull<u8>,
+    _: NonNull<u8>,
+    _: usize,
+    _: bool,
+) -> Result<(), OsError> {
     Err(NONE)
 }
 
@@ -76,8 +81,34 @@ pub(crate) fn empty_shared(_: &File, _: u64, _: u64) -> Result<(), OsError> {
 
 pub(crate) fn wait_while(_: &AtomicU32, _: u32) {}
 
-pub(crate) fn wake(_: &AtomicU32) {}
+pub(crate) fn wake(_: *const AtomicU32) {}
 
 pub(crate) fn now_ns() -> u64 {
     0
 }
+
+/// # Safety
+/// None.
+pub(crate) unsafe fn userfault_pages(_: NonNull<u8>, _: usize, _: bool) -> Result<(), OsError> {
+    Err(NONE)
+}
+
+pub(crate) fn userfault_is_open() -> bool {
+    false
+}
+
+pub(crate) fn process_mark() -> u64 {
+    0
+}
+
+pub(crate) fn mark_process() -> Result<(), OsError> {
+    Err(NONE)
+}
+
+pub(crate) fn fill_shared(_: &File, _: u64, _: u64) -> Result<(), OsError> {
+    Err(NONE)
+}
+
+/// # Safety
+/// None.
+pub(crate) unsafe fn keep_pages_small_and_own(_: NonNull<u8>, _: usize) {}

@@ -149,14 +149,15 @@ struct System {
     /// Whether pages can be moved between addresses, and first writes be noticed: for the next seven.
     pages_move: fn() -> bool,
     /// Makes accesses to pages without memory raise a signal, and writes to protected ones. *(signal)*
-    userfault_pages: UnsafeRange,
+    userfault_pages: unsafe fn(NonNull<u8>, usize, bool) -> Result<(), OsError>,
     /// Ends that. *(signal)*
     userfault_forget: UnsafeRange,
     /// Copies bytes to pages without memory, each of which appears whole; writable, or protected. *(signal)*
     copy_pages: CopyPages,
-    /// Moves pages, first address of the target first, to where there is no memory yet; each appears whole. Where it
+    /// Moves pages (target, source, length) to where there is no memory yet; each appears whole. Where one cannot be moved,
+    /// it is copied, after the source was protected, if that is asked for. Where it
     /// fails, a prefix may have been moved. *(signal)*
-    move_pages: unsafe fn(NonNull<u8>, NonNull<u8>, usize) -> Result<(), OsError>,
+    move_pages: CopyPages,
     /// Protects pages: the next write to each raises a signal. *(signal)*
     forbid_writing: UnsafeRange,
     /// Ends that. *(signal)*
@@ -176,7 +177,19 @@ struct System {
     /// Waits while a word has a value, until `wake`. May return early. *(signal)*
     wait_while: fn(&AtomicU32, u32),
     /// Wakes all that wait for a word. *(signal)*
-    wake: fn(&AtomicU32),
+    wake: fn(*const AtomicU32),
+    /// Whether the descriptor that `userfault_pages` uses is still there. *(signal)*
+    userfault_is_open: fn() -> bool,
+    /// A number that this process has after `mark_process`, and no child of it. *(signal)*
+    process_mark: fn() -> u64,
+    /// Gives the process its number.
+    mark_process: fn() -> Result<(), OsError>,
+    /// Committed → Resident, or an error. *(signal)*
+    populate_for_writing: UnsafeRange,
+    /// Gives shared memory its memory now, or refuses. *(signal)*
+    fill_shared: fn(&File, u64, u64) -> Result<(), OsError>,
+    /// Keeps pages small, and from being merged with equal ones.
+    keep_pages_small_and_own: unsafe fn(NonNull<u8>, usize),
     /// Nanoseconds since some moment in the past. *(signal)*
     now_ns: fn() -> u64,
 
@@ -263,6 +276,12 @@ const COMPLETE: System = System {
     empty_shared: system::empty_shared,
     wait_while: system::wait_while,
     wake: system::wake,
+    userfault_is_open: system::userfault_is_open,
+    process_mark: system::process_mark,
+    mark_process: system::mark_process,
+    populate_for_writing: system::populate_for_writing,
+    fill_shared: system::fill_shared,
+    keep_pages_small_and_own: system::keep_pages_small_and_own,
     now_ns: system::now_ns,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     errno: system::errno,

@@ -28,7 +28,8 @@ use crate::page::index_range;
 /// let Ok(region) = PagedRegion::builder(store).limit(1 << 20).build() else {
 ///     return Ok(()); // this system has no paged regions
 /// };
-/// let mut squares = PagedArray::<u64, _>::new(region)?; // a million, of which an eighth is in memory
+/// // SAFETY: nobody else writes to the file.
+/// let mut squares = unsafe { PagedArray::<u64, _>::new(region)? }; // a million, of which an eighth is in memory
 /// for (i, square) in (0..).zip(&mut squares[..]) {
 ///     *square = i * i;
 /// }
@@ -39,7 +40,7 @@ use crate::page::index_range;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct PagedArray<T, S: PageStore + 'static> {
-    /// Invariant: writable, or `T` changes only by exclusive borrows.
+    /// Invariant: writable, or `T` changes only by exclusive borrows; nobody else changes the store.
     region: PagedRegion<S>,
     owns: PhantomData<T>,
 }
@@ -57,6 +58,10 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
 
     /// Takes a region as an array. Bytes at the end that are no whole element are left alone.
     ///
+    /// # Safety
+    /// As for [`PagedRegion::as_slice`], as long as the array lives: the store gives back what was written, and nobody
+    /// else changes its bytes.
+    ///
     /// # Errors
     /// [`Unsupported`](Error::Unsupported) for a read-only region: see [`read_only`](Self::read_only).
     ///
@@ -66,11 +71,11 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// array[7] = 7;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn new(region: PagedRegion<S>) -> Result<Self, Error> {
+    pub unsafe fn new(region: PagedRegion<S>) -> Result<Self, Error> {
         let () = Self::CHECKED;
         if region.is_read_only() {
             return Err(Error::Unsupported {
@@ -83,18 +88,22 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// Takes a region as an array that is only read. (A mutable borrow of it is an empty slice where the region is
     /// [read-only](super::PagedRegionBuilder::read_only).)
     ///
+    /// # Safety
+    /// As for [`new`](Self::new).
+    ///
     /// ```
     /// # use pagewise::{FileStore, PagedArray, PagedRegion};
     /// # let path = std::env::temp_dir().join(format!("pagewise-doc-a2-{}", std::process::id()));
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
-    /// let array = PagedArray::<[u8; 4], _>::read_only(array.into_region());
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
+    /// // SAFETY: nobody else writes to the file.
+    /// let array = unsafe { PagedArray::<[u8; 4], _>::read_only(array.into_region()) };
     /// assert_eq!(array[7], [0; 4]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn read_only(region: PagedRegion<S>) -> Self
+    pub unsafe fn read_only(region: PagedRegion<S>) -> Self
     where
         T: Immutable,
     {
@@ -114,7 +123,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// assert_eq!(array.try_get(100_000)?, 0);
     /// assert!(array.try_get(array.len()).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -138,7 +147,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// array.try_set(100_000, 5)?;
     /// assert_eq!(array[100_000], 5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -164,7 +173,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// let some = array.pin(1000..1010)?;
     /// assert_eq!(some.iter().sum::<u32>(), 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -187,7 +196,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// array.prefetch(..1000)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -207,7 +216,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// array[5] = 5;
     /// array.flush(..10)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -228,7 +237,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// array[5] = 5;
     /// array.evict(..)?;
     /// assert_eq!(array[5], 5);
@@ -250,7 +259,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// let sum: u32 = array[..100_000].iter().sum();
     /// array.done_with(..100_000)?;
     /// # assert_eq!(sum, 0);
@@ -269,7 +278,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// assert!(array.stats().resident <= 1 << 18);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -285,7 +294,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// assert!(array.take_error().is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -301,7 +310,7 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// assert_eq!(array.region().len(), 1 << 20);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -320,9 +329,9 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> PagedArray<T, S> {
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// # let mut array = PagedArray::<u32, _>::new(region)?;
+    /// # let mut array = unsafe { PagedArray::<u32, _>::new(region)? };
     /// array[0] = 1;
-    /// assert_eq!(array.into_region().as_slice()[..4], 1u32.to_ne_bytes());
+    /// assert_eq!(array.into_region().pin(..4)?[..], 1u32.to_ne_bytes());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn into_region(self) -> PagedRegion<S> {
@@ -349,7 +358,8 @@ impl<T: FromBytes + IntoBytes, S: PageStore + 'static> Deref for PagedArray<T, S
 
 impl<T: FromBytes + IntoBytes, S: PageStore + 'static> DerefMut for PagedArray<T, S> {
     fn deref_mut(&mut self) -> &mut [T] {
-        let bytes = self.region.as_mut_slice();
+        // SAFETY: the invariant.
+        let bytes = unsafe { self.region.as_mut_slice() };
         let len = bytes.len() / size_of::<T>();
         // SAFETY: as above; the region is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), len) }

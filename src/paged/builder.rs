@@ -62,6 +62,9 @@ pub struct PagedRegionBuilder<S> {
     engine: Engine,
 }
 
+/// One instruction may need so many pages at once: two that its source lies in, and two for its target.
+const LEAST_FRAMES: usize = 4;
+
 /// The largest page: what a huge page has where pages are 4 KiB.
 const MOST_PAGE_BYTES: usize = 2 << 20;
 
@@ -116,7 +119,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// # std::fs::remove_file(&path)?;
     /// let built = PagedRegion::builder(store).limit(1 << 18).build();
     /// # let Ok(mut region) = built else { return Ok(()) };
-    /// region.as_mut_slice().fill(1);
+    /// region.fill(.., 1)?;
     /// assert!(region.stats().resident <= 1 << 18);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -137,7 +140,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// # std::fs::remove_file(&path)?;
     /// let built = PagedRegion::builder(store).budget(pagewise::Budget::new(1 << 18)).build();
     /// # let Ok(mut region) = built else { return Ok(()) };
-    /// region.as_mut_slice().fill(1);
+    /// region.fill(.., 1)?;
     /// assert!(region.stats().resident <= 1 << 18);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -158,7 +161,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// # std::fs::remove_file(&path)?;
     /// let built = PagedRegion::builder(store).io_threads(2).build();
     /// # let Ok(mut region) = built else { return Ok(()) };
-    /// region.as_mut_slice().fill(1);
+    /// region.fill(.., 1)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn io_threads(mut self, count: usize) -> Self {
@@ -177,7 +180,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// # std::fs::remove_file(&path)?;
     /// let built = PagedRegion::builder(store).io_threads(1).read_ahead(256 << 10).build();
     /// # let Ok(mut region) = built else { return Ok(()) };
-    /// assert!(region.as_slice().iter().all(|&byte| byte == 0));
+    /// assert!(region.pin(..1000)?.iter().all(|&byte| byte == 0));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn read_ahead(mut self, bytes: usize) -> Self {
@@ -247,7 +250,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// size that is none of those above, and for a store that cannot be called in a fault handler without
     /// [`io_threads`](Self::io_threads); [`ZeroLength`](Error::ZeroLength) for an empty store;
     /// [`Overflow`](Error::Overflow) for one that is larger than the address space or has 2³² pages or more;
-    /// [`LimitReached`](Error::LimitReached) for a limit of less than one page (two more where pages are copied);
+    /// [`LimitReached`](Error::LimitReached) for a limit of less than four pages (or all pages, if the store has fewer; two more where pages are copied);
     /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted); [`BudgetReached`](Error::BudgetReached);
     /// [`System`](Error::System).
     ///
@@ -296,8 +299,9 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         let besides = ChosenEngine::besides(self.engine, self.read_only) as usize;
         let limit = self.limit.unwrap_or(usize::MAX) / page_bytes;
         let frames = limit.saturating_sub(besides).min(pages as usize);
-        if frames == 0 {
-            let requested = (besides + 1) * page_bytes;
+        let least = LEAST_FRAMES.min(pages as usize);
+        if frames < least {
+            let requested = (besides + least) * page_bytes;
             let limit = self.limit.unwrap_or_default();
             return Err(Error::LimitReached { offset: 0, requested, used: 0, limit });
         }
@@ -309,7 +313,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         let least = os::page_size();
         let size = self.page_bytes.or(self.store.preferred_bytes()).unwrap_or_else(|| {
             let most = (self.limit.unwrap_or(len) / 64).max(1).ilog2();
-            (1 << most).clamp(least, (64 << 10).max(least))
+            (1usize << most).clamp(least, (64 << 10).max(least))
         });
         if !size.is_power_of_two() || size < least || size > MOST_PAGE_BYTES.max(least) {
             return Err(Error::Unsupported {
@@ -338,6 +342,11 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             Attributes { huge_pages: HugePages::Never, charged: false, ..Attributes::PLAIN };
         os::watch_forks().map_err(|error| Error::System {
             operation: "watching for forks",
+            source: error.into(),
+        })?;
+        // From now on, a child knows that it is one.
+        os::mark_process().map_err(|error| Error::System {
+            operation: "marking the process",
             source: error.into(),
         })?;
         ground.start = os::reserve(ground.len(), align, &attributes).map_err(|error| {
@@ -373,7 +382,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         // SAFETY: the core stays where it is until the region is dropped, which ends both first.
         unsafe {
             fault::register(&core.registered);
-            core.join_neighbours();
+            fault::uninterrupted(|| core.join_neighbours());
         }
         Ok((core, store))
     }

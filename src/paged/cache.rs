@@ -179,9 +179,28 @@ impl Cache {
         self.frames.len()
     }
 
+    /// Whether a page can have a frame at once; with more memory, or only with what is counted.
+    pub(super) fn has_room(&self, more_memory: bool) -> bool {
+        match self.free_is_counted() {
+            Some(true) => true,
+            Some(false) => more_memory,
+            None => more_memory && self.has_new(),
+        }
+    }
+
     /// Whether nothing can be given up until a pin ends.
     pub(super) fn is_stuck(&self) -> bool {
-        self.busy == 0 && self.warm() + self.cooling() + self.queue(Queue::Free).len == 0
+        self.busy == 0 && self.warm() + self.cooling() == 0
+    }
+
+    /// The first frame to cool whose page needs no writing. Looks at all of them.
+    pub(super) fn next_clean_to_cool(&self) -> Option<Number> {
+        let mut at = self.first(Queue::Warm);
+        while let Some(frame) = at.and_then(|number| self.frame(number)).filter(|frame| frame.dirty)
+        {
+            at = frame.next.checked_sub(1);
+        }
+        at
     }
 
     /// Gives a page a free frame that was used before, and holds it.
@@ -189,6 +208,13 @@ impl Cache {
         let frame = self.first(Queue::Free)?;
         self.hold(frame);
         self.enter(page, frame);
+        Some(frame)
+    }
+
+    /// Holds a free frame whose memory is counted, so that it goes back.
+    pub(super) fn take_free_to_empty(&mut self) -> Option<Number> {
+        let frame = self.first(Queue::Free).filter(|_| self.free_is_counted() == Some(true))?;
+        self.hold(frame);
         Some(frame)
     }
 
@@ -253,7 +279,8 @@ impl Cache {
     pub(super) fn pin(&mut self, number: Number) {
         self.leave_queue(number);
         let Some(frame) = self.frame_mut(number) else { return };
-        frame.pins += 1;
+        // (At the end of the numbers, a page stays pinned for ever.)
+        frame.pins = frame.pins.saturating_add(1);
         if frame.pins == 1 {
             self.pinned += 1;
         }
@@ -263,6 +290,9 @@ impl Cache {
     pub(super) fn unpin(&mut self, number: Number) {
         let Some(frame) = self.frame_mut(number) else { return };
         debug_assert!(frame.pins > 0, "a pin ends once");
+        if frame.pins == u32::MAX {
+            return;
+        }
         frame.pins -= 1;
         if frame.pins == 0 {
             self.pinned -= 1;

@@ -12,7 +12,7 @@ use super::jobs::Jobs;
 use super::stats::Counters;
 use super::store::PageStore;
 use crate::error::{Error, RefusalReason};
-use crate::fault::Registered;
+use crate::fault::{self, Registered};
 use crate::os::{self, OsError};
 use crate::reservation::Account;
 use crate::sync::SpinLock;
@@ -40,6 +40,8 @@ pub(super) struct Core {
     /// This process is a child of the one that made the region.
     pub(super) is_left: AtomicBool,
     pub(super) registered: Registered,
+    /// The number of the process that made the region.
+    process: u64,
     /// See `neighbours.rs`.
     pub(super) next_region: Cell<*const Core>,
     pub(super) guests: AtomicUsize,
@@ -78,6 +80,10 @@ pub(super) enum Trouble {
     ReadOnly,
     /// This process is a child of the one that made the region.
     Left,
+    /// The program closed the descriptor of userfaultfd: what is missing reads zero.
+    Closed,
+    /// A lent thread gave up, since it must not wait.
+    GaveUp,
     /// The page is there, and keeps faulting: the program took its access away.
     NotOurs,
 }
@@ -112,6 +118,7 @@ impl Core {
             counters: Counters::default(),
             is_left: AtomicBool::new(false),
             registered,
+            process: os::process_mark(),
             next_region: Cell::new(std::ptr::null()),
             guests: AtomicUsize::new(0),
         }
@@ -124,6 +131,27 @@ impl Core {
         let result = use_it(unsafe { &mut *self.state.get() });
         self.lock.unlock();
         result
+    }
+
+    /// The same for a method of the program: a signal that comes meanwhile must not find the lock held by its own thread.
+    pub(super) fn with_uninterrupted<R>(&self, use_it: impl FnOnce(&mut State) -> R) -> R {
+        fault::uninterrupted(|| self.with(use_it))
+    }
+
+    /// Why nothing can be done with the region any more, if that is so.
+    pub(super) fn check(&self) -> Result<(), Trouble> {
+        if self.is_left() {
+            return Err(Trouble::Left);
+        }
+        if self.engine.is_intact() { Ok(()) } else { Err(Trouble::Closed) }
+    }
+
+    /// Waits until nobody uses the core but its region.
+    pub(super) fn wait_for_guests(&self) {
+        let mut round = 0;
+        while self.guests.load(Ordering::Acquire) > 0 && !self.is_left() {
+            crate::sync::relax(&mut round);
+        }
     }
 
     /// To be read while the lock is held; see [`wait`](Self::wait).
@@ -147,7 +175,8 @@ impl Core {
     }
 
     pub(super) fn is_left(&self) -> bool {
-        self.is_left.load(Ordering::Relaxed)
+        // (Also in a child by a bare `clone`, which calls no handlers: it would change the parent's pages.)
+        self.is_left.load(Ordering::Relaxed) || os::process_mark() != self.process
     }
 
     /// Where a page begins in the store, and how many bytes of it the store has.
@@ -196,7 +225,11 @@ impl Core {
             Trouble::Left => Error::Unsupported {
                 what: "a paged region in the child of a fork: make a new one there",
             },
-            Trouble::NotOurs => {
+            Trouble::Closed => Error::Unsupported {
+                what: "a paged region after its descriptor of userfaultfd was closed (`close_range`): make regions \
+                       afterwards, or use `Engine::Protect`",
+            },
+            Trouble::GaveUp | Trouble::NotOurs => {
                 Error::Unsupported { what: "pages whose access the program took away by itself" }
             }
         }
@@ -212,7 +245,9 @@ impl Core {
             Trouble::System(error) => RefusalReason::System(*error),
             Trouble::Store { error, .. } => RefusalReason::Store(error.kind()),
             Trouble::ReadOnly => RefusalReason::ReadOnly,
-            Trouble::Left | Trouble::NotOurs => RefusalReason::Left,
+            Trouble::Left | Trouble::Closed | Trouble::GaveUp | Trouble::NotOurs => {
+                RefusalReason::Left
+            }
         }
     }
 }

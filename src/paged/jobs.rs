@@ -12,6 +12,7 @@ use super::cache::Number;
 use super::core::Core;
 use super::moves::Lent;
 use crate::error::Error;
+use crate::fault;
 use crate::os;
 use crate::sync::SpinLock;
 
@@ -180,8 +181,10 @@ pub(super) fn stop(core: &Core, threads: Vec<JoinHandle<()>>) {
         threads.into_iter().for_each(std::mem::forget);
         return;
     }
-    core.jobs.with(|queue| queue.stopped = true);
-    core.jobs.more_to_do();
+    fault::uninterrupted(|| {
+        core.jobs.with(|queue| queue.stopped = true);
+        core.jobs.more_to_do();
+    });
     for thread in threads {
         // A store that panicked has said so; what waited for it was told, too.
         let _ = thread.join();
@@ -197,6 +200,11 @@ enum Task {
 }
 
 fn work(core: &Arc<Core>) {
+    // A signal handler that runs on this thread, and touches a page that it holds, would wait for itself.
+    fault::uninterrupted(|| work_on(core));
+}
+
+fn work_on(core: &Core) {
     loop {
         let moment = core.jobs.work.load(Ordering::Acquire);
         match next_task(core) {
@@ -273,6 +281,6 @@ unsafe fn run(core: &Core, job: *mut Job) {
         (&raw mut (*job).failed).write(failed);
         let done = &raw const (*job).done;
         (*done).store(1, Ordering::Release);
-        os::wake(&*done);
+        os::wake(done);
     }
 }

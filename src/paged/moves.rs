@@ -70,10 +70,21 @@ enum Next {
 
 /// What has to be done so that a frame becomes free.
 enum Step {
-    Cool { frame: Number, page: Number, dirty: bool },
-    Write { frame: Number, page: Number },
+    Cool {
+        frame: Number,
+        page: Number,
+        dirty: bool,
+    },
+    Write {
+        frame: Number,
+        page: Number,
+    },
     Leave(Number),
-    Stuck { pinned: usize },
+    Stuck {
+        pinned: usize,
+    },
+    /// There is room already.
+    Again,
     Wait,
 }
 
@@ -98,14 +109,20 @@ impl Core {
         if self.is_left() {
             return Err(Trouble::Left);
         }
-        if self.ground.read_only && wish.write == Some(true) {
-            return Err(Trouble::ReadOnly);
+        let mut wish = wish;
+        if self.ground.read_only {
+            if wish.write == Some(true) {
+                return Err(Trouble::ReadOnly);
+            }
+            wish.write = Some(false);
         }
         loop {
             let (next, moment) = self.with(|state| (self.look::<C>(state, wish), self.moment()));
             match next {
                 Next::Nothing => return Ok(()),
                 Next::NotOurs => return Err(Trouble::NotOurs),
+                // It may be the thread that the page's holder waits for.
+                Next::Wait if C::IS_LENT => return Err(Trouble::GaveUp),
                 Next::Wait => self.wait(moment),
                 Next::MakeRoom(refused) => self.make_room::<C>(refused)?,
                 Next::Load(frame) => return self.load::<C>(wish, frame),
@@ -123,11 +140,11 @@ impl Core {
         let dirty = frame.dirty;
         match frame.place {
             _ if frame.busy => Next::Wait,
-            // A page that can be read, and faults: it was written.
-            Place::Region if !frame.writable && wish.write != Some(false) => {
-                if self.ground.read_only {
-                    return Next::NotOurs;
-                }
+            // A page that can be read, and faults: it was written. (Also one that should be writable, and faults again.)
+            Place::Region
+                if wish.write != Some(false)
+                    && (!frame.writable || C::IS_HANDLER && frame.again > 0) =>
+            {
                 state.cache.hold(number);
                 Next::Open { frame: number, dirty }
             }
@@ -174,10 +191,17 @@ impl Core {
 
     fn load<C: Caller>(&self, wish: Wish, frame: Number) -> Result<(), Trouble> {
         let write = wish.write == Some(true);
-        let came = self.fill::<C>(wish, frame).and_then(|()| self.show(wish, frame, write));
+        let filled = self.fill::<C>(wish, frame);
+        let is_filled = filled.is_ok();
+        let came = filled.and_then(|()| self.show(wish, frame, write));
         let ahead = self.with(|state| {
-            if came.is_err() {
+            if !is_filled {
                 state.cache.free(frame);
+                return 0;
+            }
+            if came.is_err() {
+                // Parts of it may have been seen, and written.
+                state.cache.settle(frame, Place::Frame, write, false);
                 return 0;
             }
             state.cache.settle(frame, Place::Region, write, write);
@@ -311,33 +335,37 @@ impl Core {
 
     /// Shows a page. Where the process has too many mappings, other pages give way.
     fn show(&self, wish: Wish, frame: Number, writable: bool) -> Result<(), Trouble> {
+        self.making_way(|| self.engine.show(self.ground, frame, wish.page, writable))
+    }
+
+    /// Does what may need a mapping; where the process has too many, other pages give way.
+    fn making_way(&self, operation: impl Fn() -> Result<(), OsError>) -> Result<(), Trouble> {
         let mut failures = 0;
         loop {
-            let error = match self.engine.show(self.ground, frame, wish.page, writable) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
+            let Err(error) = operation() else { return Ok(()) };
             failures += 1;
             let Cause::Mappings { mappings, max } = os::diagnose(error) else {
                 return Err(Trouble::System(error));
             };
-            let made = failures < MOST_GIVING_WAY && self.give_way();
-            if !made {
+            if failures >= MOST_GIVING_WAY || !self.give_way() {
                 let reason = RefusalReason::Mappings { mappings, max, error };
                 return Err(Trouble::Refused(reason));
             }
         }
     }
 
-    /// Takes a page out of the region; `false` where none can be.
+    /// Takes a page out of the region; `false` where none can be. (One in the middle of a mapping cannot, where that
+    /// would make two of it.)
     fn give_way(&self) -> bool {
-        let next = self.with(|state| {
-            let frame = state.cache.next_to_cool()?;
-            let (page, dirty) = (state.cache.page_of(frame)?, state.cache.frame(frame)?.dirty);
-            state.cache.hold(frame);
-            Some((frame, page, dirty))
-        });
-        next.is_some_and(|(frame, page, dirty)| self.cool(frame, page, dirty).is_ok())
+        (0..MOST_GIVING_WAY).any(|_| {
+            let next = self.with(|state| {
+                let frame = state.cache.next_to_cool()?;
+                let (page, dirty) = (state.cache.page_of(frame)?, state.cache.frame(frame)?.dirty);
+                state.cache.hold(frame);
+                Some((frame, page, dirty))
+            });
+            next.is_some_and(|(frame, page, dirty)| self.cool(frame, page, dirty).is_ok())
+        })
     }
 
     fn rescue(&self, wish: Wish, frame: Number, was_dirty: bool) -> Result<(), Trouble> {
@@ -350,7 +378,8 @@ impl Core {
                     state.cache.pin(frame);
                 }
             } else {
-                state.cache.settle(frame, Place::Frame, was_dirty, false);
+                // Parts of it may have been seen, and written.
+                state.cache.settle(frame, Place::Frame, dirty, false);
             }
         });
         self.changed();
@@ -360,7 +389,7 @@ impl Core {
 
     /// The first write to a page that can be read.
     fn open(&self, wish: Wish, frame: Number, was_dirty: bool) -> Result<(), Trouble> {
-        let opened = self.engine.protect(self.ground, frame, wish.page, false);
+        let opened = self.making_way(|| self.engine.protect(self.ground, frame, wish.page, false));
         self.with(|state| {
             let is_open = opened.is_ok();
             state.cache.settle(frame, Place::Region, was_dirty || is_open, is_open);
@@ -369,7 +398,7 @@ impl Core {
             }
         });
         self.changed();
-        opened.map_err(Trouble::System)
+        opened
     }
 
     /// Makes a frame free, or returns early where another thread may have done so. `refused` says why there is no new
@@ -380,8 +409,12 @@ impl Core {
         }
         let (mut cooled, mut failures) = (0, 0);
         loop {
-            let (step, moment) =
-                self.with(|state| (self.next_step(state, cooled < COOL_AT_ONCE), self.moment()));
+            let (step, moment) = self.with(|state| {
+                (
+                    self.next_step(state, cooled < COOL_AT_ONCE, failures, refused.is_some()),
+                    self.moment(),
+                )
+            });
             let failed = match step {
                 Step::Leave(frame) => {
                     self.with(|state| state.cache.free(frame));
@@ -406,6 +439,8 @@ impl Core {
                         _ => Trouble::Pinned { pinned },
                     });
                 }
+                Step::Again => return Ok(()),
+                Step::Wait if C::IS_LENT => return Err(Trouble::GaveUp),
                 Step::Wait => {
                     self.wait(moment);
                     return Ok(());
@@ -422,12 +457,19 @@ impl Core {
 
     /// Decides what makes room, and holds the frame. An eighth of the frames cools, so that pages that are in use have
     /// the time to come back.
-    fn next_step(&self, state: &mut State, may_cool: bool) -> Step {
+    fn next_step(&self, state: &mut State, may_cool: bool, failures: u32, refused: bool) -> Step {
         let cache = &mut state.cache;
+        if cache.has_room(!refused) {
+            return Step::Again;
+        }
         let cools = cache.cooling();
         let goal = (cache.capacity() / 8).max(1);
-        if let Some(frame) = cache.next_to_cool().filter(|_| cools == 0 || may_cool && cools < goal)
-        {
+        let next = match failures {
+            0 => cache.next_to_cool().filter(|_| cools == 0 || may_cool && cools < goal),
+            // What cools could not be written: one that needs no writing.
+            _ => cache.next_clean_to_cool().or(cache.next_to_cool().filter(|_| cools == 0)),
+        };
+        if let Some(frame) = next {
             let dirty = cache.frame(frame).is_some_and(|frame| frame.dirty);
             let page = cache.page_of(frame).unwrap_or_default();
             cache.hold(frame);
@@ -450,10 +492,9 @@ impl Core {
         let hidden = self.engine.hide(self.ground, frame, page);
         self.with(|state| match hidden {
             Ok(()) => state.cache.settle(frame, Place::Frame, dirty, false),
-            // It may have been writable for a moment.
+            // Parts of it may have been writable for a moment, and others may be protected.
             Err(_) => {
-                let writable = !self.ground.read_only;
-                state.cache.settle(frame, Place::Region, dirty || writable, writable);
+                state.cache.settle(frame, Place::Region, dirty || !self.ground.read_only, false);
             }
         });
         self.changed();
@@ -500,7 +541,7 @@ impl Core {
         }
     }
 
-    /// For a lent thread: writes one dirty page that cools; `false` where none could be.
+    /// For a lent thread: writes one dirty page that cools; `false` where it could not be written.
     pub(super) fn write_one_back(&self) -> bool {
         let next = self.with(|state| {
             let frame = state.cache.next_to_write()?;
@@ -508,7 +549,7 @@ impl Core {
             state.cache.hold(frame);
             Some((frame, page))
         });
-        let Some((frame, page)) = next else { return false };
+        let Some((frame, page)) = next else { return true }; // another thread was faster
         match self.write_frame::<Lent>(frame, page) {
             Ok(()) => true,
             Err(trouble) => {
@@ -592,16 +633,17 @@ impl Core {
     pub(super) fn give_up_one<C: Caller>(&self) -> bool {
         let can_write = !C::IS_HANDLER || self.store_in_handler || self.jobs.has_threads();
         for _ in 0..MOST_FAILURES {
-            match self.with(|state| self.next_step(state, false)) {
+            match self.with(|state| self.next_step(state, false, 0, true)) {
                 Step::Cool { frame, page, dirty } => _ = self.cool(frame, page, dirty),
                 Step::Write { frame, .. } if !can_write => {
                     self.settle_as_it_was(frame);
                     return false;
                 }
                 Step::Write { frame, page } => _ = self.write_frame::<C>(frame, page),
-                Step::Leave(frame) => {
-                    self.drop_frame(frame);
-                    return true;
+                Step::Leave(frame) => return self.drop_frame(frame),
+                Step::Again => {
+                    let frame = self.with(|state| state.cache.take_free_to_empty());
+                    return frame.is_some_and(|frame| self.drop_frame(frame));
                 }
                 Step::Stuck { .. } | Step::Wait => return false,
             }
@@ -653,16 +695,22 @@ impl Core {
         self.changed();
     }
 
-    /// Gives back the memory of a frame that is held, whose page is in the store.
-    fn drop_frame(&self, frame: Number) {
-        self.engine.empty(self.ground, frame);
+    /// Gives back the memory of a frame that is held, whose page is in the store; `false` where the system could not take
+    /// it.
+    fn drop_frame(&self, frame: Number) -> bool {
+        let emptied = self.engine.empty(self.ground, frame);
         self.with(|state| {
-            state.cache.count(frame, false);
+            if emptied {
+                state.cache.count(frame, false);
+            }
             state.cache.free(frame);
         });
-        self.account.decommitted(self.ground.page_bytes);
+        if emptied {
+            self.account.decommitted(self.ground.page_bytes);
+        }
         self.changed();
         add(&self.counters.evictions, 1);
+        emptied
     }
 
     /// Ends a pin.

@@ -72,15 +72,11 @@ impl Core {
                 at = region.next_region.get();
             }
         });
-        let mut round = 0;
-        while self.guests.load(Ordering::Acquire) > 0 && !self.is_left() {
-            crate::sync::relax(&mut round);
-        }
     }
 
-    /// The region of the same budgets that holds the most memory, if that is more than twice what this one holds.
-    /// It is not dropped before its `guests` are told that this one is done with it.
-    fn largest_neighbour(&self) -> Option<&'static Core> {
+    /// The region of the same budgets that holds the most memory, if that is more than twice what this one holds, and
+    /// less than `below`. It is not dropped before its `guests` are told that this one is done with it.
+    fn largest_neighbour(&self, below: usize) -> Option<&'static Core> {
         REGIONS.with(|first| {
             let (mut most, mut largest) = (2 * (self.held() + self.ground.page_bytes), None);
             let mut at = *first;
@@ -90,7 +86,7 @@ impl Core {
                 let fits = !ptr::eq(region, self)
                     && !region.is_left()
                     && region.account.shares_with(&self.account);
-                if fits && region.held() > most {
+                if fits && region.held() > most && region.held() < below {
                     (most, largest) = (region.held(), Some(region));
                 }
                 at = region.next_region.get();
@@ -100,13 +96,19 @@ impl Core {
     }
 
     /// Has a neighbour give the memory of a page back to the budget; `false` where none holds much more than this
-    /// region, or it could not.
+    /// region, or none could.
     pub(super) fn take_from_neighbour<C: Caller>(&self) -> bool {
-        let Some(neighbour) = self.largest_neighbour() else { return false };
-        let theirs = neighbour.ground;
-        let needed = theirs.whole_pages(self.ground.page_bytes + theirs.page_bytes - 1);
-        let gave = (0..needed).all(|_| neighbour.give_up_one::<C>());
-        neighbour.guests.fetch_sub(1, Ordering::Release);
-        gave
+        let mut below = usize::MAX;
+        while let Some(neighbour) = self.largest_neighbour(below) {
+            below = neighbour.held();
+            let theirs = neighbour.ground;
+            let needed = theirs.whole_pages(self.ground.page_bytes + theirs.page_bytes - 1);
+            let gave = (0..needed).all(|_| neighbour.give_up_one::<C>());
+            neighbour.guests.fetch_sub(1, Ordering::Release);
+            if gave {
+                return true;
+            }
+        }
+        false
     }
 }

@@ -18,7 +18,8 @@ pub(super) struct Pages<'a> {
 impl Drop for Pages<'_> {
     fn drop(&mut self) {
         if !self.core.is_left() {
-            self.pages.clone().for_each(|page| self.core.unpin(page));
+            let unpin = || self.pages.clone().for_each(|page| self.core.unpin(page));
+            fault::uninterrupted(unpin);
         }
     }
 }
@@ -92,7 +93,7 @@ impl<T> fmt::Debug for Pinned<'_, T> {
 ///     return Ok(()); // this system has no paged regions
 /// };
 /// region.pin_mut(..4)?.copy_from_slice(b"page");
-/// assert_eq!(&region.as_slice()[..5], b"page\0");
+/// assert_eq!(&region.pin(..5)?[..], b"page\0");
 /// # std::fs::remove_file(&path)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

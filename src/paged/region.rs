@@ -46,11 +46,13 @@ use crate::reservation::Engine;
 /// let Ok(mut region) = PagedRegion::builder(store).limit(4 << 20).build() else {
 ///     return Ok(()); // this system has no paged regions
 /// };
+/// // SAFETY: nobody else writes to the file.
+/// let bytes = unsafe { region.as_mut_slice() };
 /// for at in (0..1 << 30).step_by(10_000_000) {
-///     region.as_mut_slice()[at] = 1;
+///     bytes[at] = 1;
 /// }
+/// assert_eq!(bytes.iter().step_by(10_000_000).map(|&byte| u32::from(byte)).sum::<u32>(), 108);
 /// region.flush(..)?;
-/// assert_eq!(region.as_slice().iter().step_by(10_000_000).map(|&byte| u32::from(byte)).sum::<u32>(), 108);
 /// assert!(region.stats().resident <= 4 << 20);
 /// # std::fs::remove_file(&path)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -138,7 +140,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
     /// let built = PagedRegion::builder(program).limit(1 << 20).read_only().build();
     /// # if let Err(pagewise::Error::Unsupported { .. }) = built { return Ok(()) }
-    /// println!("{:?} begins with {:x?}", std::env::current_exe()?, &built?.as_slice()[..4]);
+    /// println!("{:?} begins with {:x?}", std::env::current_exe()?, &built?.pin(..4)?[..]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn builder(store: S) -> PagedRegionBuilder<S> {
@@ -262,6 +264,11 @@ impl<S: PageStore + 'static> PagedRegion<S> {
 
     /// All of the store, as memory. A touch of a page that is not in memory reads it from the store.
     ///
+    /// # Safety
+    /// As long as the slice lives, the store gives for each page what it gave before, or what was written there: nobody
+    /// else changes its bytes. (The compiler may read a byte twice, and expects the same value, while the page may have
+    /// left and come back in between.) [`read`](Self::read) and [`pin`](Self::pin) ask for nothing.
+    ///
     /// A system call on the slice fails with `EFAULT` where a page is not in memory: [`pin`](Self::pin) the range
     /// first.
     ///
@@ -269,14 +276,16 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// # use pagewise::{FileStore, PagedRegion};
     /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
     /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
-    /// let zeros = region.as_slice().iter().filter(|&&byte| byte == 0).count(); // all of the file
+    /// // SAFETY: nobody writes to a program while it runs.
+    /// let bytes = unsafe { region.as_slice() };
+    /// let zeros = bytes.iter().filter(|&&byte| byte == 0).count(); // all of the file
     /// assert!(region.stats().resident <= 1 << 20);
     /// # assert!(zeros > 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn as_slice(&self) -> &[u8] {
+    pub unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: the region lives as long as this value, and each access is served by the fault handler, or ends the
-        // process. Bytes change only by an exclusive borrow. In the child of a fork, each access ends the process.
+        // process, also in the child of a fork. Bytes change only by an exclusive borrow, and the caller's promise.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
@@ -285,17 +294,22 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     ///
     /// In a [read-only](PagedRegionBuilder::read_only) region: an empty slice.
     ///
+    /// # Safety
+    /// As for [`as_slice`](Self::as_slice).
+    ///
     /// ```
     /// # use pagewise::{FileStore, PagedRegion};
     /// # let path = std::env::temp_dir().join(format!("pagewise-doc-mut-{}", std::process::id()));
     /// # let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// region.as_mut_slice()[500_000..].fill(7);
-    /// assert_eq!(region.as_slice()[499_999..500_001], [0, 7]);
+    /// // SAFETY: nobody else writes to the file.
+    /// let bytes = unsafe { region.as_mut_slice() };
+    /// bytes[500_000..].fill(7);
+    /// assert_eq!(bytes[499_999..500_001], [0, 7]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+    pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = if self.core.ground.read_only { 0 } else { self.len() };
         // SAFETY: as above; this value is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.core.ground.start.as_ptr(), len) }
@@ -340,7 +354,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
     /// region.write(600_000, b"some bytes")?;
-    /// assert_eq!(&region.as_slice()[600_000..600_010], b"some bytes");
+    /// assert_eq!(&region.pin(600_000..600_010)?[..], b"some bytes");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), PagedError> {
@@ -365,7 +379,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// # std::fs::remove_file(&path)?;
     /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
     /// region.fill(100.., 9)?;
-    /// assert_eq!(region.as_slice()[99..101], [0, 9]);
+    /// assert_eq!(region.pin(99..101)?[..], [0, 9]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn fill(&mut self, range: impl RangeBounds<usize>, value: u8) -> Result<(), PagedError> {
@@ -392,10 +406,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         mut each: impl FnMut(usize, usize, usize) -> Result<(), crate::error::AccessError>,
     ) -> Result<(), PagedError> {
         self.parts(offset, len, |page, at, done, part| {
-            self.fulfil(page, write, Source::Store)?;
-            let result = each(at, done, part);
-            self.core.unpin(page);
-            result.map_err(|error| (error.copied, Trouble::Refused(error.refusal.reason)))
+            self.pinned(page, write, Source::Store, || each(at, done, part))
         })
     }
 
@@ -410,18 +421,25 @@ impl<S: PageStore + 'static> PagedRegion<S> {
             let (begin, whole) = self.core.extent(page);
             let is_whole = at as u64 == begin && part == whole;
             let source = if is_whole { replace(done) } else { Source::Store };
-            self.fulfil(page, true, source)?;
-            let result = each(at, done, part);
-            self.core.unpin(page);
-            result.map_err(|error| (error.copied, Trouble::Refused(error.refusal.reason)))
+            self.pinned(page, true, source, || each(at, done, part))
         })
     }
 
-    /// Brings and pins a page; on an error, nothing of the part was copied.
-    fn fulfil(&self, page: Number, write: bool, source: Source) -> Result<(), (usize, Trouble)> {
-        let write = Some(write);
-        let wish = Wish { page, write, pin: true, source };
-        fault::uninterrupted(|| self.core.fulfil::<Program>(wish)).map_err(|trouble| (0, trouble))
+    /// Calls a function while a page is pinned. An error says how much of the part was copied.
+    fn pinned(
+        &self,
+        page: Number,
+        write: bool,
+        source: Source,
+        each: impl FnOnce() -> Result<(), crate::error::AccessError>,
+    ) -> Result<(), (usize, Trouble)> {
+        let wish = Wish { page, write: Some(write), pin: true, source };
+        fault::uninterrupted(|| {
+            self.core.fulfil::<Program>(wish).map_err(|trouble| (0, trouble))?;
+            let result = each();
+            self.core.unpin(page);
+            result.map_err(|error| (error.copied, Trouble::Refused(error.refusal.reason)))
+        })
     }
 
     fn parts(
@@ -459,7 +477,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
     /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
     /// region.prefetch(..4096)?; // before it is needed
-    /// assert!(region.as_slice()[..4096].contains(&0));
+    /// assert!(region.pin(..4096)?.contains(&0));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn prefetch(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
@@ -467,7 +485,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         let most = self.core.ground.frames as usize;
         for page in self.core.pages(start, end).take(most) {
             if self.core.jobs.has_threads() {
-                self.core.jobs.read_ahead(page);
+                fault::uninterrupted(|| self.core.jobs.read_ahead(page));
             } else {
                 fault::uninterrupted(|| self.core.bring::<Program>(page, false))
                     .map_err(|trouble| self.error(trouble, page))?;
@@ -495,8 +513,9 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     pub fn pin(&self, range: impl RangeBounds<usize>) -> Result<Pinned<'_>, Error> {
         let (start, end) = index_range(range, self.len())?;
         let pages = pin(&self.core, start, end, false)?;
-        // SAFETY: inside the region; the borrow keeps the region, and others from writing.
-        let bytes = unsafe { self.as_slice().get_unchecked(start..end) };
+        // SAFETY: inside the region; the borrow keeps the region, and others from writing. Pinned pages do not leave, so
+        // that the store is not asked for them again.
+        let bytes = unsafe { std::slice::from_raw_parts(self.as_ptr().add(start), end - start) };
         Ok(Pinned::new(pages, bytes))
     }
 
@@ -514,7 +533,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// let mut place = region.pin_mut(10_000..10_100)?;
     /// std::io::Read::read(&mut std::io::repeat(3), &mut place)?; // a system call could write there, too
     /// drop(place);
-    /// assert_eq!(region.as_slice()[10_050], 3);
+    /// assert_eq!(region.pin(10_050..10_051)?[..], [3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn pin_mut(&mut self, range: impl RangeBounds<usize>) -> Result<PinnedMut<'_>, Error> {
@@ -558,7 +577,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     }
 
     fn check_process(&self, offset: usize) -> Result<(), Error> {
-        if self.core.is_left() { Err(self.core.error(Trouble::Left, offset)) } else { Ok(()) }
+        self.core.check().map_err(|trouble| self.core.error(trouble, offset))
     }
 
     fn write_back(&self, start: usize, end: usize) -> Result<(), Error> {
@@ -583,7 +602,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         // Room before the lock is taken: a page fault of the allocator could wait for the lock.
         let most = (self.core.ground.frames as usize).min(pages.len());
         let mut found = Vec::with_capacity(most);
-        self.core.with(|state| {
+        self.core.with_uninterrupted(|state| {
             let cache = &state.cache;
             let mut look = |frame| {
                 if let (Some(page), Some(about)) = (cache.page_of(frame), cache.frame(frame))
@@ -643,7 +662,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
     /// for part in (0..region.len()).step_by(1 << 16) {
     ///     let end = (part + (1 << 16)).min(region.len());
-    ///     let _sum = region.as_slice()[part..end].iter().fold(0u8, |sum, byte| sum ^ byte);
+    ///     let _sum = region.pin(part..end)?.iter().fold(0u8, |sum, byte| sum ^ byte);
     ///     region.done_with(part..end)?; // others may need the room
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -655,7 +674,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         let first = start.div_ceil(size) * size;
         // The last becomes the first: so the first of the range leaves first.
         for page in self.resident(first, inner_end.max(first), |_| true).into_iter().rev() {
-            self.core.with(|state| {
+            self.core.with_uninterrupted(|state| {
                 if let Some(frame) = state.cache.frame_of(page) {
                     state.cache.expect_no_more(frame);
                 }
@@ -675,8 +694,9 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// ```
     pub fn stats(&self) -> PagedStats {
         let size = self.page_bytes();
-        let (dirty, pinned) =
-            self.core.with(|state| (state.cache.dirty * size, state.cache.pinned * size));
+        let (dirty, pinned) = self
+            .core
+            .with_uninterrupted(|state| (state.cache.dirty * size, state.cache.pinned * size));
         let resident = self.core.held();
         PagedStats { resident, dirty, pinned, ..self.core.counters.read() }
     }
@@ -702,7 +722,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     pub fn page_map(&self, range: impl RangeBounds<usize>) -> Result<Vec<PagedState>, Error> {
         let (start, end) = index_range(range, self.len())?;
         let state_of = |page| {
-            self.core.with(|state| {
+            self.core.with_uninterrupted(|state| {
                 let frame = state.cache.frame_of(page).and_then(|frame| state.cache.frame(frame));
                 match frame {
                     None => PagedState::Absent,
@@ -756,9 +776,10 @@ impl<S: PageStore + 'static> Drop for PagedRegion<S> {
         if !self.core.is_left() {
             let _ = self.write_back(0, self.len());
         }
-        jobs::stop(&self.core, std::mem::take(&mut self.threads));
-        self.core.leave_neighbours();
+        fault::uninterrupted(|| self.core.leave_neighbours());
         fault::unregister(&self.core.registered);
+        self.core.wait_for_guests();
+        jobs::stop(&self.core, std::mem::take(&mut self.threads));
         let used = self.core.held();
         self.core.account.decommitted(used);
         let ground = self.core.ground;
@@ -773,7 +794,17 @@ impl<S: PageStore + 'static> Drop for PagedRegion<S> {
 ///
 /// # Safety
 /// `owner` is a living core.
-pub(super) unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
+pub(super) unsafe fn serve(owner: *const (), _fault: Fault) -> Outcome {
+    // SAFETY: the caller's promise.
+    let core = unsafe { &*owner.cast::<Core>() };
+    // Not under the registry: the store may take long, and may drop regions itself.
+    core.guests.fetch_add(1, Ordering::Acquire);
+    Outcome::Later(serve_later)
+}
+
+/// # Safety
+/// `owner` is a core, of which the caller is a guest; it is not any more afterwards.
+unsafe fn serve_later(owner: *const (), fault: Fault) -> Outcome {
     // SAFETY: the caller's promise.
     let core = unsafe { &*owner.cast::<Core>() };
     let began = os::now_ns();
@@ -794,6 +825,7 @@ pub(super) unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
         Err(trouble) => Outcome::Refused(Refusal { offset, region, reason: core.reason(&trouble) }),
     };
     add(&core.counters.waited_ns, os::now_ns().saturating_sub(began));
+    core.guests.fetch_sub(1, Ordering::Release);
     outcome
 }
 

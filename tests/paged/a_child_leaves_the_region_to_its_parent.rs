@@ -4,7 +4,7 @@ use pagewise::{Error, PagedRegion, page_size};
 
 use crate::behaves_as_a_plain_array::{engines, some_bytes};
 use crate::common::in_a_process;
-use crate::stores::{Heap, InTheHandler};
+use crate::stores::{Heap, InTheHandler, slice, slice_mut};
 
 /// Forks. Returns how the child ended: its status, as of `waitpid`.
 fn fork_and(body: impl FnOnce()) -> i32 {
@@ -40,12 +40,12 @@ fn a_child_reads_nothing_and_writes_nothing() {
                 .unwrap();
             let mut array = region.store().0.bytes();
             for page in 0..8 {
-                region.as_mut_slice()[page * page_size()] = 9;
+                slice_mut(&mut region)[page * page_size()] = 9;
                 array[page * page_size()] = 9;
             }
             let status = fork_and(|| {
                 for page in [0, 7, 20] {
-                    let byte = &raw const region.as_slice()[page * page_size()];
+                    let byte = &raw const slice(&region)[page * page_size()];
                     // SAFETY: the closure's frames have no destructors.
                     let read = unsafe { pagewise::fault::attempt(|| byte.read_volatile()) };
                     assert_eq!(read.unwrap_err().reason, pagewise::RefusalReason::Left);
@@ -61,7 +61,7 @@ fn a_child_reads_nothing_and_writes_nothing() {
             });
             assert_eq!(status, WELL, "{engine:?}");
             // Pages that were in memory at the fork can leave, and come back.
-            assert!(region.as_slice() == array);
+            assert!(slice(&region) == array);
             region.write(5, b"parent").unwrap();
             array[5..11].copy_from_slice(b"parent");
             region.flush(..).unwrap();
@@ -87,7 +87,7 @@ fn a_child_drops_its_copy_and_has_regions_of_its_own() {
             let status = fork_and(|| {
                 drop(copy.take());
                 let own = make().build().unwrap();
-                assert!(own.as_slice() == own.store().0.bytes());
+                assert!(slice(&own) == own.store().0.bytes());
             });
             assert_eq!(status, WELL, "{engine:?}");
             let region = copy.unwrap();

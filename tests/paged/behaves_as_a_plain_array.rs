@@ -3,7 +3,7 @@
 
 use pagewise::{Engine, PageStore, PagedRegion, page_size};
 
-use crate::stores::{Heap, InTheHandler};
+use crate::stores::{Heap, InTheHandler, slice, slice_mut};
 
 /// Every engine that works here.
 pub fn engines() -> Vec<Engine> {
@@ -34,7 +34,7 @@ fn checked<S: PageStore>(region: &PagedRegion<S>) {
 #[test]
 fn random_operations_on_one_thread() {
     for engine in engines() {
-        for (seed, pages, limit) in [(1, 40, 8), (2, 7, 3), (3, 100, 100), (4, 33, 20)] {
+        for (seed, pages, limit) in [(1, 40, 8), (2, 7, 6), (3, 100, 100), (4, 33, 20)] {
             for threads in [0, 2] {
                 let len = pages * page_size() - 123;
                 let mut array = some_bytes(len);
@@ -54,10 +54,57 @@ fn random_operations_on_one_thread() {
                 region.flush(..).unwrap();
                 assert!(region.store().0.bytes() == array, "{engine:?} {seed}");
                 assert_eq!(region.stats().dirty, 0);
-                assert!(region.as_slice() == array);
+                assert!(slice(&region) == array);
             }
         }
     }
+}
+
+/// The same over the stores of the library.
+#[test]
+fn over_files_and_compressed_memory() {
+    let len = 30 * page_size() + 77;
+    let array = some_bytes(len);
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(&folder).unwrap();
+    for engine in engines() {
+        let path = folder.join(format!("paged-array-{}-{engine:?}", std::process::id()));
+        std::fs::write(&path, &array).unwrap();
+        over_a_store(engine, pagewise::FileStore::open(&path).unwrap(), array.clone(), 0);
+        over_a_store(engine, pagewise::FileStore::open(&path).unwrap(), some_of(&path), 1);
+        std::fs::remove_file(&path).unwrap();
+        #[cfg(feature = "lz4")]
+        over_a_store(engine, pagewise::MemoryStore::new(len as u64), vec![0; len], 1);
+    }
+}
+
+fn some_of(path: &std::path::Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+fn over_a_store<S: PageStore + 'static>(
+    engine: Engine,
+    store: S,
+    mut array: Vec<u8>,
+    threads: usize,
+) {
+    let mut region = PagedRegion::builder(store)
+        .engine(engine)
+        .page_bytes(page_size())
+        .limit(9 * page_size())
+        .io_threads(threads)
+        .build()
+        .unwrap();
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..1_000 {
+        one_operation(&mut region, &mut array, &mut random);
+        checked(&region);
+    }
+    region.flush(..).unwrap();
+    region.evict(..).unwrap();
+    let mut stored = vec![0; array.len()];
+    region.store().read(0, &mut stored).unwrap();
+    assert!(stored == array && slice(&region) == array);
 }
 
 fn one_operation<S: PageStore>(
@@ -98,9 +145,9 @@ fn one_operation<S: PageStore>(
             array[range].fill(value);
         }
         9 | 10 => {
-            region.as_mut_slice()[start] ^= 0x55;
+            slice_mut(region)[start] ^= 0x55;
             array[start] ^= 0x55;
         }
-        _ => assert_eq!(region.as_slice()[start], array[start]),
+        _ => assert_eq!(slice(region)[start], array[start]),
     }
 }

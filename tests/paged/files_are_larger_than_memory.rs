@@ -7,6 +7,7 @@ use pagewise::{Error, FileStore, PagedRegion, page_size};
 
 use crate::behaves_as_a_plain_array::{engines, some_bytes};
 use crate::common::{in_a_process, not_here};
+use crate::stores::{slice, slice_mut};
 
 /// A file that is gone when this is dropped.
 struct Scratch(PathBuf);
@@ -39,7 +40,7 @@ fn a_file_is_sorted_in_an_eighth_of_its_size() {
             .limit(len / 8)
             .build()
             .unwrap();
-        region.as_mut_slice().sort_unstable();
+        slice_mut(&mut region).sort_unstable();
         region.flush(..).unwrap();
         assert!(region.stats().resident <= len / 8);
         drop(region);
@@ -61,19 +62,19 @@ fn large_pages_come_and_go() {
         let mut region = PagedRegion::builder(FileStore::open(&scratch.0).unwrap())
             .engine(engine)
             .page_bytes(2 << 20)
-            .limit(8 << 20)
+            .limit(12 << 20)
             .build()
             .unwrap();
         for _ in 0..2 {
-            assert!(region.as_slice() == bytes);
+            assert!(slice(&region) == bytes);
             for at in (0..len).step_by(1_000_001) {
-                region.as_mut_slice()[at] ^= 1;
+                slice_mut(&mut region)[at] ^= 1;
                 bytes[at] ^= 1;
             }
         }
         region.flush(..).unwrap();
         region.evict(..).unwrap();
-        assert!(region.as_slice() == bytes);
+        assert!(slice(&region) == bytes);
         drop(region);
         assert!(fs::read(&scratch.0).unwrap() == bytes);
     }
@@ -85,7 +86,7 @@ fn a_region_that_is_dropped_writes_its_pages_back() {
         let scratch = Scratch::new(&format!("dropped-{engine:?}"), &vec![0; 100_000]);
         let store = FileStore::open(&scratch.0).unwrap();
         let mut region = PagedRegion::builder(store).engine(engine).build().unwrap();
-        region.as_mut_slice().fill(5);
+        slice_mut(&mut region).fill(5);
         drop(region);
         assert_eq!(fs::read(&scratch.0).unwrap(), vec![5; 100_000]);
     }
@@ -112,7 +113,7 @@ fn a_file_that_is_truncated_under_a_reader_is_an_error() {
         assert_eq!(stopped.copied, 20 * page_size());
         let Error::Store { source, .. } = stopped.source else { panic!("{stopped:?}") };
         assert_eq!(source.kind(), std::io::ErrorKind::UnexpectedEof);
-        let byte = &region.as_slice()[30 * page_size()];
+        let byte = &slice(&region)[30 * page_size()];
         // SAFETY: the closure's frames have no destructors.
         let refused = unsafe { pagewise::fault::attempt(|| std::ptr::read_volatile(byte)) };
         let kind = std::io::ErrorKind::UnexpectedEof;
@@ -143,7 +144,7 @@ fn a_full_disk_is_an_error_of_the_flush() {
                 panic!("{failed:?}")
             };
             assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
-            assert!(region.as_slice()[..2 << 20] == noise);
+            assert!(slice(&region)[..2 << 20] == noise);
             disk.resize(16 << 20);
             region.flush(..).unwrap();
             assert!(fs::read(&path).unwrap()[..2 << 20] == noise);

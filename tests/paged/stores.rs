@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use pagewise::{InHandler, PageStore};
+use pagewise::{InHandler, PageStore, PagedRegion};
 
 /// Bytes on the heap. Calls can be made to fail.
 #[derive(Default)]
@@ -89,4 +89,15 @@ impl<S: PageStore> PageStore for InTheHandler<S> {
         // that moment.
         Some(unsafe { InHandler::promise() })
     }
+}
+
+/// All of a region, as memory.
+pub fn slice<S: PageStore + 'static>(region: &PagedRegion<S>) -> &[u8] {
+    // SAFETY: the stores of these tests give back what was written, and nobody else writes to them.
+    unsafe { region.as_slice() }
+}
+
+pub fn slice_mut<S: PageStore + 'static>(region: &mut PagedRegion<S>) -> &mut [u8] {
+    // SAFETY: as above.
+    unsafe { region.as_mut_slice() }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use pagewise::{PagedArray, PagedRegion, page_size};
 
 use crate::behaves_as_a_plain_array::engines;
-use crate::stores::{Heap, InTheHandler};
+use crate::stores::{Heap, InTheHandler, slice};
 
 #[test]
 fn no_count_is_lost_while_pages_come_and_go() {
@@ -20,7 +20,7 @@ fn no_count_is_lost_while_pages_come_and_go() {
                 .io_threads(lent)
                 .build()
                 .unwrap();
-            let counters = PagedArray::<AtomicU64, _>::new(region).unwrap();
+            let counters = unsafe { PagedArray::<AtomicU64, _>::new(region) }.unwrap();
             let done = AtomicBool::new(false);
             let counted: u64 = std::thread::scope(|scope| {
                 let (counters, done) = (&counters, &done);
@@ -74,5 +74,60 @@ fn disturb(counters: &Counters, done: &AtomicBool) {
         }
         let stats = counters.stats();
         assert!(stats.resident <= 10 * page_size(), "{stats:?}");
+    }
+}
+
+/// A store that hangs: only those who touch the page that it is asked for wait.
+#[test]
+fn others_go_on_while_the_store_hangs() {
+    use std::sync::{Condvar, Mutex};
+
+    #[derive(Default)]
+    struct Gate {
+        is_open: Mutex<bool>,
+        opens: Condvar,
+    }
+    struct Hangs(&'static Gate);
+    impl pagewise::PageStore for Hangs {
+        fn len(&self) -> u64 {
+            32 * page_size() as u64
+        }
+        fn read(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+            if offset as usize == 5 * page_size() {
+                let is_open = self.0.is_open.lock().unwrap();
+                drop(self.0.opens.wait_while(is_open, |is_open| !*is_open).unwrap());
+            }
+            buffer.fill((offset as usize / page_size()) as u8);
+            Ok(())
+        }
+        fn write(&self, _: u64, _: &[u8]) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn sync(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    for engine in engines() {
+        let gate: &'static Gate = Box::leak(Box::default());
+        let region = PagedRegion::builder(Hangs(gate))
+            .engine(engine)
+            .page_bytes(page_size())
+            .limit(10 * page_size())
+            .io_threads(2)
+            .build()
+            .unwrap();
+        let byte = |page: usize| slice(&region)[page * page_size()];
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| byte(5));
+            for round in 0..3 {
+                for page in (0..32).filter(|&page| page != 5) {
+                    assert_eq!(byte(page), page as u8, "{round}");
+                }
+            }
+            assert!(!waiting.is_finished());
+            *gate.is_open.lock().unwrap() = true;
+            gate.opens.notify_all();
+            assert_eq!(waiting.join().unwrap(), 5);
+        });
     }
 }

@@ -35,6 +35,12 @@ fn identity(file: i32) -> Option<[u64; 2]> {
     Some([about.st_dev, about.st_ino])
 }
 
+/// Whether the descriptor is still the file that was opened: by its inode, of which each has its own since Linux 5.12.
+pub(super) fn is_open() -> bool {
+    let ours = USERFAULT_IDENTITY.each_ref().map(|number| number.load(Ordering::Relaxed));
+    identity(descriptor()) == Some(ours)
+}
+
 /// Whether a descriptor is still the file that [`userfault`] opened. Async-signal-safe.
 ///
 /// Since Linux 5.12 each userfaultfd has an inode of its own. On Linux 5.11 it shares one with other kinds of files,
@@ -134,10 +140,10 @@ fn userfault() -> Result<i32, OsError> {
         Ok(file) => (file, true),
         Err(_) => (open_for(SIGBUS)?, false),
     };
-    HAS_PAGES.store(has_pages, Ordering::Release);
     // Two threads may both open one: the slower thread closes its own. A lock could be found locked in a forked child.
     match USERFAULT.compare_exchange(-1, file, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
+            HAS_PAGES.store(has_pages, Ordering::Release);
             remember(identity(file));
             Ok(file)
         }

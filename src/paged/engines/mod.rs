@@ -95,8 +95,11 @@ trait Mechanism: Sized {
         protected: bool,
     ) -> Result<(), OsError>;
 
-    /// Gives the memory of a frame without a page back to the system.
-    fn empty(&self, ground: Ground, frame: Number);
+    /// Gives the memory of a frame without a page back to the system; `false` where it could not.
+    fn empty(&self, ground: Ground, frame: Number) -> bool;
+
+    /// Whether a touch of a page that is not shown still faults.
+    fn is_intact(&self) -> bool;
 
     /// In the child of a fork: each touch of the region faults. Async-signal-safe.
     fn leave_to_parent(&self, ground: Ground);
@@ -209,8 +212,12 @@ impl ChosenEngine {
         chosen!(self, engine => engine.protect(ground, frame, page, protected))
     }
 
-    pub(super) fn empty(&self, ground: Ground, frame: Number) {
-        chosen!(self, engine => engine.empty(ground, frame));
+    pub(super) fn empty(&self, ground: Ground, frame: Number) -> bool {
+        chosen!(self, engine => engine.empty(ground, frame))
+    }
+
+    pub(super) fn is_intact(&self) -> bool {
+        chosen!(self, engine => engine.is_intact())
     }
 
     pub(super) fn leave_to_parent(&self, ground: Ground) {

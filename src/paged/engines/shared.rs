@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::cache::Number;
 use super::{Ground, Mechanism};
@@ -14,6 +15,8 @@ use crate::os::{self, Access, OsError};
 pub(in crate::paged) struct Shared {
     memory: File,
     own: NonNull<u8>,
+    /// Which frames have memory.
+    filled: Box<[AtomicBool]>,
 }
 
 // SAFETY: the pointer is to a mapping that lives as long as this value, and whose parts belong to the holders of
@@ -27,13 +30,19 @@ impl Mechanism for Shared {
 
     fn new(ground: Ground) -> Result<Self, OsError> {
         let memory = os::shared_memory(ground.frames_len())?;
+        let filled = (0..ground.frames).map(|_| AtomicBool::new(false)).collect();
+        // Inaccessible at first: under `mlockall(MCL_FUTURE)`, all of an accessible mapping would get memory.
         // SAFETY: a new mapping replaces none.
-        let own =
-            unsafe { os::map_shared(&memory, 0, ground.frames_len(), None, Access::ReadWrite)? };
-        let made = Self { memory, own };
+        let own = unsafe { os::map_shared(&memory, 0, ground.frames_len(), None, Access::None)? };
+        let made = Self { memory, own, filled };
         // A child would share the memory with its parent, and write to the parent's store.
         // SAFETY: the mapping is our own.
-        match unsafe { os::keep_from_children(own, ground.frames_len()) } {
+        let ready = unsafe {
+            os::keep_pages_small_and_own(own, ground.frames_len());
+            os::keep_from_children(own, ground.frames_len())
+                .and_then(|()| os::protect(own, ground.frames_len(), Access::ReadWrite))
+        };
+        match ready {
             Ok(()) => Ok(made),
             Err(error) => {
                 made.unmap_own(ground);
@@ -43,6 +52,11 @@ impl Mechanism for Shared {
     }
 
     fn own(&self, ground: Ground, frame: Number) -> Result<NonNull<u8>, OsError> {
+        // Without memory, where the system has none, a touch would end the process.
+        if !self.is_filled(frame).load(Ordering::Relaxed) {
+            os::fill_shared(&self.memory, ground.offset(frame) as u64, ground.page_bytes as u64)?;
+            self.is_filled(frame).store(true, Ordering::Relaxed);
+        }
         // SAFETY: inside the mapping of all frames.
         Ok(unsafe { self.own.add(ground.offset(frame)) })
     }
@@ -63,8 +77,12 @@ impl Mechanism for Shared {
         let access = if writable { Access::ReadWrite } else { Access::Read };
         let (offset, at) = (ground.offset(frame) as u64, ground.page(page));
         // SAFETY: the page is inaccessible, and belongs to the holder of the frame.
-        unsafe { os::map_shared(&self.memory, offset, ground.page_bytes, Some(at), access)? };
-        Ok(())
+        unsafe {
+            os::map_shared(&self.memory, offset, ground.page_bytes, Some(at), access)?;
+            // (A bare `clone` calls no handlers: its child would write to the parent's page.)
+            os::keep_from_children(at, ground.page_bytes)
+                .inspect_err(|_| _ = os::map_nothing(at, ground.page_bytes))
+        }
     }
 
     fn hide(&self, ground: Ground, _frame: Number, page: Number) -> Result<(), OsError> {
@@ -84,10 +102,17 @@ impl Mechanism for Shared {
         unsafe { os::protect(ground.page(page), ground.page_bytes, access) }
     }
 
-    fn empty(&self, ground: Ground, frame: Number) {
+    fn empty(&self, ground: Ground, frame: Number) -> bool {
         let (offset, len) = (ground.offset(frame) as u64, ground.page_bytes as u64);
-        // Where the system cannot, the frame keeps its memory, which is counted, for its next page.
-        let _ = os::empty_shared(&self.memory, offset, len);
+        let emptied = os::empty_shared(&self.memory, offset, len).is_ok();
+        if emptied {
+            self.is_filled(frame).store(false, Ordering::Relaxed);
+        }
+        emptied
+    }
+
+    fn is_intact(&self) -> bool {
+        true
     }
 
     fn leave_to_parent(&self, ground: Ground) {
@@ -107,6 +132,11 @@ impl Mechanism for Shared {
 }
 
 impl Shared {
+    fn is_filled(&self, frame: Number) -> &AtomicBool {
+        static NONE: AtomicBool = AtomicBool::new(false);
+        self.filled.get(frame as usize).unwrap_or(&NONE)
+    }
+
     fn unmap_own(&self, ground: Ground) {
         // SAFETY: the mapping is our own, and nobody uses it any more. (In the child of a fork there is none.)
         let unmapped = unsafe { os::release(self.own, ground.frames_len()) };

@@ -8,8 +8,7 @@ use super::{Ground, Mechanism};
 use crate::os::{self, Attributes, HugePages, OsError};
 use crate::sync::relax;
 
-/// Invariant: the region is registered for missing and for protected pages, the frames for missing ones (those of whole
-/// huge pages: while they have memory). A page that is not shown is missing in the region; a frame whose page is
+/// Invariant: the region is registered for missing and for protected pages, the frames for missing ones. A page that is not shown is missing in the region; a frame whose page is
 /// shown is missing, too.
 #[derive(Debug)]
 pub(in crate::paged) struct UserFault {
@@ -57,11 +56,10 @@ impl Mechanism for UserFault {
             // SAFETY: the frame is the caller's, and has no memory.
             unsafe {
                 if is_huge(ground) {
-                    // Populated before it is registered: the kernel makes huge pages only then.
-                    os::prefault(own, ground.page_bytes);
-                    os::userfault_pages(own, ground.page_bytes)?;
+                    self.own_huge(ground, own)?;
                 } else {
-                    os::userfault_commit(own, ground.page_bytes)?;
+                    os::userfault_commit(own, ground.page_bytes)
+                        .inspect_err(|_| _ = os::zero(own, ground.page_bytes))?;
                 }
             }
             self.set_state(frame, HERE);
@@ -85,7 +83,8 @@ impl Mechanism for UserFault {
         unsafe {
             if writable || ground.read_only {
                 // What was moved before the kernel stopped goes back.
-                os::move_pages(at, own, len).inspect_err(|_| self.return_parts(ground, at, own))?;
+                os::move_pages(at, own, len, false)
+                    .inspect_err(|_| self.return_parts(ground, at, own))?;
             } else {
                 // A page that moves is writable at once; one that is copied can be protected as it appears.
                 self.begin_copy();
@@ -104,7 +103,7 @@ impl Mechanism for UserFault {
     fn hide(&self, ground: Ground, frame: Number, page: Number) -> Result<(), OsError> {
         let (own, at, len) = (self.address(ground, frame), ground.page(page), ground.page_bytes);
         // SAFETY: the page is shown, and its frame has no memory.
-        unsafe { os::move_pages(own, at, len) }.inspect_err(|_| {
+        unsafe { os::move_pages(own, at, len, !ground.read_only) }.inspect_err(|_| {
             // What was moved before the kernel stopped goes back.
             // SAFETY: as above; pages that did not move are there already, which is no error.
             unsafe { self.return_parts(ground, own, at) };
@@ -130,20 +129,20 @@ impl Mechanism for UserFault {
         }
     }
 
-    fn empty(&self, ground: Ground, frame: Number) {
+    fn empty(&self, ground: Ground, frame: Number) -> bool {
         if self.state(frame) != HERE {
-            return;
+            return self.state(frame) == EMPTY;
         }
-        let own = self.address(ground, frame);
         // SAFETY: the frame has no page.
-        let emptied = unsafe {
-            os::zero(own, ground.page_bytes).and_then(|()| {
-                if is_huge(ground) { os::userfault_forget(own, ground.page_bytes) } else { Ok(()) }
-            })
-        };
-        if emptied.is_ok() {
+        let emptied = unsafe { os::zero(self.address(ground, frame), ground.page_bytes) }.is_ok();
+        if emptied {
             self.set_state(frame, EMPTY);
         }
+        emptied
+    }
+
+    fn is_intact(&self) -> bool {
+        os::userfault_is_open()
     }
 
     /// The region and the frames are not there (see `set_up`): takes their addresses.
@@ -176,12 +175,30 @@ impl UserFault {
         unsafe {
             os::keep_from_children(ground.start, ground.len())?;
             os::keep_from_children(self.frames, ground.frames_len())?;
-            os::userfault_pages(ground.start, ground.len())?;
-            os::commit(ground.start, ground.len())?;
-            if !is_huge(ground) {
-                os::userfault_pages(self.frames, ground.frames_len())?;
+            for (start, len) in [(ground.start, ground.len()), (self.frames, ground.frames_len())] {
+                if !is_huge(ground) {
+                    os::keep_pages_small_and_own(start, len);
+                }
+                // (Only what the program touches is protected. A frame must never fault.)
+                os::userfault_pages(start, len, start == ground.start)?;
+                os::commit(start, len)?;
             }
-            os::commit(self.frames, ground.frames_len())
+            Ok(())
+        }
+    }
+
+    /// Gives a frame the memory of whole huge pages: the kernel makes these only where pages are not registered.
+    ///
+    /// # Safety
+    /// The frame at `own` is the caller's, and has no memory.
+    unsafe fn own_huge(&self, ground: Ground, own: NonNull<u8>) -> Result<(), OsError> {
+        let len = ground.page_bytes;
+        // SAFETY: the caller's promise.
+        unsafe {
+            os::userfault_forget(own, len)?;
+            let populated = os::populate_for_writing(own, len);
+            let registered = os::userfault_pages(own, len, false);
+            populated.and(registered).inspect_err(|_| _ = os::zero(own, len))
         }
     }
 
@@ -219,7 +236,7 @@ impl UserFault {
         let mut offset = 0;
         while offset < ground.page_bytes {
             // SAFETY: the caller's promise.
-            let _ = unsafe { os::move_pages(at.add(offset), own.add(offset), page) };
+            let _ = unsafe { os::move_pages(at.add(offset), own.add(offset), page, false) };
             offset += page;
         }
     }
