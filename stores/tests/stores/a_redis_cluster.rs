@@ -175,7 +175,7 @@ fn values_of_a_redis_cluster_keep_the_contract_of_a_store() {
     late_writes(&cluster);
     two_writers(&cluster);
     cluster.builder("region").create(1_000_003).unwrap();
-    a_region_is_an_array_in(|| cluster.builder("region").open().unwrap());
+    a_region_is_an_array_in(|| cluster.builder("region").open().unwrap(), 16 << 10);
     let strangers = cluster.ports.iter().map(|port| format!("redis://:guess@127.0.0.1:{port}"));
     let strangers = RedisStore::builder(ClusterClient::builder(strangers), "small");
     strangers.threads(1).deadline(Duration::from_secs(2)).open().expect_err("a wrong password");

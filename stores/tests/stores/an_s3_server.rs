@@ -64,7 +64,7 @@ fn objects_of_an_s3_server_keep_the_contract_of_a_store() {
         assert!(matches!(store().create(5), Err(Error::AlreadyExists)));
     }
     patient(&client, "region").create(1_000_003).unwrap();
-    a_region_is_an_array_in(|| patient(&client, "region").open().unwrap());
+    a_region_is_an_array_in(|| patient(&client, "region").open().unwrap(), 16 << 10);
 }
 
 #[test]
