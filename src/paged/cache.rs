@@ -263,6 +263,12 @@ impl Cache {
         self.queue_up(number);
     }
 
+    /// Ends [`hold`](Self::hold): nothing changed.
+    pub(super) fn settle_as_it_was(&mut self, number: Number) {
+        let Some(&Frame { place, dirty, writable, .. }) = self.frame(number) else { return };
+        self.settle(number, place, dirty, writable);
+    }
+
     /// Ends [`hold`](Self::hold): the frame has no page any more.
     pub(super) fn free(&mut self, number: Number) {
         let page = self.page_of(number);

@@ -424,7 +424,11 @@ impl Core {
                 }
                 Step::Cool { frame, page, dirty } => {
                     cooled += 1;
-                    self.cool(frame, page, dirty).map_err(Trouble::System)
+                    match self.cool(frame, page, dirty) {
+                        // (One in the middle of a mapping may need one more than there are: the next one, then.)
+                        Err(_) if cooled < MOST_GIVING_WAY => continue,
+                        hidden => hidden.map_err(Trouble::System),
+                    }
                 }
                 Step::Write { frame, page } => {
                     let written = self.write_frame::<C>(frame, page);
@@ -493,9 +497,10 @@ impl Core {
         self.with(|state| match hidden {
             Ok(()) => state.cache.settle(frame, Place::Frame, dirty, false),
             // Parts of it may have been writable for a moment, and others may be protected.
-            Err(_) => {
+            Err(_) if self.engine.may_stop_half_way() => {
                 state.cache.settle(frame, Place::Region, dirty || !self.ground.read_only, false);
             }
+            Err(_) => state.cache.settle_as_it_was(frame),
         });
         self.changed();
         if dirty {
@@ -687,11 +692,7 @@ impl Core {
     }
 
     fn settle_as_it_was(&self, number: Number) {
-        self.with(|state| {
-            let Some(frame) = state.cache.frame(number) else { return };
-            let (place, dirty, writable) = (frame.place, frame.dirty, frame.writable);
-            state.cache.settle(number, place, dirty, writable);
-        });
+        self.with(|state| state.cache.settle_as_it_was(number));
         self.changed();
     }
 

@@ -26,6 +26,7 @@ impl Drop for Pages<'_> {
 
 /// Pins the pages of a range, or none.
 pub(super) fn pin(core: &Core, start: usize, end: usize, write: bool) -> Result<Pages<'_>, Error> {
+    core.check().map_err(|trouble| core.error(trouble, start))?;
     let wanted = core.pages(start, end);
     let mut pinned = Pages { core, pages: wanted.start..wanted.start };
     for page in wanted {

@@ -450,6 +450,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     ) -> Result<(), PagedError> {
         let range = offset..offset.saturating_add(len);
         let (start, end) = index_range(range, self.len()).map_err(nothing_copied)?;
+        self.check_process(start).map_err(nothing_copied)?;
         let size = self.page_bytes();
         let mut at = start;
         while at < end {
@@ -482,6 +483,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     /// ```
     pub fn prefetch(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = index_range(range, self.len())?;
+        self.check_process(start)?;
         let most = self.core.ground.frames as usize;
         for page in self.core.pages(start, end).take(most) {
             if self.core.jobs.has_threads() {
@@ -777,9 +779,11 @@ impl<S: PageStore + 'static> Drop for PagedRegion<S> {
             let _ = self.write_back(0, self.len());
         }
         fault::uninterrupted(|| self.core.leave_neighbours());
+        self.core.wait_for_guests();
+        // (A signal that waited for the end of a lent thread may still touch the region.)
+        jobs::stop(&self.core, std::mem::take(&mut self.threads));
         fault::unregister(&self.core.registered);
         self.core.wait_for_guests();
-        jobs::stop(&self.core, std::mem::take(&mut self.threads));
         let used = self.core.held();
         self.core.account.decommitted(used);
         let ground = self.core.ground;

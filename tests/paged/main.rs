@@ -11,6 +11,8 @@ mod a_child_leaves_the_region_to_its_parent;
 #[cfg(target_os = "linux")]
 mod behaves_as_a_plain_array;
 #[cfg(target_os = "linux")]
+mod corners_hold;
+#[cfg(target_os = "linux")]
 mod files_are_larger_than_memory;
 #[cfg(target_os = "linux")]
 mod no_more_memory_than_the_limit;

@@ -64,6 +64,9 @@ trait Mechanism: Sized {
     /// How many pages more than there are frames may have memory at some moments.
     const BESIDES: Number;
 
+    /// Whether [`hide`](Self::hide) that fails may have changed something.
+    const MAY_STOP_HALF_WAY: bool;
+
     fn new(ground: Ground) -> Result<Self, OsError>;
 
     /// Gives a frame memory, with any contents, and returns its address: `page_bytes` bytes, readable and writable
@@ -214,6 +217,13 @@ impl ChosenEngine {
 
     pub(super) fn empty(&self, ground: Ground, frame: Number) -> bool {
         chosen!(self, engine => engine.empty(ground, frame))
+    }
+
+    pub(super) fn may_stop_half_way(&self) -> bool {
+        match self {
+            Self::UserFault(_) => UserFault::MAY_STOP_HALF_WAY,
+            Self::Shared(_) => Shared::MAY_STOP_HALF_WAY,
+        }
     }
 
     pub(super) fn is_intact(&self) -> bool {

@@ -27,6 +27,7 @@ unsafe impl Sync for Shared {}
 
 impl Mechanism for Shared {
     const BESIDES: Number = 0;
+    const MAY_STOP_HALF_WAY: bool = false;
 
     fn new(ground: Ground) -> Result<Self, OsError> {
         let memory = os::shared_memory(ground.frames_len())?;

@@ -34,6 +34,7 @@ unsafe impl Sync for UserFault {}
 
 impl Mechanism for UserFault {
     const BESIDES: Number = 2;
+    const MAY_STOP_HALF_WAY: bool = true;
 
     fn new(ground: Ground) -> Result<Self, OsError> {
         let len = ground.frames_len();
