@@ -29,7 +29,7 @@ macro_rules! of_ranges {
 }
 
 of_ranges!(
-    userfault_pages,
+    populate_for_writing,
     userfault_forget,
     forbid_writing,
     allow_writing,

@@ -1,4 +1,4 @@
-//! Stores of pages for [`pagewise`](::pagewise): arrays in an object store, or in a Redis Cluster.
+//! Stores of pages for [`pagewise`]: arrays in an object store, or in a Redis Cluster.
 //!
 //! - [`ObjectStore`]: S3, Google Cloud Storage, Azure, folders; each extent is an object.
 //! - [`RedisStore`]: a Redis Cluster; each extent is a value.

@@ -200,23 +200,8 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// Replaces a value by one with a greater version, or by itself: 1 where it did, 0 where a greater one is there. The
-/// versions are compared as bytes, and not as strings, which Lua orders as the server's language does. What is there
-/// but is too short to have a version is damaged, and is replaced.
-///
-/// Itself, too, so that `WAIT` waits for a write of this connection.
-const REPLACE: &str = "\
-local from, to = tonumber(ARGV[2]), tonumber(ARGV[3])
-local old = redis.call('GETRANGE', KEYS[1], from, to)
-if #old == to - from + 1 then
-    for i = 1, #old do
-        local there, here = old:byte(i), ARGV[1]:byte(from + i)
-        if there > here then return 0 end
-        if there < here then break end
-    end
-end
-redis.call('SET', KEYS[1], ARGV[1])
-return 1";
+/// Replaces a value by one with a greater version, or by itself.
+const REPLACE: &str = include_str!("replace.lua");
 
 /// What the client says of a failed request.
 fn failure(error: redis::RedisError) -> Failure {

@@ -9,6 +9,7 @@ use pagewise_stores::redis::cluster::ClusterClient;
 use pagewise_stores::redis::{self, cluster_routing::Slot};
 use pagewise_stores::{Error, RedisStore, RedisStoreBuilder};
 
+use crate::a_region_rests_on_a_store::a_region_is_an_array_in;
 use crate::ours;
 use crate::servers::{Folder, Server, free_ports, program, until};
 use crate::store_contract::{self as contract, noise, read, write};
@@ -171,7 +172,10 @@ fn values_of_a_redis_cluster_keep_the_contract_of_a_store() {
         assert!(matches!(store().create(5), Err(Error::AlreadyExists)));
     }
     damage(&cluster);
+    late_writes(&cluster);
     two_writers(&cluster);
+    cluster.builder("region").create(1_000_003).unwrap();
+    a_region_is_an_array_in(|| cluster.builder("region").open().unwrap(), 16 << 10);
     let strangers = cluster.ports.iter().map(|port| format!("redis://:guess@127.0.0.1:{port}"));
     let strangers = RedisStore::builder(ClusterClient::builder(strangers), "small");
     strangers.threads(1).deadline(Duration::from_secs(2)).open().expect_err("a wrong password");
@@ -203,6 +207,32 @@ fn damage(cluster: &Cluster) {
     let () = redis::cmd("SET").arg(&key).arg("short").query(&mut by_hand).unwrap();
     write(&store, EXTENT as u64, &noise(2, EXTENT)).unwrap();
     assert!(read(&store, EXTENT as u64, EXTENT).unwrap() == noise(2, EXTENT));
+}
+
+/// A write that was given up may reach the server after the next one.
+fn late_writes(cluster: &Cluster) {
+    let script = include_str!("../../src/replace.lua");
+    let store = cluster.builder("late").create(100_000).unwrap();
+    let mut by_hand = ClusterClient::new(cluster.addresses()).unwrap().get_connection().unwrap();
+    let key = key("late", 0);
+    // So many that the lowest byte of their number overflows.
+    let sent: Vec<Vec<u8>> = (0..300)
+        .map(|seed| {
+            write(&store, 0, &noise(seed, EXTENT)).unwrap();
+            redis::cmd("GET").arg(&key).query(&mut by_hand).unwrap()
+        })
+        .collect();
+    let mut sends = |value: &[u8]| -> i32 {
+        let mut again = redis::cmd("EVAL");
+        again.arg(script).arg(1).arg(&key).arg(value).arg(16).arg(31);
+        again.query(&mut by_hand).unwrap()
+    };
+    for older in [0, 1, 254, 255, 256, 298] {
+        assert_eq!(sends(&sent[older]), 0, "{older}");
+        assert!(read(&store, 0, EXTENT).unwrap() == noise(299, EXTENT), "{older}");
+    }
+    assert_eq!(sends(&sent[299]), 1, "the same one again");
+    assert!(read(&store, 0, EXTENT).unwrap() == noise(299, EXTENT));
 }
 
 fn two_writers(cluster: &Cluster) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pagewise_stores::{Error, ObjectStoreBuilder};
 
+use crate::a_region_rests_on_a_store::a_region_is_an_array_in;
 use crate::servers::{Folder, SECRET, Server, free_ports, program, s3_client, until};
 use crate::store_contract::{self as contract, noise, read, write};
 use crate::{Client, builder, damage_is_an_error, ours};
@@ -62,6 +63,8 @@ fn objects_of_an_s3_server_keep_the_contract_of_a_store() {
         contract::holds(&store().open().unwrap(), &held);
         assert!(matches!(store().create(5), Err(Error::AlreadyExists)));
     }
+    patient(&client, "region").create(1_000_003).unwrap();
+    a_region_is_an_array_in(|| patient(&client, "region").open().unwrap(), 16 << 10);
 }
 
 #[test]

@@ -29,13 +29,14 @@ pub fn every_damage_is_an_error(client: &Arc<dyn Client>, store: &ObjectStore, p
     write(store, 0, &noise(1, 3 * EXTENT)).unwrap();
     let mut good = Vec::new();
     change(client, &path, |bytes| good = bytes.clone());
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 6] = [
-        ("a bit of the data", &|bytes| bytes[40 + 5000] ^= 4),
-        ("the last bit", &|bytes| *bytes.last_mut().unwrap() ^= 0x80),
-        ("a bit of the header", &|bytes| bytes[20] ^= 1),
-        ("cut", &|bytes| bytes.truncate(5000)),
-        ("longer", &|bytes| bytes.push(0)),
-        ("empty", &|bytes| bytes.clear()),
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 6] = [
+        ("a bit of the data", |bytes| bytes[40 + 5000] ^= 4),
+        ("the last bit", |bytes| *bytes.last_mut().unwrap() ^= 0x80),
+        ("a bit of the header", |bytes| bytes[20] ^= 1),
+        ("cut", |bytes| bytes.truncate(5000)),
+        ("longer", |bytes| bytes.push(0)),
+        ("empty", |bytes| bytes.clear()),
     ];
     for (name, damage) in damages {
         change(client, &path, damage);

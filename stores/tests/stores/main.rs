@@ -7,6 +7,7 @@ mod store_contract;
 
 #[cfg(all(unix, feature = "redis"))]
 mod a_redis_cluster;
+mod a_region_rests_on_a_store;
 mod a_store_keeps_the_contract;
 #[cfg(all(unix, feature = "aws"))]
 mod an_s3_server;

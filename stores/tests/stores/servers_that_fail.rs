@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +31,8 @@ struct Bad {
     hangs: AtomicBool,
     /// So many requests are not answered first.
     hangs_first: AtomicUsize,
+    /// Puts that were not answered: they may reach the server late.
+    late: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
 }
 
 impl fmt::Display for Bad {
@@ -40,6 +42,16 @@ impl fmt::Display for Bad {
 }
 
 impl Bad {
+    /// The server gets what it was sent and has not answered. How many of these puts it carries out.
+    fn deliver(&self) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let late = std::mem::take(&mut *self.late.lock().unwrap());
+        let put = |(path, payload, options)| {
+            runtime.block_on(self.objects.put_opts(&path, payload, options)).is_ok()
+        };
+        late.into_iter().map(put).filter(|&done| done).count()
+    }
+
     /// Whether this request fails.
     async fn fails(&self) -> bool {
         let first = self.hangs_first.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
@@ -65,6 +77,9 @@ impl Client for Bad {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
+        if self.hangs.load(SeqCst) {
+            self.late.lock().unwrap().push((path.clone(), payload.clone(), options.clone()));
+        }
         if self.fails().await {
             if self.lies.load(SeqCst) {
                 let _ = self.objects.put_opts(path, payload, options).await;
@@ -122,7 +137,8 @@ fn what_fails_in_passing_is_not_seen() {
         let (line, client) = bad();
         line.fails_one_of.store(one_of, SeqCst);
         line.lies.store(lies, SeqCst);
-        let store = || builder(&client, "x").if_match(if_match);
+        let pauses = (Duration::from_micros(100), Duration::from_millis(1));
+        let store = || builder(&client, "x").if_match(if_match).back_off(pauses.0, pauses.1);
         let created = store().create(200_003).unwrap();
         let held = contract::a_new_store_keeps_the_contract(&created, 4096, 20);
         drop(created);
@@ -194,6 +210,47 @@ fn a_server_that_hangs_is_an_error_when_the_deadline_comes() {
     });
     line.hangs.store(false, SeqCst);
     assert!(read(&store, 0, 50_000).unwrap() == noise(1, 50_000));
+}
+
+#[test]
+fn a_write_that_was_given_up_and_happened_does_not_stand_for_the_next() {
+    let (line, client) = bad();
+    let store = builder(&client, "x").if_match(true).deadline(Duration::from_millis(300));
+    let store = store.create(100_000).unwrap();
+    for round in 0..3 {
+        write(&store, 0, &noise(round, 16 << 10)).unwrap();
+        line.fails_one_of.store(1, SeqCst);
+        line.lies.store(true, SeqCst);
+        let error = ours(write(&store, 0, &noise(10 + round, 16 << 10)).unwrap_err());
+        assert!(matches!(error, Error::Deadline { operation: Operation::Write, .. }), "{error}");
+        line.fails_one_of.store(0, SeqCst);
+        assert!(read(&store, 0, 16 << 10).unwrap() == noise(10 + round, 16 << 10), "it happened");
+        write(&store, 0, &noise(20 + round, 16 << 10)).unwrap();
+        assert!(read(&store, 0, 16 << 10).unwrap() == noise(20 + round, 16 << 10));
+    }
+}
+
+#[test]
+fn a_write_that_reaches_the_server_late_replaces_no_newer_one() {
+    let (line, client) = bad();
+    let store = builder(&client, "x").if_match(true).deadline(Duration::from_millis(300));
+    let store = store.attempt(Duration::from_millis(100)).create(100_000).unwrap();
+    write(&store, 0, &noise(1, 16 << 10)).unwrap();
+    line.hangs.store(true, SeqCst);
+    write(&store, 0, &noise(2, 16 << 10)).expect_err("nobody answers");
+    line.hangs.store(false, SeqCst);
+    write(&store, 0, &noise(3, 16 << 10)).unwrap();
+    assert!(line.late.lock().unwrap().len() > 1, "nothing is under way");
+    assert_eq!(line.deliver(), 0);
+    assert!(read(&store, 0, 16 << 10).unwrap() == noise(3, 16 << 10));
+
+    // One that arrives before the next is not in its way.
+    line.hangs.store(true, SeqCst);
+    write(&store, 0, &noise(4, 16 << 10)).expect_err("nobody answers");
+    line.hangs.store(false, SeqCst);
+    assert_eq!(line.deliver(), 1, "the others of them find another object there");
+    write(&store, 0, &noise(5, 16 << 10)).unwrap();
+    assert!(read(&store, 0, 16 << 10).unwrap() == noise(5, 16 << 10));
 }
 
 #[test]
