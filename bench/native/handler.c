@@ -15,6 +15,10 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
 #endif
@@ -63,6 +67,34 @@ int pagewise_bench_handle_faults(void *start, size_t len, size_t step_bytes, int
     step = step_bytes;
     populate = and_populate;
     return install(SIGSEGV, on_fault);
+}
+
+static void on_guard(int signal_number, siginfo_t *info, void *context) {
+    (void)context;
+    uintptr_t at = (uintptr_t)info->si_addr;
+    if (at < area || at >= area_end) {
+        signal(signal_number, SIG_DFL);
+        return;
+    }
+    void *start = (void *)(at & ~(step - 1));
+    if (madvise(start, step, MADV_GUARD_REMOVE) != 0) {
+        refuse(signal_number, "the handler's MADV_GUARD_REMOVE was refused\n");
+        return;
+    }
+    if (populate)
+        madvise(start, step, MADV_POPULATE_WRITE);
+}
+
+/* The same by guard markers: the area is accessible, a marker stands in place of each of its pages, and the handler
+   removes the one at the fault. Takes no mapping for a page. */
+int pagewise_bench_handle_guards(void *start, size_t len, size_t page_bytes, int and_populate) {
+    area = (uintptr_t)start;
+    area_end = area + len;
+    step = page_bytes;
+    populate = and_populate;
+    if (madvise(start, len, MADV_GUARD_INSTALL) != 0)
+        return -1;
+    return install(SIGSEGV, on_guard);
 }
 
 static int userfault = -1;

@@ -1,8 +1,8 @@
 //! What is measured: a case has a subject of ours, and rivals that do the same work.
 
-use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 
-use crate::stats::Pick;
+use crate::sample::Sample;
 
 /// How much work one sample does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,101 +30,55 @@ impl Size {
     }
 }
 
-/// Page tables and mappings that a sample took: the most of several moments between its operations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Footprint {
-    /// KiB by which the page tables of the process grew.
-    pub page_tables_kib: usize,
-    /// Mappings of the process.
-    pub mappings: usize,
-}
-
-impl Footprint {
-    /// The larger of each.
-    pub fn max(self, other: Self) -> Self {
-        Self {
-            page_tables_kib: self.page_tables_kib.max(other.page_tables_kib),
-            mappings: self.mappings.max(other.mappings),
-        }
-    }
-}
-
-/// The result of one run of a subject, which a child process passes to its parent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sample {
-    /// In the unit of the case.
-    Measured { value: f64, note: Option<String>, footprint: Option<Footprint> },
-    /// This subject does not exist here, and why.
-    Absent { why: String },
-    /// The run failed or was given up, and why.
-    Failed { why: String },
-}
-
-impl Sample {
-    pub fn of(value: f64) -> Self {
-        Self::Measured { value, note: None, footprint: None }
-    }
-
-    /// The time of `count` operations, in nanoseconds for each.
-    pub fn per(time: std::time::Duration, count: usize) -> Self {
-        Self::of(time.as_nanos() as f64 / count as f64)
-    }
-
-    pub fn absent(why: impl Into<String>) -> Self {
-        Self::Absent { why: why.into() }
-    }
-
-    /// Adds a remark about the run. No effect on one that failed.
-    pub fn note(self, note: impl Into<String>) -> Self {
-        match self {
-            Self::Measured { value, footprint, .. } => {
-                Self::Measured { value, note: Some(note.into()), footprint }
-            }
-            other => other,
-        }
-    }
-
-    /// Adds the page tables and mappings that the run took. No effect on one that failed.
-    pub fn footprint(self, footprint: Option<Footprint>) -> Self {
-        match self {
-            Self::Measured { value, note, .. } => Self::Measured { value, note, footprint },
-            other => other,
-        }
-    }
-}
-
 /// Does the work of a case once.
-pub type Run = Box<dyn Fn(Size) -> Sample>;
+pub type Run = Rc<dyn Fn(Size) -> Sample>;
 
 /// A library, or the kernel, that does the work of a case.
+#[derive(Clone)]
 pub struct Subject {
     pub name: String,
     pub run: Run,
-    /// Ours against it, at most.
-    pub target: Option<Target>,
+    /// Ours against it, at most; for the parts that have a bound.
+    pub targets: Vec<Target>,
+    /// Whether this is our own subject once more: the A/A row.
+    pub control: bool,
+    /// Whether it needs free memory in whole huge pages.
+    pub huge: bool,
 }
 
 /// The bound that a ratio must not exceed, and the ratio to aim for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target {
+    /// The part of the case that it is about; empty in a case without parts.
+    pub part: &'static str,
     pub bound: f64,
     pub aim: f64,
 }
 
 /// One comparison. `subjects[0]` is ours.
+#[derive(Clone)]
 pub struct Case {
     pub name: String,
     pub unit: &'static str,
-    pub pick: Pick,
+    /// Names of the values of a sample, where one has several. Each becomes a case of its own in the tables.
+    pub parts: &'static [&'static str],
+    /// The part whose A/A row counts, where the case has parts.
+    pub control_part: &'static str,
     /// One round is enough for what is counted, not timed.
     pub counted: bool,
     /// `--quick` leaves it out.
     pub full_only: bool,
-    /// Three rounds are enough, since a short disturbance changes a long sample little.
+    /// Six rounds are enough, the fewest that allow a verdict, since a short disturbance changes a long sample little.
     pub long: bool,
+    /// The kernel's setting `defrag` during its samples, where it is not what the machine has.
+    pub defrag: Option<&'static str>,
+    /// Bytes that the samples make resident while their clock runs, if not those of the suite.
+    pub needs: Option<usize>,
     pub subjects: Vec<Subject>,
 }
+
+/// The name of the rival in an A/A row.
+pub const CONTROL: &str = "pagewise again (A/A)";
 
 impl Case {
     pub fn new(
@@ -135,10 +89,13 @@ impl Case {
         let case = Self {
             name: name.into(),
             unit,
-            pick: Pick::Median,
+            parts: &[],
+            control_part: "",
             counted: false,
             full_only: false,
             long: false,
+            defrag: None,
+            needs: None,
             subjects: Vec::new(),
         };
         case.rival("pagewise", ours)
@@ -150,24 +107,78 @@ impl Case {
         self
     }
 
+    /// Each sample has a value for each of these.
+    pub fn parts(mut self, parts: &'static [&'static str]) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    /// Adds a subject. The name of one that is pagewise, too, begins with `pagewise`.
     pub fn rival(
         mut self,
         name: impl Into<String>,
         run: impl Fn(Size) -> Sample + 'static,
     ) -> Self {
-        self.subjects.push(Subject { name: name.into(), run: Box::new(run), target: None });
+        self.subjects.push(Subject {
+            name: name.into(),
+            run: Rc::new(run),
+            targets: Vec::new(),
+            control: false,
+            huge: false,
+        });
         self
+    }
+
+    /// Adds the A/A row: our subject once more. How far its ratio is from 1 shows how much the machine's noise adds.
+    pub fn control(mut self) -> Self {
+        let ours = self.subjects[0].clone();
+        self.subjects.push(Subject { name: CONTROL.into(), control: true, ..ours });
+        self
+    }
+
+    /// The same for a case with parts: the row of this one counts. The slowest of all operations differs from run to run
+    /// on every machine, so that it says nothing about noise.
+    pub fn control_of(mut self, part: &'static str) -> Self {
+        assert!(self.parts.contains(&part));
+        self.control_part = part;
+        self.control()
     }
 
     /// Sets what ours must reach against the rival that was added last.
-    pub fn target(mut self, bound: f64, aim: f64) -> Self {
-        self.subjects.last_mut().expect("there is ours at least").target =
-            Some(Target { bound, aim });
+    pub fn target(self, bound: f64, aim: f64) -> Self {
+        self.target_of("", bound, aim)
+    }
+
+    /// The same for a part of the case.
+    pub fn target_of(mut self, part: &'static str, bound: f64, aim: f64) -> Self {
+        debug_assert!(if part.is_empty() {
+            self.parts.is_empty()
+        } else {
+            self.parts.contains(&part)
+        });
+        self.last().targets.push(Target { part, bound, aim });
         self
     }
 
-    pub fn smallest(mut self) -> Self {
-        self.pick = Pick::Smallest;
+    /// The subject that was added last needs free memory in whole huge pages.
+    pub fn huge(mut self) -> Self {
+        self.last().huge = true;
+        self
+    }
+
+    fn last(&mut self) -> &mut Subject {
+        self.subjects.last_mut().expect("there is ours at least")
+    }
+
+    /// Sets the kernel's `defrag` for the samples.
+    pub fn defrag(mut self, setting: &'static str) -> Self {
+        self.defrag = Some(setting);
+        self
+    }
+
+    /// How much memory the samples make resident while their clock runs, where that is far from the suite's number.
+    pub fn needs(mut self, bytes: usize) -> Self {
+        self.needs = Some(bytes);
         self
     }
 

@@ -1,6 +1,6 @@
 //! pagewise's own regions as subjects.
 
-use pagewise::{CommitStep, DemandRegion, DemandRegionBuilder, Engine};
+use pagewise::{CommitStep, DemandRegion, DemandRegionBuilder, Engine, HugePages};
 
 use crate::work::{Area, Opened};
 
@@ -40,6 +40,27 @@ pub fn by_protect(len: usize) -> Opened {
 /// Our region, with the userfault engine.
 pub fn by_userfault(len: usize) -> Opened {
     with(len, |builder| builder.engine(Engine::UserFault))
+}
+
+/// Our region, with huge pages where a run is long.
+pub fn adaptive(len: usize) -> Opened {
+    with(len, |builder| builder.huge_pages(HugePages::Adaptive))
+}
+
+/// Our region, without huge pages whatever the system's setting is.
+pub fn never_huge(len: usize) -> Opened {
+    with(len, |builder| builder.huge_pages(HugePages::Never))
+}
+
+/// Our region, in huge pages from the first touch on.
+pub fn transparent(len: usize) -> Opened {
+    with(len, |builder| builder.huge_pages(HugePages::Transparent))
+}
+
+/// Our region without an alignment, as a program makes a small one.
+pub fn small(len: usize) -> Opened {
+    let region = DemandRegion::new(len).map_err(|error| error.to_string())?;
+    Ok(Box::new(Ours(region)))
 }
 
 pub fn with(

@@ -51,22 +51,26 @@ fn a_small_vector_costs_64_kib_and_two_mappings() {
 
 #[test]
 fn what_is_said_of_fills_is_in_the_tables() {
-    says("when it is sequential and pages are small: 0.71 to 0.77 of its time in pages of 4 KiB");
-    assert_eq!(ratio("a store to each page", "kernel demand paging, 4 KiB").0, "0.71");
-    assert_eq!(ratio("every byte", "kernel demand paging, 4 KiB").0, "0.77");
-    says("no clear difference (0.89, rounds from 0.68 to 1.45)");
-    let huge = ratio(
+    let small = ["a store to each page", "every byte"];
+    let mut small = small.map(|case| ratio(case, "kernel demand paging, 4 KiB").0);
+    small.sort_unstable();
+    says(
+        "A fill is faster than the kernel's demand paging when it is sequential and pages are small",
+    );
+    says(&format!("{} to {} of its time in pages of 4 KiB", small[0], small[1]));
+    assert!(small[1] < "1", "{small:?}");
+    let (huge, interval) = ratio(
         "a store to each page, transparent huge pages",
         "kernel demand paging, transparent huge pages",
     );
-    assert_eq!(huge, ("0.89", "0.68 to 1.45"));
+    says(&format!("there is no clear difference ({huge}, from {interval})"));
+    let (low, high) = interval.split_once(" to ").expect("both ends");
+    assert!(low < "1" && high > "1", "it is clear: {interval}");
 }
 
 #[test]
 fn what_is_said_of_scattered_pages_is_in_the_tables() {
-    says("4.5 to 10 times as long as the kernel's own demand paging in all rows of");
-    says("but one, and 39 times in that one");
-    let is_default = |case: &str| !case.contains("Engine::") && !case.contains("commit before");
+    let is_default = |case: &str| !case.contains("Engine::") && !case.contains("worst touch");
     let mut ratios: Vec<f64> = rows()
         .iter()
         .filter(|[case, rival, ..]| {
@@ -75,9 +79,11 @@ fn what_is_said_of_scattered_pages_is_in_the_tables() {
         .map(|row| row[2].parse().expect("a ratio"))
         .collect();
     ratios.sort_by(f64::total_cmp);
-    let (worst, others) = ratios.split_last().expect("there are rows");
-    assert!(others.iter().all(|ratio| (4.45..=10.05).contains(ratio)), "{ratios:?}");
-    assert_eq!(worst.round(), 39.0);
+    let [least, .., most, worst] = ratios[..] else { panic!("too few rows: {ratios:?}") };
+    says(&format!(
+        "{least:.1} to {most:.0} times as long as the kernel's own demand paging in all rows of"
+    ));
+    says(&format!("but one, and {worst:.0} times in that one"));
 }
 
 #[test]

@@ -455,6 +455,7 @@ impl Core {
                 if failures >= MOST_FAILURES {
                     return Err(trouble);
                 }
+                trouble.discard::<C>();
             }
         }
     }
@@ -644,7 +645,11 @@ impl Core {
                     self.settle_as_it_was(frame);
                     return false;
                 }
-                Step::Write { frame, page } => _ = self.write_frame::<C>(frame, page),
+                Step::Write { frame, page } => {
+                    if let Err(trouble) = self.write_frame::<C>(frame, page) {
+                        trouble.discard::<C>();
+                    }
+                }
                 Step::Leave(frame) => return self.drop_frame(frame),
                 Step::Again => {
                     let frame = self.with(|state| state.cache.take_free_to_empty());
@@ -749,6 +754,13 @@ impl State {
 }
 
 impl Trouble {
+    /// Frees what the store's error holds; not in the handler, where it holds nothing.
+    fn discard<C: Caller>(self) {
+        if !C::IS_HANDLER {
+            self.into_store_error();
+        }
+    }
+
     /// The caller's own bytes could not be read.
     fn of_source(error: AccessError) -> Self {
         Self::Refused(error.refusal.reason)

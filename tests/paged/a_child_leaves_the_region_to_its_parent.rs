@@ -3,7 +3,7 @@
 use pagewise::{Error, PagedRegion, page_size};
 
 use crate::behaves_as_a_plain_array::{engines, some_bytes};
-use crate::common::in_a_process;
+use crate::common::{in_a_process, not_here};
 use crate::stores::{Heap, InTheHandler, slice, slice_mut};
 
 /// Forks. Returns how the child ended: its status, as of `waitpid`.
@@ -26,8 +26,13 @@ fn fork_and(body: impl FnOnce()) -> i32 {
 
 const WELL: i32 = 42 << 8;
 
+const KEPT: &str = "memory that a child does not have: qemu gives it all";
+
 #[test]
 fn a_child_reads_nothing_and_writes_nothing() {
+    if crate::common::emulated() {
+        return not_here(KEPT);
+    }
     for engine in engines() {
         for lent in [0, 1] {
             let store = InTheHandler(Heap::new(some_bytes(32 * page_size())));
@@ -73,6 +78,9 @@ fn a_child_reads_nothing_and_writes_nothing() {
 /// A child drops its copy of a region without waiting for threads that only the parent has, and makes its own.
 #[test]
 fn a_child_drops_its_copy_and_has_regions_of_its_own() {
+    if crate::common::emulated() {
+        return not_here(KEPT);
+    }
     in_a_process("a_child_drops_its_copy_and_has_regions_of_its_own", || {
         for engine in engines() {
             let make = || {

@@ -2,6 +2,7 @@
 //! memory. Each in a process of its own, which an alarm ends where it hangs.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::time::Duration;
 
@@ -244,7 +245,7 @@ fn signals_do_not_interrupt_lent_threads() {
         thread: AtomicUsize,
         offset: AtomicU64,
     }
-    impl PageStore for &'static Slow {
+    impl PageStore for Slow {
         fn len(&self) -> u64 {
             self.inner.len()
         }
@@ -273,8 +274,8 @@ fn signals_do_not_interrupt_lent_threads() {
         on_signals_touch();
         let inner = Heap::new(some_bytes(64 * page_size()));
         let (thread, offset) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let store: &'static Slow = Box::leak(Box::new(Slow { inner, thread, offset }));
-        let mut region = PagedRegion::builder(store)
+        let store = Arc::new(Slow { inner, thread, offset });
+        let mut region = PagedRegion::builder(store.clone())
             .page_bytes(page_size())
             .limit(16 * page_size())
             .io_threads(1)
@@ -324,7 +325,7 @@ fn a_page_that_a_device_holds_appears_whole() {
         inner: InTheHandler<Heap>,
         ring: AtomicUsize,
     }
-    impl PageStore for &'static Holds {
+    impl PageStore for Holds {
         fn len(&self) -> u64 {
             self.inner.len()
         }
@@ -349,9 +350,8 @@ fn a_page_that_a_device_holds_appears_whole() {
     well("a_page_that_a_device_holds_appears_whole", || {
         for engine in engines() {
             let large = 16 * page_size();
-            let store: &'static Holds =
-                Box::leak(Box::new(Holds { inner: heap(256), ring: AtomicUsize::new(0) }));
-            let mut region = PagedRegion::builder(store)
+            let store = Arc::new(Holds { inner: heap(256), ring: AtomicUsize::new(0) });
+            let mut region = PagedRegion::builder(store.clone())
                 .engine(engine)
                 .page_bytes(large)
                 .limit(6 * large)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use pagewise::{InHandler, PageStore, PagedRegion};
 
-/// Bytes on the heap. Calls can be made to fail.
+/// Bytes on the heap. Calls can be made to fail, with errors that allocate nothing.
 #[derive(Default)]
 pub struct Heap {
     bytes: Mutex<Vec<u8>>,
@@ -43,7 +43,7 @@ impl PageStore for Heap {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         if Self::fails(&self.reads, &self.reads_fail) {
             buffer.fill(0xee); // half of the work was done
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "a read that was to fail"));
+            return Err(io::Error::from_raw_os_error(libc::EPIPE));
         }
         let bytes = self.bytes.lock().unwrap();
         buffer.copy_from_slice(&bytes[offset as usize..][..buffer.len()]);
@@ -52,7 +52,7 @@ impl PageStore for Heap {
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if Self::fails(&self.writes, &self.writes_fail) {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "a write that was to fail"));
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
         self.bytes.lock().unwrap()[offset as usize..][..bytes.len()].copy_from_slice(bytes);
         Ok(())

@@ -80,14 +80,14 @@ fn disturb(counters: &Counters, done: &AtomicBool) {
 /// A store that hangs: only those who touch the page that it is asked for wait.
 #[test]
 fn others_go_on_while_the_store_hangs() {
-    use std::sync::{Condvar, Mutex};
+    use std::sync::{Arc, Condvar, Mutex};
 
     #[derive(Default)]
     struct Gate {
         is_open: Mutex<bool>,
         opens: Condvar,
     }
-    struct Hangs(&'static Gate);
+    struct Hangs(Arc<Gate>);
     impl pagewise::PageStore for Hangs {
         fn len(&self) -> u64 {
             32 * page_size() as u64
@@ -108,8 +108,8 @@ fn others_go_on_while_the_store_hangs() {
         }
     }
     for engine in engines() {
-        let gate: &'static Gate = Box::leak(Box::default());
-        let region = PagedRegion::builder(Hangs(gate))
+        let gate = Arc::new(Gate::default());
+        let region = PagedRegion::builder(Hangs(gate.clone()))
             .engine(engine)
             .page_bytes(page_size())
             .limit(10 * page_size())

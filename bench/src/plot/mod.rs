@@ -3,14 +3,15 @@
 //! SVG is text, and these charts are rectangles, lines and words: no library is needed.
 
 pub mod front;
+mod tables;
 
 use std::fmt::{self, Write};
 use std::path::Path;
 use std::{fs, io};
 
 use crate::harness::{Finished, Measured};
-use crate::row::{self, Row};
-use crate::stats::Summary;
+use crate::row::{self, Results, Row};
+use crate::stats::{Summary, Verdict};
 use crate::suites::SUITES;
 
 const WIDTH: f64 = 900.0;
@@ -30,16 +31,17 @@ const GOOD: &str = "#1f9d61";
 const BAD: &str = "#d64545";
 
 /// Writes `SUITE.svg` for every suite among the results, and `summary.svg` if these are all suites.
-pub fn write(directory: &Path, finished: &[Finished]) -> io::Result<()> {
+pub fn write(directory: &Path, finished: &[Finished], results: &Results) -> io::Result<()> {
     fs::create_dir_all(directory)?;
+    let mut suites = 0;
     for cases in finished.chunk_by(|a, b| a.suite == b.suite) {
-        fs::write(directory.join(format!("{}.svg", cases[0].suite)), bars(cases))?;
+        let chart = bars(cases, &results.rows);
+        fs::write(directory.join(format!("{}.svg", cases[0].suite)), chart)?;
+        suites += 1;
     }
-    let rows: Vec<Row> = finished.iter().flat_map(row::rows).collect();
-    let aimed: Vec<&Row> = rows.iter().filter(|row| row.target.is_some()).collect();
-    let suites = finished.chunk_by(|a, b| a.suite == b.suite).count();
     if suites == SUITES.len() {
-        fs::write(directory.join("summary.svg"), summary(&aimed))?;
+        let others: Vec<&Row> = results.rows.iter().filter(|row| !row.is_against_ours()).collect();
+        fs::write(directory.join("summary.svg"), summary(&others))?;
     }
     Ok(())
 }
@@ -117,20 +119,20 @@ fn fill(colour: &str) -> String {
 }
 
 /// Bars for the subjects of each case.
-fn bars(cases: &[Finished]) -> String {
+fn bars(cases: &[Finished], rows: &[Row]) -> String {
     let mut canvas = Canvas::new();
     canvas.title(
         cases[0].suite,
         &format!("{}; shorter is better; whiskers: all rounds", cases[0].about),
     );
     for finished in cases {
-        case_bars(&mut canvas, finished);
+        case_bars(&mut canvas, finished, rows);
     }
     canvas.finish()
 }
 
-fn case_bars(canvas: &mut Canvas, finished: &Finished) {
-    let (case, rows) = (&finished.case, row::rows(finished));
+fn case_bars(canvas: &mut Canvas, finished: &Finished, rows: &[Row]) {
+    let case = &finished.case;
     canvas.y += 12.0;
     let y = canvas.y;
     let bold = format!(r#"font-weight="600" fill="{INK}""#);
@@ -141,8 +143,12 @@ fn case_bars(canvas: &mut Canvas, finished: &Finished) {
     canvas.y += 14.0;
     let scale = Scale::of(finished);
     for (index, subject) in finished.measured.iter().enumerate() {
-        let row = index.checked_sub(1).map(|rival| &rows[rival]);
-        subject_bar(canvas, finished, subject, row, &scale);
+        let is_it = |row: &&Row| {
+            index > 0
+                && (row.suite, &row.case, &row.rival) == (finished.suite, &case.name, &subject.name)
+        };
+        let row = rows.iter().find(is_it);
+        subject_bar(canvas, subject, row, &scale);
     }
     canvas.y += 10.0;
 }
@@ -154,7 +160,7 @@ struct Scale {
 
 impl Scale {
     fn of(finished: &Finished) -> Self {
-        let value = |of: &Measured| Summary::of(&of.values).map(|all| finished.case.pick.from(all));
+        let value = |of: &Measured| Summary::of(&of.values).map(|all| all.median);
         let values: Vec<f64> = finished.measured.iter().filter_map(value).collect();
         let longest = values.iter().copied().fold(0.0, f64::max);
         let middle = Summary::of(&values).map_or(longest, |all| all.median);
@@ -166,13 +172,7 @@ impl Scale {
     }
 }
 
-fn subject_bar(
-    canvas: &mut Canvas,
-    finished: &Finished,
-    subject: &Measured,
-    row: Option<&Row>,
-    scale: &Scale,
-) {
+fn subject_bar(canvas: &mut Canvas, subject: &Measured, row: Option<&Row>, scale: &Scale) {
     let (top, middle) = (canvas.y, canvas.y + LINE / 2.0);
     let baseline = middle + 4.5;
     let (colour, weight) = if row.is_none() { (OURS, "600") } else { (RIVAL, "400") };
@@ -184,7 +184,7 @@ fn subject_bar(
         let short: String = why.chars().take(60).collect();
         return canvas.text(MARGIN + LABELS, baseline, Anchor::Start, &fill(BAD), &short);
     };
-    let value = finished.case.pick.from(all);
+    let value = all.median;
     let start = MARGIN + LABELS;
     canvas.bar(start, top + 4.0, (scale.x(value) - start).max(1.0), LINE - 8.0, colour);
     if value > scale.most {
@@ -196,14 +196,19 @@ fn subject_bar(
     }
     let end = scale.x(all.max.max(value)).max(scale.x(value));
     canvas.text(end + 8.0, baseline, Anchor::Start, &fill(INK), &row::number(value));
-    if let Some(ratio) = row.and_then(|row| row.ratio) {
-        let colour = match row.and_then(|row| row.target) {
-            Some(target) if ratio <= target.bound => GOOD,
-            Some(_) => BAD,
-            None => INK,
-        };
-        let style = format!(r#"fill="{colour}" font-weight="600""#);
-        canvas.text(WIDTH - MARGIN, baseline, Anchor::End, &style, &format!("{ratio:.2}"));
+    if let Some((row, found)) = row.and_then(|row| Some((row, row.ratio?))) {
+        let style = format!(r#"fill="{}" font-weight="600""#, colour_of(row));
+        canvas.text(WIDTH - MARGIN, baseline, Anchor::End, &style, &format!("{:.2}", found.ratio));
+    }
+}
+
+/// Of a ratio. Faint where it allows no verdict.
+fn colour_of(row: &Row) -> &'static str {
+    match row.verdict {
+        Some(Verdict::Kept) => GOOD,
+        Some(Verdict::Missed) => BAD,
+        Some(Verdict::Inconclusive) => FAINT,
+        None => INK,
     }
 }
 
@@ -216,19 +221,22 @@ fn whiskers(canvas: &mut Canvas, from: f64, to: f64, y: f64) {
 
 /// Ratios on a logarithmic axis.
 const LEAST_RATIO: f64 = 0.01;
-const MOST_RATIO: f64 = 4.0;
+const MOST_RATIO: f64 = 40.0;
 
-/// Every ratio that has a target, on one axis.
+/// Lines of the summary are lower, since they are many.
+const LOW: f64 = 18.0;
+
+/// Every ratio to something that is not pagewise, on one axis.
 fn summary(rows: &[&Row]) -> String {
     let mut canvas = Canvas::new();
     canvas.title(
         "pagewise ÷ rival",
-        "left of 1, pagewise takes less; the tick is what it must not exceed; whiskers: all rounds",
+        "left of 1, pagewise takes less; the tick is what it must not exceed; whiskers: the 95 % interval; grey: inconclusive",
     );
     canvas.y += 16.0;
     let top = canvas.y;
-    let bottom = top + LINE * rows.len() as f64;
-    for ratio in [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0] {
+    let bottom = top + LOW * rows.len() as f64;
+    for ratio in [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0] {
         let (x, colour) = (ratio_x(ratio), if ratio == 1.0 { FAINT } else { RULE });
         canvas.line((x, top), (x, bottom), colour, 1.0);
         let label = format!("{ratio}");
@@ -240,7 +248,7 @@ fn summary(rows: &[&Row]) -> String {
     canvas.finish()
 }
 
-const SUMMARY_LABELS: f64 = 470.0;
+const SUMMARY_LABELS: f64 = 500.0;
 
 fn ratio_x(ratio: f64) -> f64 {
     let place =
@@ -250,29 +258,33 @@ fn ratio_x(ratio: f64) -> f64 {
 }
 
 fn summary_line(canvas: &mut Canvas, row: &Row) {
-    let (middle, target) = (canvas.y + LINE / 2.0, row.target.map_or(1.0, |target| target.bound));
-    let baseline = middle + 4.5;
+    let middle = canvas.y + LOW / 2.0;
+    let baseline = middle + 4.0;
     let label = format!("{}: {} — {}", row.suite, row.case, row.rival);
-    let style = format!(r#"fill="{INK}" font-size="11.5""#);
+    let style = format!(r#"fill="{INK}" font-size="10.5""#);
     canvas.text(MARGIN + SUMMARY_LABELS - 12.0, baseline, Anchor::End, &style, &label);
-    canvas.y += LINE;
-    canvas.line((ratio_x(target), middle - 8.0), (ratio_x(target), middle + 8.0), INK, 2.0);
-    let (Some(ratio), Some(min), Some(max)) = (row.ratio, row.ratio_min, row.ratio_max) else {
+    canvas.y += LOW;
+    if let Some(target) = row.target {
+        let x = ratio_x(target.bound);
+        canvas.line((x, middle - 6.0), (x, middle + 6.0), INK, 2.0);
+    }
+    let Some(found) = row.ratio else {
         let x = MARGIN + SUMMARY_LABELS;
         return canvas.text(x, baseline, Anchor::Start, &fill(BAD), "not measured");
     };
-    let colour = if ratio <= target { GOOD } else { BAD };
-    canvas.line((ratio_x(min), middle), (ratio_x(max), middle), colour, 1.5);
-    let x = ratio_x(ratio);
-    canvas.push(format_args!(r#"<circle cx="{x:.1}" cy="{middle:.1}" r="5" fill="{colour}"/>"#));
-    let style = format!(r#"fill="{colour}" font-weight="600""#);
-    canvas.text(WIDTH - MARGIN, baseline, Anchor::End, &style, &format!("{ratio:.2}"));
+    let colour = colour_of(row);
+    canvas.line((ratio_x(found.low), middle), (ratio_x(found.high), middle), colour, 1.5);
+    let x = ratio_x(found.ratio);
+    canvas.push(format_args!(r#"<circle cx="{x:.1}" cy="{middle:.1}" r="4" fill="{colour}"/>"#));
+    let style = format!(r#"fill="{colour}" font-weight="600" font-size="11.5""#);
+    canvas.text(WIDTH - MARGIN, baseline, Anchor::End, &style, &format!("{:.2}", found.ratio));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::{Case, Sample};
+    use crate::case::Case;
+    use crate::sample::Sample;
 
     #[test]
     fn a_chart_holds_every_subject_and_escapes_its_text() {
@@ -286,6 +298,8 @@ mod tests {
         let finished = Finished {
             suite: "shared",
             about: "about",
+            part: "",
+            seed: 1,
             case: Case::new("case", "ns", |_| Sample::of(1.0))
                 .rival("Mutex<Vec>", |_| Sample::of(1.0))
                 .target(1.0, 1.0)
@@ -296,8 +310,8 @@ mod tests {
                 measured("gone", &[], Some("ABSENT: gone")),
             ],
         };
-        let rows = row::rows(&finished);
-        let chart = bars(&[finished]);
+        let rows = row::rows(&finished, false);
+        let chart = bars(&[finished], &rows);
         for text in ["pagewise", "Mutex&lt;Vec>", "ABSENT: gone"] {
             assert!(chart.contains(text), "{text} is missing");
         }

@@ -17,6 +17,11 @@ pub fn kernel_huge(len: usize) -> Opened {
     opened(Mapping::writable(len, Pages::TransparentHuge))
 }
 
+/// The kernel's own demand paging of a small range: one system call makes it.
+pub fn kernel_small(len: usize) -> Opened {
+    opened(Mapping::writable_at_any_page(len))
+}
+
 /// One call makes everything resident before it is touched: the least time in which that can be done.
 pub fn floor(len: usize) -> Opened {
     opened(
@@ -43,6 +48,13 @@ unsafe extern "C" {
         populate: c_int,
     ) -> c_int;
 
+    fn pagewise_bench_handle_guards(
+        start: *mut u8,
+        len: usize,
+        page: usize,
+        populate: c_int,
+    ) -> c_int;
+
     fn pagewise_bench_handle_missing(start: *mut u8, len: usize, page: usize) -> c_int;
 
     #[cfg(libsigsegv)]
@@ -64,6 +76,27 @@ pub fn bare_handler_by(len: usize, step: usize, populate: bool) -> Opened {
         0 => Ok(Box::new(mapping)),
         _ => Err(std::io::Error::last_os_error().to_string()),
     }
+}
+
+/// A handler in C that removes the guard marker of the one page, and makes the page resident if asked to.
+fn bare_guard_by(len: usize, populate: bool) -> Opened {
+    let mapping = Mapping::writable(len, Pages::Small).map_err(|error| error.to_string())?;
+    let (start, page) = (mapping.as_ptr(), pagewise::page_size());
+    // SAFETY: the handler serves the mapping as long as the process touches it.
+    match unsafe { pagewise_bench_handle_guards(start, len, page, populate.into()) } {
+        0 => Ok(Box::new(mapping)),
+        _ => Err(format!("guard markers: {}", std::io::Error::last_os_error())),
+    }
+}
+
+/// A handler in C that removes the guard marker of the one page and returns.
+pub fn bare_guard(len: usize) -> Opened {
+    bare_guard_by(len, false)
+}
+
+/// The same, and it makes the page resident.
+pub fn bare_guard_populating(len: usize) -> Opened {
+    bare_guard_by(len, true)
 }
 
 /// A handler in C that gives the missing page to `userfaultfd` and returns: the least that catching

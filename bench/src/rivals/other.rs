@@ -13,6 +13,11 @@ pub fn kernel_huge(_len: usize) -> Opened {
     Err("transparent huge pages are measured on Linux only".into())
 }
 
+/// The kernel's own demand paging of a small range.
+pub fn kernel_small(len: usize) -> Opened {
+    super::memmap2(len)
+}
+
 /// One call makes everything resident before it is touched.
 pub fn floor(_len: usize) -> Opened {
     Err("MADV_POPULATE_WRITE exists on Linux only".into())
@@ -25,6 +30,16 @@ pub fn bare_handler(_len: usize) -> Opened {
 
 /// The same for an aligned block around the page, made resident if asked to.
 pub fn bare_handler_by(len: usize, _step: usize, _populate: bool) -> Opened {
+    bare_handler(len)
+}
+
+/// A handler in C that removes the guard marker of the one page.
+pub fn bare_guard(len: usize) -> Opened {
+    bare_handler(len)
+}
+
+/// The same, and it makes the page resident.
+pub fn bare_guard_populating(len: usize) -> Opened {
     bare_handler(len)
 }
 

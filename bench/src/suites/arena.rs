@@ -5,16 +5,18 @@ use std::time::Instant;
 
 use allocator_api2::alloc::Allocator;
 use bumpalo::Bump;
-use pagewise::Arena;
+use pagewise::{Arena, HugePages};
 
 use super::Suite;
-use crate::case::{Case, Sample, Size};
+use crate::case::{Case, Size};
+use crate::sample::Sample;
 
 pub const SUITE: Suite = Suite {
     name: "arena",
     about: "small allocations, and a vector that grows in an arena",
     cases,
     needs: 1 << 30,
+    needs_huge: 256 << 20,
 };
 
 /// More than any case needs: addresses cost nothing.
@@ -33,6 +35,7 @@ fn cases() -> Vec<Case> {
         Case::new("small allocations (16 bytes), new arena", "ns/allocation", |size| {
             once(allocations(size), arena(), |arena, i| keep(arena.alloc([i, i])))
         })
+        .control()
         .rival("bumpalo", |size| {
             once(allocations(size), Bump::new(), |bump, i| keep(bump.alloc([i, i])))
         })
@@ -66,9 +69,11 @@ fn cases() -> Vec<Case> {
             keep(&mut array);
             Sample::per(began.elapsed(), count)
         })
-        .target(0.5, 0.2)
+        .target(0.45, 0.2)
         .rival("the same Vec in bumpalo", |size| growing(elements(size), &Bump::new()))
-        .target(0.5, 0.2),
+        .target(0.45, 0.2)
+        .rival("pagewise, HugePages::Adaptive", |size| growing(elements(size), &adaptive()))
+        .huge(),
         Case::new("many Vecs of 1,000 u64 that grow inside", "ns/push", |size| {
             many(elements(size), &arena())
         })
@@ -78,6 +83,11 @@ fn cases() -> Vec<Case> {
 
 fn arena() -> Arena {
     Arena::new(MOST).expect("the address space is larger")
+}
+
+fn adaptive() -> Arena {
+    let builder = Arena::builder(MOST).huge_pages(HugePages::Adaptive);
+    builder.build().expect("the address space is larger")
 }
 
 /// Keeps the compiler from removing what is not used otherwise.

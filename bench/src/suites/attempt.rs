@@ -6,17 +6,24 @@ use std::time::Instant;
 use pagewise::{DemandRegion, fault};
 
 use super::Suite;
-use crate::case::{Case, Sample, Size};
+use crate::case::{Case, Size};
 use crate::rivals;
+use crate::sample::Sample;
 
-pub const SUITE: Suite =
-    Suite { name: "attempt", about: "coming back from a refused access", cases, needs: 1 << 20 };
+pub const SUITE: Suite = Suite {
+    name: "attempt",
+    about: "coming back from a refused access",
+    cases,
+    needs: 1 << 20,
+    needs_huge: 0,
+};
 
 fn cases() -> Vec<Case> {
     vec![
         // Both pay for the delivery of the signal, which is most of it. The jump saves and restores the signal mask by
         // two system calls; an attempt returns from the handler, which is one, and dearer than both.
         Case::new("refused", "ns/access", |size| ours(size.pick(200_000, 50_000, 100), touch))
+            .control()
             .rival("sigsetjmp, siglongjmp", |size| jumps(size.pick(200_000, 50_000, 100), touch))
             .rival("a signal alone", signals_alone)
             .target(1.25, 1.10),

@@ -1,18 +1,21 @@
-//! latency: how long the longest single push takes.
+//! latency: how long single pushes take, up to the slowest of all.
 
 use std::time::{Duration, Instant};
 
-use pagewise::PageVec;
+use pagewise::{HugePages, PageVec};
 
 use super::Suite;
-use crate::case::{Case, Sample, Size};
+use crate::case::{Case, Size};
+use crate::percentiles::Percentiles;
+use crate::sample::Sample;
 use crate::system;
 
 pub const SUITE: Suite = Suite {
     name: "latency",
-    about: "the worst single push while growing to 1 GiB",
+    about: "single pushes while growing to 1 GiB",
     cases,
-    needs: 2 << 30,
+    needs: 1 << 30,
+    needs_huge: 1 << 30,
 };
 
 /// A cache line: so few elements fill a gigabyte that the clock can be read for each push.
@@ -31,33 +34,46 @@ enum Clock {
     Processor,
 }
 
+const PARTS: &[&str] = &["p50", "p99", "p99.9", "p99.99", "p99.999", "worst"];
+
 fn cases() -> Vec<Case> {
     vec![
-        worst_push("worst push of a cache line up to 1 GiB", Clock::Wall),
-        worst_push("the same, time on the processor", Clock::Processor),
+        pushes("push of a cache line up to 1 GiB", Clock::Wall).control_of("p99.99"),
+        pushes("the same, time on the processor", Clock::Processor),
     ]
 }
 
-fn worst_push(name: &str, clock: Clock) -> Case {
-    Case::new(name, "ns", worst(clock, page_vec, PageVec::push))
-        .smallest()
-        .rival("Vec::new", worst(clock, |_| Vec::new(), Vec::push))
-        .target(0.20, 0.02)
-        .rival("Vec::with_capacity", worst(clock, Vec::with_capacity, Vec::push))
-        .rival("virtual-buffer Vec", worst(clock, virtual_buffer::vec::Vec::new, |v, x| v.push(x)))
-        .rival("boxcar", worst(clock, |_| boxcar::Vec::new(), |v, x| v.push(x)))
+fn pushes(name: &str, clock: Clock) -> Case {
+    let push_line = |array: &mut Vec<Element>, line| array.push(line);
+    let case = Case::new(name, "ns", times(clock, page_vec, PageVec::push))
+        .parts(PARTS)
+        .rival("Vec::new", times(clock, |_| Vec::new(), push_line))
+        .target_of("worst", 0.20, 0.05)
+        .rival("Vec::with_capacity", times(clock, Vec::with_capacity, push_line))
+        .rival("pagewise, HugePages::Adaptive", times(clock, adaptive, PageVec::push))
+        .huge();
+    if clock == Clock::Processor {
+        return case;
+    }
+    case.rival("virtual-buffer Vec", times(clock, virtual_buffer::vec::Vec::new, |v, x| v.push(x)))
+        .rival("boxcar::new", times(clock, |_| boxcar::Vec::new(), |v, x| v.push(x)))
+        .rival("boxcar::with_capacity", times(clock, boxcar::Vec::with_capacity, |v, x| v.push(x)))
 }
 
 fn page_vec(len: usize) -> PageVec<Element> {
     PageVec::new(len).expect("the address space is larger")
 }
 
-/// After a push that took `LOOK`, the processor's clock is read, too. One that took `LONG` is counted in the note.
-const LOOK: Duration = Duration::from_micros(5);
-const LONG: Duration = Duration::from_micros(100);
+fn adaptive(len: usize) -> PageVec<Element> {
+    let builder = PageVec::builder(len).huge_pages(HugePages::Adaptive);
+    builder.build().expect("the address space is larger")
+}
 
-/// The time of the longest push.
-fn worst<V, R>(
+/// After a push that took as long as this, the processor's clock is read, too.
+const LOOK: Duration = Duration::from_micros(5);
+
+/// The distribution of the times of all pushes.
+fn times<V, R>(
     clock: Clock,
     make: impl Fn(usize) -> V,
     push: impl Fn(&mut V, Element) -> R,
@@ -67,27 +83,25 @@ fn worst<V, R>(
             return Sample::absent("time on the processor is known on Linux only");
         }
         let count = count(size);
-        let (mut array, mut longest, mut long) = (make(count), Duration::ZERO, 0);
+        let (mut array, mut times) = (make(count), Percentiles::new());
         let mut looked = Look::now();
         let mut before = Instant::now();
         for value in 0..count as u64 {
             push(&mut array, [value; 8]);
             let now = Instant::now();
-            if now - before <= LOOK {
-                before = now;
-                continue;
+            let mut took = now - before;
+            before = now;
+            if took > LOOK && clock == Clock::Processor {
+                let look = Look::now();
+                took = took.saturating_sub(look.waited(&looked));
+                looked = look;
+                before = Instant::now();
             }
-            let look = Look::now();
-            let waited = if clock == Clock::Wall { Duration::ZERO } else { look.waited(&looked) };
-            let took = (now - before).saturating_sub(waited);
-            longest = longest.max(took);
-            long += usize::from(took > LONG);
-            looked = look;
-            before = Instant::now();
+            times.add(took.as_nanos() as u64);
         }
         std::hint::black_box(&mut array);
-        let note = format!("{long} of {count} pushes over {} us", LONG.as_micros());
-        Sample::of(longest.as_nanos() as f64).note(note)
+        let parts = [0.5, 0.99, 0.999, 0.9999, 0.99999].map(|part| times.at(part));
+        Sample::of_parts(parts.into_iter().chain([times.most()]).collect())
     }
 }
 

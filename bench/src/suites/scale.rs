@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use pagewise::{CommitStep, DemandRegion, Reservation};
 
 use super::Suite;
-use crate::case::{Case, Sample, Size};
+use crate::case::{Case, Size};
+use crate::sample::Sample;
 use crate::work::touch_each_page;
 
 pub const SUITE: Suite = Suite {
@@ -13,6 +14,7 @@ pub const SUITE: Suite = Suite {
     about: "10,000 regions, and the longest reservation",
     cases,
     needs: 256 << 20,
+    needs_huge: 0,
 };
 
 const MANY: usize = 10_000;
@@ -23,6 +25,7 @@ fn cases() -> Vec<Case> {
     vec![
         Case::new("a fault", "ns/fault", |size| fault(size, MANY, alike))
             .ours_is(MANY_NAME)
+            .control()
             .rival(ALONE_NAME, |size| fault(size, 1, alike))
             .target(1.15, 1.02)
             .rival("pagewise, among 10,000 regions of 20 lengths", |size| fault(size, MANY, mixed)),
@@ -71,12 +74,8 @@ fn region(len: usize) -> Result<DemandRegion, String> {
     region.map_err(|error| error.to_string())
 }
 
-fn or_failed(sample: Result<Sample, String>) -> Sample {
-    sample.unwrap_or_else(|why| Sample::Failed { why })
-}
-
 fn fault(size: Size, regions: usize, len: fn(usize) -> usize) -> Sample {
-    or_failed((|| {
+    Sample::or_failed((|| {
         let others = others(size, regions, len)?;
         let bytes = size.pick(256 << 20, 256 << 20, 1 << 20);
         let mut region = region(bytes)?;
@@ -85,13 +84,13 @@ fn fault(size: Size, regions: usize, len: fn(usize) -> usize) -> Sample {
         unsafe { touch_each_page(region.as_mut_slice().as_mut_ptr(), bytes) };
         let sample = Sample::per(began.elapsed(), bytes / pagewise::page_size());
         drop(others);
-        Ok(sample)
+        Ok::<_, String>(sample)
     })())
 }
 
 fn create(size: Size, regions: usize) -> Sample {
     let count = size.pick(20_000, 20_000, 20);
-    or_failed((|| {
+    Sample::or_failed((|| {
         let others = others(size, regions, alike)?;
         let began = Instant::now();
         for _ in 0..count {
@@ -99,14 +98,14 @@ fn create(size: Size, regions: usize) -> Sample {
         }
         let sample = Sample::per(began.elapsed(), count);
         drop(others);
-        Ok(sample)
+        Ok::<_, String>(sample)
     })())
 }
 
 /// The time to reserve, without the time to release.
 fn reserve(size: Size, len: usize) -> Sample {
     let count = size.pick(20_000, 20_000, 20);
-    or_failed((|| {
+    Sample::or_failed((|| {
         let mut total = Duration::ZERO;
         for _ in 0..count {
             let began = Instant::now();
@@ -114,7 +113,7 @@ fn reserve(size: Size, len: usize) -> Sample {
             total += began.elapsed();
             drop(made.map_err(|error| error.to_string())?);
         }
-        Ok(Sample::per(total, count))
+        Ok::<_, String>(Sample::per(total, count))
     })())
 }
 
@@ -128,13 +127,13 @@ fn demand(size: Size, len: usize) -> Sample {
 
 fn repeat<T, E: ToString>(size: Size, make: impl Fn() -> Result<T, E>) -> Sample {
     let count = size.pick(20_000, 20_000, 20);
-    or_failed((|| {
+    Sample::or_failed((|| {
         drop(make().map_err(|error| error.to_string())?);
         let began = Instant::now();
         for _ in 0..count {
             drop(make().map_err(|error| error.to_string())?);
         }
-        Ok(Sample::per(began.elapsed(), count))
+        Ok::<_, String>(Sample::per(began.elapsed(), count))
     })())
 }
 

@@ -7,6 +7,17 @@ use std::time::Duration;
 
 use crate::work::Area;
 
+#[path = "group.rs"]
+mod group;
+#[path = "held.rs"]
+mod held;
+#[path = "origin.rs"]
+mod origin;
+
+pub use group::{Group, forked, set_defrag};
+pub use held::Held;
+pub use origin::{hypervisor, kernel, processor, settings, total_memory};
+
 /// Anonymous memory as `mmap` gives it. Unmapped when dropped.
 ///
 /// Invariant: `len` bytes at `base` are a mapping of its own.
@@ -34,6 +45,12 @@ impl Mapping {
             Pages::TransparentHuge => mapping.advise(libc::MADV_HUGEPAGE)?,
         }
         Ok(mapping)
+    }
+
+    /// The same without an alignment and without advice, which takes one system call.
+    pub fn writable_at_any_page(len: usize) -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        Self::aligned(len, pagewise::page_size(), access, libc::MAP_NORESERVE)
     }
 
     pub fn inaccessible(len: usize) -> io::Result<Self> {
@@ -88,6 +105,15 @@ impl Mapping {
         checked(unsafe { libc::mprotect(self.base.add(offset).cast(), len, access) })
     }
 
+    /// Gives the memory of a range back. It reads as zeros then.
+    pub fn discard(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset + len <= self.len);
+        // SAFETY: the range is our own.
+        let start = unsafe { self.base.add(offset).cast() };
+        // SAFETY: as above; nobody refers to the contents of a mapping.
+        checked(unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) })
+    }
+
     /// Maps inaccessible memory over a range.
     pub fn map_over(&self, offset: usize, len: usize) -> io::Result<()> {
         assert!(offset + len <= self.len);
@@ -116,6 +142,17 @@ fn checked(result: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Asks for transparent huge pages in the whole pages of some writable memory.
+pub fn advise_huge(start: *mut u8, len: usize) -> Result<(), String> {
+    let page = pagewise::page_size();
+    let before = start.addr().wrapping_neg() & (page - 1);
+    let whole = len.saturating_sub(before) / page * page;
+    // SAFETY: the advice changes no contents, whatever lies in the pages.
+    let advised =
+        unsafe { libc::madvise(start.wrapping_add(before).cast(), whole, libc::MADV_HUGEPAGE) };
+    checked(advised).map_err(|error| error.to_string())
+}
+
 /// A field of a file in `/proc` that is measured in kB, in bytes.
 fn kilobytes(file: &str, field: &str) -> Option<usize> {
     let text = fs::read_to_string(file).ok()?;
@@ -128,9 +165,27 @@ pub fn free_memory() -> Option<usize> {
     kilobytes("/proc/meminfo", "MemFree:")
 }
 
+/// How many huge pages of 2 MiB the free blocks of the machine have room for.
+pub fn free_huge_pages() -> Option<usize> {
+    let text = fs::read_to_string("/proc/buddyinfo").ok()?;
+    Some(text.lines().map(huge_pages_in).sum())
+}
+
+/// In a line `Node 0, zone Normal COUNT COUNT …`: the number of free blocks of one page, of two pages, and so on.
+fn huge_pages_in(line: &str) -> usize {
+    let order = ((2 << 20) / pagewise::page_size()).ilog2() as usize;
+    let counts = line.split_whitespace().skip(4).filter_map(|word| word.parse::<usize>().ok());
+    counts.skip(order).enumerate().map(|(double, count)| count << double).sum()
+}
+
 /// The most bytes that were ever resident in this process.
 pub fn peak_resident() -> Option<usize> {
     kilobytes("/proc/self/status", "VmHWM:")
+}
+
+/// Bytes that are resident in this process now.
+pub fn resident() -> Option<usize> {
+    kilobytes("/proc/self/status", "VmRSS:")
 }
 
 /// How long this thread has been on a processor: it stands still while the thread waits for one.
@@ -203,6 +258,14 @@ mod tests {
         // pages are larger, one describes more.
         let grown = page_tables().unwrap() - tables_before;
         assert!(pagewise::page_size() > 4096 || grown >= COUNT * 4096, "{grown}");
+    }
+
+    #[test]
+    fn free_blocks_of_a_huge_page_and_larger_ones_are_counted_in_huge_pages() {
+        let order = ((2 << 20) / pagewise::page_size()).ilog2() as usize;
+        let line = format!("Node 0, zone   Normal {} 5 7", "9 ".repeat(order));
+        assert_eq!(huge_pages_in(&line), 5 + 2 * 7);
+        assert!(free_huge_pages().is_some());
     }
 
     #[test]

@@ -4,8 +4,12 @@ use std::time::Instant;
 
 use pagewise::{DemandRegion, Reservation};
 
+mod lengths;
+mod neighbours;
+
 use super::Suite;
-use crate::case::{Case, Sample, Size};
+use crate::case::{Case, Size};
+use crate::sample::Sample;
 use crate::system;
 use crate::work::touch_each_page;
 
@@ -14,6 +18,7 @@ pub const SUITE: Suite = Suite {
     about: "100,000 times: commit 64 KiB, touch it, decommit it",
     cases,
     needs: 64 << 20,
+    needs_huge: 0,
 };
 
 const BLOCK: usize = 64 << 10;
@@ -32,12 +37,17 @@ trait Pool {
 
 fn cases() -> Vec<Case> {
     let case = Case::new("commit, touch, decommit 64 KiB", "ns/cycle", |size| churn(size, ours()));
-    let case = raw::rivals(case).rival("virtual-buffer", |size| churn(size, virtual_buffer()));
-    vec![
-        case,
+    let case = raw::rivals(case.control())
+        .rival("virtual-buffer", |size| churn(size, virtual_buffer()))
+        .rival("pagewise, commit and prefault", |size| churn(size, prefaulting()));
+    let by_faults =
         Case::new("touch (page faults), decommit 64 KiB", "ns/cycle", |size| churn(size, demand()))
-            .rival("pagewise, explicit commit", |size| churn(size, ours())),
-    ]
+            .rival("pagewise, explicit commit", |size| churn(size, ours()))
+            .rival("pagewise, commit and prefault", |size| churn(size, prefaulting()));
+    let mut cases = vec![case, raw::discarding(by_faults)];
+    cases.extend(neighbours::cases());
+    cases.extend(lengths::cases());
+    cases
 }
 
 fn churn(size: Size, pool: Result<impl Pool, String>) -> Sample {
@@ -100,6 +110,25 @@ fn ours() -> Result<impl Pool, String> {
     Reservation::new(BLOCK * BLOCKS).map(Ours).map_err(|error| error.to_string())
 }
 
+/// Pages become resident by a call, too.
+fn prefaulting() -> Result<impl Pool, String> {
+    struct Prefaulting(Reservation);
+    impl Pool for Prefaulting {
+        fn base(&mut self) -> *mut u8 {
+            self.0.as_ptr()
+        }
+        fn commit(&mut self, offset: usize) -> Result<(), String> {
+            let block = offset..offset + BLOCK;
+            let committed = self.0.commit(block.clone());
+            committed.and_then(|()| self.0.prefault(block)).map_err(|error| error.to_string())
+        }
+        fn decommit(&mut self, offset: usize) -> Result<(), String> {
+            self.0.decommit(offset..offset + BLOCK).map_err(|error| error.to_string())
+        }
+    }
+    Reservation::new(BLOCK * BLOCKS).map(Prefaulting).map_err(|error| error.to_string())
+}
+
 /// A region whose pages are committed by touching them.
 fn demand() -> Result<impl Pool, String> {
     struct Demand(DemandRegion);
@@ -138,26 +167,53 @@ fn virtual_buffer() -> Result<impl Pool, String> {
 #[cfg(target_os = "linux")]
 mod raw {
     use super::{BLOCK, BLOCKS, Case, Pool, churn};
-    use crate::system::Mapping;
-    use crate::work::Area;
+    use crate::system::{Mapping, Pages};
 
-    impl Pool for Mapping {
+    /// A mapping, and what is done with it.
+    struct Raw {
+        mapping: Mapping,
+        commit: fn(&Mapping, usize) -> std::io::Result<()>,
+        decommit: fn(&Mapping, usize) -> std::io::Result<()>,
+    }
+
+    impl Pool for Raw {
         fn base(&mut self) -> *mut u8 {
-            Area::base(self)
+            self.mapping.as_ptr()
         }
         fn commit(&mut self, offset: usize) -> Result<(), String> {
-            Mapping::commit(self, offset, BLOCK).map_err(|error| error.to_string())
+            (self.commit)(&self.mapping, offset).map_err(|error| error.to_string())
         }
         fn decommit(&mut self, offset: usize) -> Result<(), String> {
-            self.map_over(offset, BLOCK).map_err(|error| error.to_string())
+            (self.decommit)(&self.mapping, offset).map_err(|error| error.to_string())
         }
     }
 
-    pub(super) fn rivals(case: Case) -> Case {
-        case.rival("raw mprotect and mapping over", |size| {
-            churn(size, Mapping::inaccessible(BLOCK * BLOCKS).map_err(|error| error.to_string()))
+    fn mapping_over() -> std::io::Result<Raw> {
+        Ok(Raw {
+            mapping: Mapping::inaccessible(BLOCK * BLOCKS)?,
+            commit: |mapping, offset| mapping.commit(offset, BLOCK),
+            decommit: |mapping, offset| mapping.map_over(offset, BLOCK),
         })
-        .target(1.15, 1.0)
+    }
+
+    /// Accessible all the time, so that nothing limits it and the charge stays; only the memory goes back.
+    fn discards() -> std::io::Result<Raw> {
+        Ok(Raw {
+            mapping: Mapping::writable(BLOCK * BLOCKS, Pages::Small)?,
+            commit: |_, _| Ok(()),
+            decommit: |mapping, offset| mapping.discard(offset, BLOCK),
+        })
+    }
+
+    pub(super) fn rivals(case: Case) -> Case {
+        let mapping = || mapping_over().map_err(|error| error.to_string());
+        case.rival("raw mprotect and mapping over", move |size| churn(size, mapping()))
+            .target(1.15, 1.0)
+    }
+
+    pub(super) fn discarding(case: Case) -> Case {
+        let discards = || discards().map_err(|error| error.to_string());
+        case.rival("kernel demand paging and MADV_DONTNEED", move |size| churn(size, discards()))
     }
 }
 
@@ -167,5 +223,10 @@ mod raw {
 
     pub(super) fn rivals(case: Case) -> Case {
         case.rival("raw mprotect and mapping over", |_| Sample::absent("written for Linux only"))
+    }
+
+    pub(super) fn discarding(case: Case) -> Case {
+        let name = "kernel demand paging and MADV_DONTNEED";
+        case.rival(name, |_| Sample::absent("written for Linux only"))
     }
 }
