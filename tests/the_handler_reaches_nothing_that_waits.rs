@@ -19,7 +19,7 @@ const ROOTS: [&str; 6] = [
     "pagewise::fault::handler::handler",
     "pagewise::demand::serving::serve",
     "pagewise::mapped_file::serving::serve",
-    "pagewise::paged::region::serve",
+    "pagewise::paged::serving::serve",
     "<pagewise::paged::file_store::FileStore as pagewise::paged::store::PageStore>::read",
     "<pagewise::paged::file_store::FileStore as pagewise::paged::store::PageStore>::write",
 ];
@@ -231,7 +231,7 @@ fn everything_that_the_handler_reaches_is_harmless() {
             "Registry::with",
             "fault::serve",
             "filter::call",
-            "moves::<impl pagewise::paged::core::Core>::call_",
+            "calls::<impl pagewise::paged::core::Core>::call_",
             "predecessors::call",
             "predecessors::hand_on",
             "reports::emit",

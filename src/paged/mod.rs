@@ -1,9 +1,11 @@
 //! Memory whose pages come from a store, and go back to it.
 
+mod access;
 #[cfg(feature = "zerocopy")]
 mod array;
 mod builder;
 mod cache;
+mod calls;
 mod core;
 mod engines;
 mod file_store;
@@ -14,9 +16,13 @@ mod moves;
 mod neighbours;
 mod pin;
 mod region;
+mod room;
+mod serving;
 mod stats;
 mod store;
+mod writing;
 
+pub use access::PagedError;
 #[cfg(feature = "zerocopy")]
 pub use array::PagedArray;
 pub use builder::{PagedRegionBuilder, WriteBack};
@@ -24,6 +30,6 @@ pub use file_store::{FileStore, FileStoreBuilder};
 #[cfg(feature = "lz4")]
 pub use memory_store::MemoryStore;
 pub use pin::{Pinned, PinnedMut};
-pub use region::{PagedError, PagedRegion, PagedState};
+pub use region::{PagedRegion, PagedState};
 pub use stats::PagedStats;
 pub use store::{InHandler, PageStore};

@@ -4,19 +4,18 @@ use std::fmt;
 use std::io;
 use std::ops::RangeBounds;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use super::builder::PagedRegionBuilder;
 use super::cache::{Frame, Number};
 use super::core::{Core, Trouble};
 use super::jobs;
-use super::moves::{Handler, Program, Source, Wish};
+use super::moves::Program;
 use super::pin::{Pinned, PinnedMut, pin};
 use super::stats::{PagedStats, add};
 use super::store::PageStore;
-use crate::error::{Error, Refusal};
-use crate::fault::{self, Fault, Outcome};
+use crate::error::Error;
+use crate::fault;
 use crate::os;
 use crate::page::index_range;
 use crate::reservation::Engine;
@@ -61,45 +60,6 @@ pub struct PagedRegion<S: PageStore + 'static> {
     pub(super) core: Arc<Core>,
     store: Arc<S>,
     threads: Vec<JoinHandle<()>>,
-}
-
-/// A [`read`](PagedRegion::read), [`write`](PagedRegion::write) or [`fill`](PagedRegion::fill) that ended early.
-///
-/// ```
-/// use pagewise::{FileStore, PagedRegion};
-///
-/// let path = std::env::temp_dir().join(format!("pagewise-error-{}", std::process::id()));
-/// let store = FileStore::create(&path, 1 << 20)?;
-/// let Ok(region) = PagedRegion::builder(store).build() else {
-///     return Ok(()); // this system has no paged regions
-/// };
-/// std::fs::write(&path, [7; 100_000])?; // somebody truncates the file
-/// let stopped = region.read(0, &mut vec![0; 1 << 20]).unwrap_err();
-/// println!("{stopped}"); // says after how many bytes, and why
-/// # std::fs::remove_file(&path)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[error("stopped after {copied} bytes: {source}")]
-#[non_exhaustive]
-pub struct PagedError {
-    /// Bytes that were copied or written before: exact. They are intact.
-    pub copied: usize,
-    /// Why: [`Store`](Error::Store), [`AllPinned`](Error::AllPinned), [`OutOfBounds`](Error::OutOfBounds), and others.
-    pub source: Error,
-}
-
-/// The error alone.
-impl From<PagedError> for Error {
-    fn from(error: PagedError) -> Self {
-        error.source
-    }
-}
-
-impl From<PagedError> for io::Error {
-    fn from(error: PagedError) -> Self {
-        error.source.into()
-    }
 }
 
 /// Where a page is: see [`PagedRegion::page_map`].
@@ -315,157 +275,6 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         unsafe { std::slice::from_raw_parts_mut(self.core.ground.start.as_ptr(), len) }
     }
 
-    /// Copies bytes from the region into a buffer, page by page; no signal is raised.
-    ///
-    /// # Errors
-    /// With the number of bytes that are in the buffer: [`Store`](Error::Store), with the store's own error as its
-    /// source; [`AllPinned`](Error::AllPinned); [`BudgetReached`](Error::BudgetReached) where this region has no page to
-    /// give up for another; [`MappingsExhausted`](Error::MappingsExhausted); [`System`](Error::System);
-    /// [`OutOfBounds`](Error::OutOfBounds), and nothing is copied; [`Unsupported`](Error::Unsupported) in the child of a
-    /// fork.
-    ///
-    /// ```
-    /// # use pagewise::{FileStore, PagedRegion};
-    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
-    /// # let Ok(region) = PagedRegion::builder(program).limit(1 << 20).build() else { return Ok(()) };
-    /// let mut magic = [0; 4];
-    /// region.read(0, &mut magic)?;
-    /// let end = region.len();
-    /// assert_eq!(region.read(end - 1, &mut magic).unwrap_err().copied, 0); // it reaches beyond the end
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), PagedError> {
-        self.each_part(offset, buffer.len(), false, |at, done, len| {
-            let to = buffer.as_mut_ptr().wrapping_add(done);
-            // SAFETY: the page is pinned, and the part inside it; the buffer has room.
-            unsafe { fault::copy(to, self.as_ptr().add(at), len) }
-        })
-    }
-
-    /// Copies bytes into the region. A page that is replaced as a whole is not read first.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read); [`Unsupported`](Error::Unsupported) in a read-only region.
-    ///
-    /// ```
-    /// # use pagewise::{FileStore, PagedRegion};
-    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-write-{}", std::process::id()));
-    /// # let store = FileStore::create(&path, 1 << 20)?;
-    /// # std::fs::remove_file(&path)?;
-    /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// region.write(600_000, b"some bytes")?;
-    /// assert_eq!(&region.pin(600_000..600_010)?[..], b"some bytes");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), PagedError> {
-        let to = self.core.ground.start.as_ptr();
-        let replace = |done: usize| Source::Bytes(bytes.as_ptr().wrapping_add(done));
-        self.each_part_for_writing(offset, bytes.len(), replace, |at, done, len| {
-            let from = bytes.as_ptr().wrapping_add(done);
-            // SAFETY: the page is pinned and writable, and the part inside it.
-            unsafe { fault::copy(to.add(at), from, len) }
-        })
-    }
-
-    /// Sets all bytes of a range. A page that is replaced as a whole is not read first.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write), and [`ReversedRange`](Error::ReversedRange).
-    ///
-    /// ```
-    /// # use pagewise::{FileStore, PagedRegion};
-    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-fill-{}", std::process::id()));
-    /// # let store = FileStore::create(&path, 1 << 20)?;
-    /// # std::fs::remove_file(&path)?;
-    /// # let Ok(mut region) = PagedRegion::builder(store).limit(1 << 18).build() else { return Ok(()) };
-    /// region.fill(100.., 9)?;
-    /// assert_eq!(region.pin(99..101)?[..], [0, 9]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn fill(&mut self, range: impl RangeBounds<usize>, value: u8) -> Result<(), PagedError> {
-        let (start, end) = index_range(range, self.len()).map_err(nothing_copied)?;
-        let to = self.core.ground.start.as_ptr();
-        self.each_part_for_writing(
-            start,
-            end - start,
-            |_| Source::Value(value),
-            |at, _, len| {
-                // SAFETY: as above.
-                unsafe { fault::fill(to.add(at), value, len) }
-            },
-        )
-    }
-
-    /// Calls a function for the part of each page in a range, while that page is pinned: where the part begins in the
-    /// region, how many bytes came before it, and how many it has.
-    fn each_part(
-        &self,
-        offset: usize,
-        len: usize,
-        write: bool,
-        mut each: impl FnMut(usize, usize, usize) -> Result<(), crate::error::AccessError>,
-    ) -> Result<(), PagedError> {
-        self.parts(offset, len, |page, at, done, part| {
-            self.pinned(page, write, Source::Store, || each(at, done, part))
-        })
-    }
-
-    fn each_part_for_writing(
-        &mut self,
-        offset: usize,
-        len: usize,
-        replace: impl Fn(usize) -> Source,
-        mut each: impl FnMut(usize, usize, usize) -> Result<(), crate::error::AccessError>,
-    ) -> Result<(), PagedError> {
-        self.parts(offset, len, |page, at, done, part| {
-            let (begin, whole) = self.core.extent(page);
-            let is_whole = at as u64 == begin && part == whole;
-            let source = if is_whole { replace(done) } else { Source::Store };
-            self.pinned(page, true, source, || each(at, done, part))
-        })
-    }
-
-    /// Calls a function while a page is pinned. An error says how much of the part was copied.
-    fn pinned(
-        &self,
-        page: Number,
-        write: bool,
-        source: Source,
-        each: impl FnOnce() -> Result<(), crate::error::AccessError>,
-    ) -> Result<(), (usize, Trouble)> {
-        let wish = Wish { page, write: Some(write), pin: true, source };
-        fault::uninterrupted(|| {
-            self.core.fulfil::<Program>(wish).map_err(|trouble| (0, trouble))?;
-            let result = each();
-            self.core.unpin(page);
-            result.map_err(|error| (error.copied, Trouble::Refused(error.refusal.reason)))
-        })
-    }
-
-    fn parts(
-        &self,
-        offset: usize,
-        len: usize,
-        mut each: impl FnMut(Number, usize, usize, usize) -> Result<(), (usize, Trouble)>,
-    ) -> Result<(), PagedError> {
-        let range = offset..offset.saturating_add(len);
-        let (start, end) = index_range(range, self.len()).map_err(nothing_copied)?;
-        self.check_process(start).map_err(nothing_copied)?;
-        let size = self.page_bytes();
-        let mut at = start;
-        while at < end {
-            let page = at / size;
-            let part = ((page + 1) * size).min(end) - at;
-            each(page as Number, at, at - start, part).map_err(|(copied, trouble)| {
-                let copied = at - start + copied;
-                let source = self.core.error(trouble, start + copied);
-                PagedError { copied, source }
-            })?;
-            at += part;
-        }
-        Ok(())
-    }
-
     /// Has the pages of a range read before they are touched: by the lent threads, while this one goes on, or else by
     /// this thread. Rounds outward to whole pages; no more pages than the limit has room for.
     ///
@@ -578,7 +387,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         })
     }
 
-    fn check_process(&self, offset: usize) -> Result<(), Error> {
+    pub(super) fn check_process(&self, offset: usize) -> Result<(), Error> {
         self.core.check().map_err(|trouble| self.core.error(trouble, offset))
     }
 
@@ -755,10 +564,6 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     }
 }
 
-fn nothing_copied(source: Error) -> PagedError {
-    PagedError { copied: 0, source }
-}
-
 impl<S: PageStore + 'static> fmt::Debug for PagedRegion<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PagedRegion")
@@ -791,58 +596,6 @@ impl<S: PageStore + 'static> Drop for PagedRegion<S> {
         // SAFETY: all of the region, which nobody uses any more.
         let released = unsafe { os::release(ground.start, ground.len()) };
         debug_assert!(released.is_ok(), "a mapping of our own can be unmapped: {released:?}");
-    }
-}
-
-/// A fault in a region. Async-signal-safe as far as the store is.
-///
-/// # Safety
-/// `owner` is a living core.
-pub(super) unsafe fn serve(owner: *const (), _fault: Fault) -> Outcome {
-    // SAFETY: the caller's promise.
-    let core = unsafe { &*owner.cast::<Core>() };
-    // Not under the registry: the store may take long, and may drop regions itself.
-    core.guests.fetch_add(1, Ordering::Acquire);
-    Outcome::Later(serve_later)
-}
-
-/// # Safety
-/// `owner` is a core, of which the caller is a guest; it is not any more afterwards.
-unsafe fn serve_later(owner: *const (), fault: Fault) -> Outcome {
-    // SAFETY: the caller's promise.
-    let core = unsafe { &*owner.cast::<Core>() };
-    let began = os::now_ns();
-    let region = core.ground.start.addr().get();
-    let offset = fault.address.saturating_sub(region);
-    let wish = Wish {
-        page: core.ground.whole_pages(offset) as Number,
-        write: fault.write,
-        pin: false,
-        source: Source::Store,
-    };
-    let outcome = match core.fulfil::<Handler>(wish) {
-        Ok(()) => {
-            add(&core.counters.faults, 1);
-            Outcome::Resolved
-        }
-        Err(Trouble::NotOurs) => Outcome::NotOurs,
-        Err(trouble) => Outcome::Refused(Refusal { offset, region, reason: core.reason(&trouble) }),
-    };
-    add(&core.counters.waited_ns, os::now_ns().saturating_sub(began));
-    core.guests.fetch_sub(1, Ordering::Release);
-    outcome
-}
-
-/// In the child of a fork: the region belongs to the parent. Async-signal-safe.
-///
-/// # Safety
-/// `owner` is a living core.
-pub(super) unsafe fn forked(owner: *const ()) {
-    // SAFETY: the caller's promise.
-    let core = unsafe { &*owner.cast::<Core>() };
-    if !core.is_left.swap(true, Ordering::Relaxed) {
-        core.engine.leave_to_parent(core.ground);
-        core.account.recount(0);
     }
 }
 

@@ -1,0 +1,266 @@
+//! Room for pages: how others leave the region, and the memory.
+
+use super::cache::{Number, Place};
+use super::core::{Core, State, Trouble};
+use super::moves::{Caller, Program, Wish};
+use super::stats::add;
+use crate::error::RefusalReason;
+use crate::os::{self, Cause, OsError};
+
+/// What has to be done so that a frame becomes free.
+enum Step {
+    Cool {
+        frame: Number,
+        page: Number,
+        dirty: bool,
+    },
+    Write {
+        frame: Number,
+        page: Number,
+    },
+    Leave(Number),
+    Stuck {
+        pinned: usize,
+    },
+    /// There is room already.
+    Again,
+    Wait,
+}
+
+/// So many pages that cannot be written, or not taken out, are passed over before a fault is refused.
+const MOST_FAILURES: u32 = 4;
+/// So many pages cool at once at most, each time that room is needed.
+const COOL_AT_ONCE: u32 = 2;
+/// So many pages give way to a mapping that the system refuses.
+const MOST_GIVING_WAY: u32 = 64;
+
+impl Core {
+    /// Shows a page. Where the process has too many mappings, other pages give way.
+    pub(super) fn show(&self, wish: Wish, frame: Number, writable: bool) -> Result<(), Trouble> {
+        self.making_way(|| self.engine.show(self.ground, frame, wish.page, writable))
+    }
+
+    /// Does what may need a mapping; where the process has too many, other pages give way.
+    pub(super) fn making_way(
+        &self,
+        operation: impl Fn() -> Result<(), OsError>,
+    ) -> Result<(), Trouble> {
+        let mut failures = 0;
+        loop {
+            let Err(error) = operation() else { return Ok(()) };
+            failures += 1;
+            let Cause::Mappings { mappings, max } = os::diagnose(error) else {
+                return Err(Trouble::System(error));
+            };
+            if failures >= MOST_GIVING_WAY || !self.give_way() {
+                let reason = RefusalReason::Mappings { mappings, max, error };
+                return Err(Trouble::Refused(reason));
+            }
+        }
+    }
+
+    /// Takes a page out of the region; `false` where none can be. (One in the middle of a mapping cannot, where that
+    /// would make two of it.)
+    fn give_way(&self) -> bool {
+        (0..MOST_GIVING_WAY).any(|_| {
+            let next = self.with(|state| {
+                let frame = state.cache.next_to_cool()?;
+                let (page, dirty) = (state.cache.page_of(frame)?, state.cache.frame(frame)?.dirty);
+                state.cache.hold(frame);
+                Some((frame, page, dirty))
+            });
+            next.is_some_and(|(frame, page, dirty)| self.cool(frame, page, dirty).is_ok())
+        })
+    }
+
+    /// Makes a frame free, or returns early where another thread may have done so. `refused` says why there is no new
+    /// one.
+    pub(super) fn make_room<C: Caller>(
+        &self,
+        refused: Option<RefusalReason>,
+    ) -> Result<(), Trouble> {
+        if refused.is_some() && self.take_from_neighbour::<C>() {
+            return Ok(());
+        }
+        let (mut cooled, mut failures) = (0, 0);
+        loop {
+            let (step, moment) = self.with(|state| {
+                (
+                    self.next_step(state, cooled < COOL_AT_ONCE, failures, refused.is_some()),
+                    self.moment(),
+                )
+            });
+            let failed = match step {
+                Step::Leave(frame) => {
+                    self.with(|state| state.cache.free(frame));
+                    self.changed();
+                    add(&self.counters.evictions, 1);
+                    return Ok(());
+                }
+                Step::Cool { frame, page, dirty } => {
+                    cooled += 1;
+                    match self.cool(frame, page, dirty) {
+                        // (One in the middle of a mapping may need one more than there are: the next one, then.)
+                        Err(_) if cooled < MOST_GIVING_WAY => continue,
+                        hidden => hidden.map_err(Trouble::System),
+                    }
+                }
+                Step::Write { frame, page } => {
+                    let written = self.write_frame::<C>(frame, page);
+                    if written.is_ok() {
+                        return Ok(()); // another thread may take it first
+                    }
+                    written
+                }
+                Step::Stuck { pinned } => {
+                    return Err(match refused {
+                        Some(reason) if pinned == 0 => Trouble::Refused(reason),
+                        _ => Trouble::Pinned { pinned },
+                    });
+                }
+                Step::Again => return Ok(()),
+                Step::Wait if C::IS_LENT => return Err(Trouble::GaveUp),
+                Step::Wait => {
+                    self.wait(moment);
+                    return Ok(());
+                }
+            };
+            if let Err(trouble) = failed {
+                failures += 1;
+                if failures >= MOST_FAILURES {
+                    return Err(trouble);
+                }
+                trouble.discard::<C>();
+            }
+        }
+    }
+
+    /// Decides what makes room, and holds the frame. An eighth of the frames cools, so that pages that are in use have
+    /// the time to come back.
+    fn next_step(&self, state: &mut State, may_cool: bool, failures: u32, refused: bool) -> Step {
+        let cache = &mut state.cache;
+        if cache.has_room(!refused) {
+            return Step::Again;
+        }
+        let cools = cache.cooling();
+        let goal = (cache.capacity() / 8).max(1);
+        let next = match failures {
+            0 => cache.next_to_cool().filter(|_| cools == 0 || may_cool && cools < goal),
+            // What cools could not be written: one that needs no writing.
+            _ => cache.next_clean_to_cool().or(cache.next_to_cool().filter(|_| cools == 0)),
+        };
+        if let Some(frame) = next {
+            let dirty = cache.frame(frame).is_some_and(|frame| frame.dirty);
+            let page = cache.page_of(frame).unwrap_or_default();
+            cache.hold(frame);
+            return Step::Cool { frame, page, dirty };
+        }
+        if let Some(frame) = cache.next_to_leave() {
+            let dirty = cache.frame(frame).is_some_and(|frame| frame.dirty);
+            let page = cache.page_of(frame).unwrap_or_default();
+            cache.hold(frame);
+            return if dirty { Step::Write { frame, page } } else { Step::Leave(frame) };
+        }
+        if cache.is_stuck() {
+            return Step::Stuck { pinned: cache.pinned * self.ground.page_bytes };
+        }
+        Step::Wait
+    }
+
+    /// Takes a page, whose frame is held, out of the region, and settles the frame.
+    pub(super) fn cool(&self, frame: Number, page: Number, dirty: bool) -> Result<(), OsError> {
+        let hidden = self.engine.hide(self.ground, frame, page);
+        self.with(|state| match hidden {
+            Ok(()) => state.cache.settle(frame, Place::Frame, dirty, false),
+            // Parts of it may have been writable for a moment, and others may be protected.
+            Err(_) if self.engine.may_stop_half_way() => {
+                state.cache.settle(frame, Place::Region, dirty || !self.ground.read_only, false);
+            }
+            Err(_) => state.cache.settle_as_it_was(frame),
+        });
+        self.changed();
+        if dirty {
+            self.jobs.something_is_to_be_written();
+        }
+        hidden
+    }
+
+    /// For a neighbour: gives up the page that would be the next to leave, and its memory; `false` where none can.
+    pub(super) fn give_up_one<C: Caller>(&self) -> bool {
+        let can_write = !C::IS_HANDLER || self.store_in_handler || self.jobs.has_threads();
+        for _ in 0..MOST_FAILURES {
+            match self.with(|state| self.next_step(state, false, 0, true)) {
+                Step::Cool { frame, page, dirty } => _ = self.cool(frame, page, dirty),
+                Step::Write { frame, .. } if !can_write => {
+                    self.settle_as_it_was(frame);
+                    return false;
+                }
+                Step::Write { frame, page } => {
+                    if let Err(trouble) = self.write_frame::<C>(frame, page) {
+                        trouble.discard::<C>();
+                    }
+                }
+                Step::Leave(frame) => return self.drop_frame(frame),
+                Step::Again => {
+                    let frame = self.with(|state| state.cache.take_free_to_empty());
+                    return frame.is_some_and(|frame| self.drop_frame(frame));
+                }
+                Step::Stuck { .. } | Step::Wait => return false,
+            }
+        }
+        false
+    }
+
+    /// Has a page leave the memory; its frame's memory goes back to the system. Pinned pages stay.
+    pub(super) fn evict_page(&self, page: Number) -> Result<(), Trouble> {
+        let Some(frame) = self.hold_page(page, |frame| frame.pins == 0) else { return Ok(()) };
+        let (place, dirty) = self.with(|state| {
+            state
+                .cache
+                .frame(frame)
+                .map_or((Place::Frame, false), |frame| (frame.place, frame.dirty))
+        });
+        if place == Place::Region {
+            self.cool(frame, page, dirty).map_err(Trouble::System)?;
+            // Somebody may have touched it meanwhile: then it is in use.
+            let still = self.hold_page(page, |held| held.pins == 0 && held.place == Place::Frame);
+            if still != Some(frame) {
+                if let Some(other) = still {
+                    self.settle_as_it_was(other);
+                }
+                return Ok(());
+            }
+        }
+        let dirty = self.with(|state| state.cache.frame(frame).is_some_and(|frame| frame.dirty));
+        if dirty {
+            self.write_frame::<Program>(frame, page)?;
+            return match self.hold_page(page, |held| held.place == Place::Frame && !held.dirty) {
+                Some(frame) => {
+                    self.drop_frame(frame);
+                    Ok(())
+                }
+                None => Ok(()),
+            };
+        }
+        self.drop_frame(frame);
+        Ok(())
+    }
+
+    /// Gives back the memory of a frame that is held, whose page is in the store; `false` where the system could not take
+    /// it.
+    fn drop_frame(&self, frame: Number) -> bool {
+        let emptied = self.engine.empty(self.ground, frame);
+        self.with(|state| {
+            if emptied {
+                state.cache.count(frame, false);
+            }
+            state.cache.free(frame);
+        });
+        if emptied {
+            self.account.decommitted(self.ground.page_bytes);
+        }
+        self.changed();
+        add(&self.counters.evictions, 1);
+        emptied
+    }
+}
