@@ -258,6 +258,31 @@ pub enum Error {
         len: u64,
     },
 
+    /// A [`PageStore`](crate::PageStore) could not read or write a page, or sync.
+    #[error("the store failed to {operation} at offset {offset:#x}: {source}")]
+    Store {
+        /// The operation that failed.
+        operation: &'static str,
+        /// Bytes from the start of the store.
+        offset: u64,
+        /// The store's own error.
+        source: io::Error,
+    },
+
+    /// A page has no room, since all pages that could give up theirs are pinned.
+    #[error(
+        "page at offset {offset:#x} refused: {} of at most {} are pinned: end a pin, or give a larger `.limit`",
+        Bytes(*.pinned), Bytes(*.limit)
+    )]
+    AllPinned {
+        /// Bytes from the start of the region.
+        offset: usize,
+        /// Bytes of the pages that are pinned.
+        pinned: usize,
+        /// Bytes of memory that the region may hold.
+        limit: usize,
+    },
+
     /// A page fault was refused.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -299,6 +324,9 @@ impl Error {
             }
             RefusalReason::FileTruncated { .. }
             | RefusalReason::FileUnreadable
+            | RefusalReason::Pinned { .. }
+            | RefusalReason::Store(_)
+            | RefusalReason::Left
             | RefusalReason::ReadOnly => Self::Access(AccessError { copied: 0, refusal }),
         }
     }
@@ -313,6 +341,7 @@ impl Error {
             | Self::BudgetReached { .. }
             | Self::BudgetRefused { .. }
             | Self::Full { .. }
+            | Self::AllPinned { .. }
             | Self::ArenaFull { .. } => io::ErrorKind::QuotaExceeded,
             Self::LimitBelowUse { .. } => io::ErrorKind::ResourceBusy,
             Self::OutOfBounds { .. }
@@ -324,7 +353,9 @@ impl Error {
             Self::Unsupported { .. } => io::ErrorKind::Unsupported,
             Self::Access(error) => error.kind(),
             Self::FileTooShort { .. } => io::ErrorKind::UnexpectedEof,
-            Self::System { source, .. } | Self::File { source, .. } => source.kind(),
+            Self::System { source, .. }
+            | Self::File { source, .. }
+            | Self::Store { source, .. } => source.kind(),
         }
     }
 }
@@ -467,8 +498,20 @@ pub enum RefusalReason {
     },
     /// The system could not read the page from its file, or not write it (an error of the device, or no space).
     FileUnreadable,
-    /// The file is mapped for reading.
+    /// The file is mapped for reading, or the region was built so.
     ReadOnly,
+    /// All pages of a [`PagedRegion`](crate::PagedRegion) that could give up their room are pinned.
+    Pinned {
+        /// Bytes of the pages that are pinned.
+        pinned: usize,
+        /// Bytes of memory that the region may hold.
+        limit: usize,
+    },
+    /// The [`PageStore`](crate::PageStore) could not read the page, or not write another one whose room it needs.
+    /// ([`PagedRegion::take_error`](crate::PagedRegion::take_error) has the error, if a lent thread made the call.)
+    Store(io::ErrorKind),
+    /// This process is a child of the one that made the [`PagedRegion`](crate::PagedRegion).
+    Left,
 }
 
 impl RefusalReason {
@@ -479,7 +522,9 @@ impl RefusalReason {
             Self::NotReserved => io::ErrorKind::InvalidInput,
             Self::FileTruncated { .. } => io::ErrorKind::UnexpectedEof,
             Self::FileUnreadable => io::ErrorKind::Other,
-            Self::Filter | Self::ReadOnly => io::ErrorKind::PermissionDenied,
+            Self::Filter | Self::ReadOnly | Self::Left => io::ErrorKind::PermissionDenied,
+            Self::Pinned { .. } => io::ErrorKind::QuotaExceeded,
+            Self::Store(kind) => *kind,
         }
     }
 }
@@ -536,6 +581,18 @@ impl fmt::Display for Refusal {
             ),
             RefusalReason::ReadOnly => {
                 write!(f, ": the file is mapped for reading: ask for `FileAccess::Write`")
+            }
+            RefusalReason::Pinned { pinned, limit } => write!(
+                f,
+                ": {} of at most {} are pinned: end a pin, or give a larger `.limit`",
+                Bytes(pinned),
+                Bytes(limit)
+            ),
+            RefusalReason::Store(kind) => {
+                write!(f, ": the store failed ({kind}): see `take_error`, and look at the store")
+            }
+            RefusalReason::Left => {
+                write!(f, ": the region belongs to the parent process: make a new one here")
             }
         }
     }

@@ -26,6 +26,7 @@
 //! | many small things that are freed together; memory for other collections | [`Arena`] |
 //! | bytes that commit themselves when touched, in any order, from any thread | [`DemandRegion`] |
 //! | a file as memory, where truncation or a failing disk is an error | [`MappedFile`] |
+//! | more than fits into memory, from a file or another store, in a cache of your size | [`PagedRegion`], [`PagedArray<T>`](PagedArray) |
 //! | to decide yourself which pages are committed, protected, locked | [`Reservation`] |
 //! | one limit for any number of these (files aside) | [`Budget`] |
 //! | to keep your own fault handler, and call pagewise's from it | [`fault`] |
@@ -39,6 +40,7 @@
 //! - `allocator-api2` (default): `&`[`Arena`] as an allocator, for hashbrown and others.
 //! - `serde`: [`PageVec`] and [`ConcurrentVec`] to and from serialised sequences, with a maximum.
 //! - `rayon`: parallel iterators over [`PageVec`] and [`ConcurrentVec`].
+//! - `lz4`: [`MemoryStore`], compressed memory as a store of pages.
 //!
 //! The crate needs `std`.
 //!
@@ -75,8 +77,9 @@
 //!
 //! Nothing. [`PageVec`], [`ConcurrentVec`] and [`Arena`] commit explicitly, and raise no page faults;
 //! [`DemandRegion`] and [`DemandArray`] are committed by faults, and the handler passes on all faults that are
-//! not pagewise's. pagewise starts no thread, installs no signal handler before the first [`DemandRegion`] or
-//! [`MappedFile`], and reads no environment variable. On Unix, the first reservation, or the first
+//! not pagewise's. pagewise installs no signal handler before the first [`DemandRegion`], [`MappedFile`] or
+//! [`PagedRegion`], starts no thread but those that a [`PagedRegion`] is [asked for](PagedRegionBuilder::io_threads), and
+//! reads no environment variable. On Unix, the first reservation, or the first
 //! [`attempt`](fault::attempt), registers a child handler by `pthread_atfork`.
 //!
 //! # Public dependencies
@@ -133,8 +136,19 @@ pub use mapped_file::{FileReader, MappedFile, MappedFileBuilder};
 pub use os::{Access, Expected, FileAccess, HugePages, OsError};
 #[doc(inline)]
 pub use page::{page_size, reserve_granularity};
+#[cfg(feature = "lz4")]
+#[cfg_attr(docsrs, doc(cfg(feature = "lz4")))]
 #[doc(inline)]
-pub use paged::{InHandler, PageStore};
+pub use paged::MemoryStore;
+#[cfg(feature = "zerocopy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "zerocopy")))]
+#[doc(inline)]
+pub use paged::PagedArray;
+#[doc(inline)]
+pub use paged::{
+    FileStore, FileStoreBuilder, InHandler, PageStore, PagedError, PagedRegion, PagedRegionBuilder,
+    PagedState, PagedStats, Pinned, PinnedMut, WriteBack,
+};
 #[doc(inline)]
 pub use reservation::{
     Budget, BudgetGuard, Engine, PageMap, PageRun, PageState, Reservation, ReservationBuilder,

@@ -169,15 +169,22 @@ impl SpinLock {
 
     #[inline]
     pub(crate) fn lock(&self) -> Taken {
-        if self.try_lock() { Taken::Free } else { self.wait() }
+        if self.try_lock() { Taken::Free } else { self.wait::<true>() }
+    }
+
+    /// The same for a lock that was not made [fresh](Self::fresh). Async-signal-safe: nothing on the way is done for the
+    /// first time.
+    #[inline]
+    pub(crate) fn lock_in_handler(&self) -> Taken {
+        if self.try_lock() { Taken::Free } else { self.wait::<false>() }
     }
 
     #[cold]
-    fn wait(&self) -> Taken {
+    fn wait<const MAY_BE_FRESH: bool>(&self) -> Taken {
         let (held, mut round) = (Self::held(), 0);
         loop {
             let seen = self.0.load(Ordering::Relaxed);
-            if seen == FRESH {
+            if MAY_BE_FRESH && seen == FRESH {
                 // A child of a fork must tell this process's hold from its own.
                 let _ = crate::os::watch_forks();
             }

@@ -2,9 +2,9 @@
 //! formatting or lazy thread-local state. Checked in release builds, since every addition in a debug build can
 //! panic.
 //!
-//! The walk follows calls and jumps from the handler. Four calls go through pointers: one from the registry to the owner of
-//! the address (a region, or a file in memory), from where further walks start; one to a region's filter, whose author
-//! promised what a handler may do; one to the handlers before ours, and one to the function that gets the line about a
+//! The walk follows calls and jumps from the handler. Five calls go through pointers: one from the registry to the owner of
+//! the address (a region, a file in memory, a paged region), from where further walks start; one to a region's filter, and
+//! one to a region's store, whose authors promised what a handler may do (from `FileStore`, walks start, too); one to the handlers before ours, and one to the function that gets the line about a
 //! refusal, which are not part of pagewise.
 //!
 //! A program of its own, since its machine code is what it looks at.
@@ -15,16 +15,20 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-const ROOTS: [&str; 3] = [
+const ROOTS: [&str; 6] = [
     "pagewise::fault::handler::handler",
     "pagewise::demand::serving::serve",
     "pagewise::mapped_file::serving::serve",
+    "pagewise::paged::region::serve",
+    "<pagewise::paged::file_store::FileStore as pagewise::paged::store::PageStore>::read",
+    "<pagewise::paged::file_store::FileStore as pagewise::paged::store::PageStore>::write",
 ];
 
 /// Every function outside of this program that the handler may call. All of them are
 /// async-signal-safe by POSIX, or touch nothing but their arguments and the thread's own errno.
-const ALLOWED: [&str; 24] = [
+const ALLOWED: [&str; 25] = [
     "__errno_location",
+    "clock_gettime",
     "fstat",
     "getrlimit", // no word in POSIX, but nothing more than the system call
     "ioctl",     // no word in POSIX, but nothing more than the system call (userfaultfd)
@@ -171,6 +175,9 @@ fn everything_that_the_handler_reaches_is_harmless() {
     let region = common::page_by_page(1);
     common::poke(region.as_ptr(), 1);
     let file = pagewise::MappedFile::open(std::env::current_exe().unwrap()).unwrap();
+    let program = pagewise::FileStore::builder(std::env::current_exe().unwrap()).read_only(true);
+    let paged = pagewise::PagedRegion::builder(program.open().unwrap()).build();
+    assert!(cfg!(not(target_os = "linux")) || paged.unwrap().pin(..1).unwrap()[0] != 0);
     file.read(0, &mut [0]).unwrap();
     if cfg!(debug_assertions) {
         return common::not_here("what the handler reaches (a debug build: use --release)");
@@ -224,6 +231,7 @@ fn everything_that_the_handler_reaches_is_harmless() {
             "Registry::with",
             "fault::serve",
             "filter::call",
+            "moves::<impl pagewise::paged::core::Core>::call_",
             "predecessors::call",
             "predecessors::hand_on",
             "reports::emit",

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pagewise::fault::Handled;
 use pagewise::{Refusal as Cause, RefusalReason, fault};
 
+use crate::constants::*;
 use crate::status::*;
 
 /// `pagewise_refusal`.
@@ -195,15 +196,15 @@ pub extern "C" fn pagewise_report_to_stderr() {
 /// The place is null, or has room for a refusal.
 unsafe fn handled(handled: Handled, refusal: *mut Refusal) -> c_int {
     match handled {
-        Handled::Served => 1,
+        Handled::Served => HANDLED_SERVED,
         Handled::Refused(cause) => {
             if !refusal.is_null() {
                 // SAFETY: the caller's promise.
                 unsafe { refusal.write(Refusal::of(&cause)) };
             }
-            2
+            HANDLED_REFUSED
         }
-        _ => 0,
+        _ => HANDLED_NOT_OURS,
     }
 }
 
@@ -220,7 +221,7 @@ pub unsafe extern "C" fn pagewise_try_handle(
     refusal: *mut Refusal,
 ) -> c_int {
     if info.is_null() || context.is_null() {
-        return 0;
+        return HANDLED_NOT_OURS;
     }
     // SAFETY: the caller's promise.
     unsafe { handled(fault::try_handle(signal, info.cast(), context), refusal) }
@@ -238,7 +239,7 @@ pub unsafe extern "C" fn pagewise_try_handle(
     refusal: *mut Refusal,
 ) -> c_int {
     if exception.is_null() {
-        return 0;
+        return HANDLED_NOT_OURS;
     }
     // SAFETY: the caller's promise.
     unsafe { handled(fault::try_handle(exception.cast()), refusal) }

@@ -4,6 +4,8 @@ use std::ffi::{c_int, c_void};
 
 use pagewise::{FaultAnswer, PageFault};
 
+use crate::constants::*;
+
 /// `pagewise_fault`: what a filter sees of a page fault, and where it says how many pages to commit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +54,10 @@ impl WithContext {
         };
         // SAFETY: the program's promise.
         match unsafe { (self.filter)(self.context, &mut seen) } {
-            0 if seen.pages == 0 => FaultAnswer::Commit,
-            0 => FaultAnswer::CommitPages(seen.pages),
-            2 => FaultAnswer::NotMine,
-            // PAGEWISE_FILTER_REFUSE, and what is no answer.
+            FILTER_COMMIT if seen.pages == 0 => FaultAnswer::Commit,
+            FILTER_COMMIT => FaultAnswer::CommitPages(seen.pages),
+            FILTER_NOT_MINE => FaultAnswer::NotMine,
+            // FILTER_REFUSE, and what is no answer.
             _ => FaultAnswer::Refuse,
         }
     }

@@ -8,6 +8,7 @@ use std::ffi::c_uint;
 
 mod arena;
 mod budget;
+pub mod constants;
 mod fault;
 mod filter;
 mod options;
@@ -26,13 +27,10 @@ pub use region::*;
 pub use reservation::*;
 pub use status::{Status, pagewise_last_error};
 
-/// The version of this interface: `PAGEWISE_ABI_VERSION`.
-const ABI_VERSION: c_uint = 1;
-
 /// The version of the interface that the library has.
 #[unsafe(no_mangle)]
 pub extern "C" fn pagewise_abi_version() -> c_uint {
-    ABI_VERSION
+    constants::ABI_VERSION
 }
 
 /// Bytes of a page; 0 after a panic.

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 
 use pagewise::{Budget, Engine, HugePages};
 
+use crate::constants::*;
 use crate::filter::Filter;
 use crate::status::{Status, bad_argument, fail};
 
@@ -111,19 +112,19 @@ impl Options {
 
     pub(crate) fn huge_pages(&self) -> Result<HugePages, Status> {
         match self.huge_pages {
-            0 => Ok(HugePages::System),
-            1 => Ok(HugePages::Transparent),
-            2 => Ok(HugePages::Explicit),
+            HUGE_PAGES_SYSTEM => Ok(HugePages::System),
+            HUGE_PAGES_TRANSPARENT => Ok(HugePages::Transparent),
+            HUGE_PAGES_EXPLICIT => Ok(HugePages::Explicit),
             _ => bad_argument("the options' huge_pages is no pagewise_huge_pages"),
         }
     }
 
     pub(crate) fn engine(&self) -> Result<Engine, Status> {
         match self.engine {
-            0 => Ok(Engine::Auto),
-            1 => Ok(Engine::Protect),
-            2 => Ok(Engine::Guard),
-            3 => Ok(Engine::UserFault),
+            ENGINE_AUTO => Ok(Engine::Auto),
+            ENGINE_PROTECT => Ok(Engine::Protect),
+            ENGINE_GUARD => Ok(Engine::Guard),
+            ENGINE_USERFAULT => Ok(Engine::UserFault),
             _ => bad_argument("the options' engine is no pagewise_engine"),
         }
     }

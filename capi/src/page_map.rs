@@ -2,6 +2,7 @@
 
 use std::ffi::c_uint;
 
+use crate::constants::*;
 use crate::status::*;
 
 /// `pagewise_page_map`.
@@ -45,10 +46,10 @@ pub unsafe extern "C" fn pagewise_page_map_run(
             return bad_argument("the map has no run of this index");
         };
         let flags = [
-            (found.state.committed, 1),
-            (found.state.resident, 2),
-            (found.state.huge, 4),
-            (found.state.swapped, 8),
+            (found.state.committed, PAGE_COMMITTED),
+            (found.state.resident, PAGE_RESIDENT),
+            (found.state.huge, PAGE_HUGE),
+            (found.state.swapped, PAGE_SWAPPED),
         ];
         let state = flags.iter().map(|&(is_set, bit)| if is_set { bit } else { 0 }).sum();
         store(run, PageRun { first: found.first, count: found.count, state })

@@ -5,6 +5,7 @@ use std::ptr;
 
 use pagewise::{Access, Reservation};
 
+use crate::constants::*;
 use crate::options::{Options, common_options};
 use crate::page_map::PageMap;
 use crate::status::*;
@@ -207,10 +208,10 @@ pub unsafe extern "C" fn pagewise_reservation_protect(
     access: c_int,
 ) -> Status {
     let access = match access {
-        0 => Access::None,
-        1 => Access::Read,
-        2 => Access::ReadWrite,
-        3 => Access::ReadExecute,
+        ACCESS_NONE => Access::None,
+        ACCESS_READ => Access::Read,
+        ACCESS_READ_WRITE => Access::ReadWrite,
+        ACCESS_READ_EXECUTE => Access::ReadExecute,
         _ => return fail(Status::Argument, &"the access is no pagewise_access"),
     };
     // SAFETY: the caller's promise.

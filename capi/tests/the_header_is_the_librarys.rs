@@ -180,7 +180,8 @@ fn assertions() -> String {
         Refusal = "pagewise_refusal" { region, offset, reason, system_error, used, limit }
         PageRun = "pagewise_page_run" { first, count, state }
     }
-    for (name, status) in [
+    let mut constants = constants::CONSTANTS.to_vec();
+    let statuses = [
         ("PAGEWISE_OK", Status::Ok),
         ("PAGEWISE_ERROR_ARGUMENT", Status::Argument),
         ("PAGEWISE_ERROR_LIMIT", Status::Limit),
@@ -189,9 +190,20 @@ fn assertions() -> String {
         ("PAGEWISE_ERROR_PANIC", Status::Panic),
         ("PAGEWISE_ERROR_FILTER", Status::Filter),
         ("PAGEWISE_ERROR_UNSUPPORTED", Status::Unsupported),
-    ] {
-        check(format!("{name} == {}", status as i32));
-    }
+    ];
+    constants.extend(statuses.map(|(name, status)| (name, status as i64)));
+    constants.iter().for_each(|(name, number)| check(format!("{name} == {number}")));
+    // And the header has no other.
+    let header = without_comments(&read("include/pagewise.h"), "/*", "*/");
+    let mut in_header: Vec<&str> = header
+        .split(|letter: char| !letter.is_ascii_uppercase() && letter != '_')
+        .filter(|word| word.starts_with("PAGEWISE_") && *word != "PAGEWISE_H")
+        .collect();
+    let mut in_library: Vec<&str> = constants.iter().map(|(name, _)| *name).collect();
+    in_header.sort_unstable();
+    in_header.dedup();
+    in_library.sort_unstable();
+    assert_eq!(in_header, in_library);
     check(format!("sizeof(pagewise_status) == {}", size_of::<Status>()));
     check(format!("PAGEWISE_ABI_VERSION == {}", pagewise_abi_version()));
     text

@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::{color, demo, doctor, generate};
+use crate::{color, copy, demo, doctor, generate};
 
 /// How every subcommand ends. The help and the manual pages show this list.
 pub const EXIT_CODES: [(u8, &str); 4] = [
@@ -30,6 +30,7 @@ struct Arguments {
 #[derive(Subcommand)]
 pub enum Command {
     Demo(demo::Arguments),
+    Copy(copy::Arguments),
     Doctor(doctor::Arguments),
     Completions(generate::CompletionsArguments),
     Man(generate::ManArguments),

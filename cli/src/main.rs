@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 mod color;
 mod command;
+mod copy;
 mod demo;
 mod doctor;
 mod engine;
 mod generate;
 mod picture;
 mod size;
+mod store;
 
 use command::Command;
 
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
     let (command, color) = command::parse();
     let result = match command {
         Command::Demo(arguments) => demo::run(&arguments, color),
+        Command::Copy(arguments) => copy::run(&arguments, color),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Completions(arguments) => generate::completions(&arguments),
         Command::Man(arguments) => generate::manual(&arguments),

@@ -11,21 +11,30 @@ use super::{Attributes, Cause, HugePages, OsError, unix};
 
 #[path = "linux/calls.rs"]
 mod calls;
+#[path = "linux/paging.rs"]
+mod paging;
 #[path = "linux/proc.rs"]
 mod proc;
 #[path = "linux/userfault.rs"]
 mod userfault;
 
 pub(crate) use calls::{errno, poll, sleep, write};
+pub(crate) use paging::{
+    allow_writing, copy_pages, empty_shared, fill_shared, forbid_writing, keep_from_children,
+    keep_pages_small_and_own, map_nothing, map_shared, mark_process, move_pages, now_ns, occupy,
+    pages_move, populate_for_writing, process_mark, shared_memory, userfault_forget,
+    userfault_is_open, userfault_pages, wait_while, wake,
+};
 pub(crate) use proc::{
     commits_strictly, explicit_huge_page_size, has_huge_pages, mappings, residency,
     write_inaccessible_zero,
 };
 
 pub(crate) use unix::{
-    call_in_children, commit, discard, expect_file_access, file_len, flush_file, forks, lock,
-    map_file, page_size, preserving_error_code, protect, release, reserve_granularity,
-    sleep_a_little, unlock, unmap_file, watch_forks, write_stderr, yield_now,
+    FILE_CALLS_ARE_SIGNAL_SAFE, call_in_children, commit, discard, expect_file_access, file_len,
+    flush_file, forks, lock, make_sparse, map_file, open_direct, page_size, preserving_error_code,
+    protect, read_at, release, reserve_granularity, sleep_a_little, unlock, unmap_file,
+    watch_forks, write_at, write_stderr, yield_now,
 };
 pub(crate) use userfault::{userfault_commit, userfault_register};
 

@@ -72,11 +72,16 @@ pub(crate) use refusals::{
     unlock, userfault_commit, zero,
 };
 
+#[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
+mod no_paging;
+
 /// The functions of `table.rs` that only Linux has (guard markers, userfaultfd, a limit on mappings), for other
 /// systems: they return an error, or have no effect.
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]
 mod not_linux {
     use std::ptr::NonNull;
+
+    pub(crate) use super::no_paging::*;
 
     use super::OsError;
 

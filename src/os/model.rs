@@ -11,7 +11,9 @@
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -260,6 +262,39 @@ pub(crate) unsafe fn expect_file_access(_: NonNull<u8>, _: usize, _: Expected) {
 
 pub(crate) fn file_len(file: &File) -> Result<u64, OsError> {
     file.metadata().map(|about| about.len()).map_err(|_| OsError(0))
+}
+
+pub(crate) const FILE_CALLS_ARE_SIGNAL_SAFE: bool = false;
+
+#[cfg(unix)]
+pub(crate) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, OsError> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset).map_err(code)
+}
+
+#[cfg(unix)]
+pub(crate) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> Result<usize, OsError> {
+    std::os::unix::fs::FileExt::write_at(file, bytes, offset).map_err(code)
+}
+
+#[cfg(windows)]
+pub(crate) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, OsError> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset).map_err(code)
+}
+
+#[cfg(windows)]
+pub(crate) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> Result<usize, OsError> {
+    std::os::windows::fs::FileExt::seek_write(file, bytes, offset).map_err(code)
+}
+
+fn code(error: io::Error) -> OsError {
+    OsError(error.raw_os_error().unwrap_or(0))
+}
+
+pub(crate) fn make_sparse(_: &File) {}
+
+/// The model has no file system of its own.
+pub(crate) fn open_direct(_: &mut OpenOptions, _: &Path) -> io::Result<Option<File>> {
+    Ok(None)
 }
 
 pub(crate) fn yield_now() {

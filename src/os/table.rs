@@ -11,10 +11,16 @@
 
 use std::ptr::NonNull;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicU32;
 
 use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency, system};
 
+type CopyPages = unsafe fn(NonNull<u8>, NonNull<u8>, usize, bool) -> Result<(), OsError>;
+type MapShared =
+    unsafe fn(&File, u64, usize, Option<NonNull<u8>>, Access) -> Result<NonNull<u8>, OsError>;
 type UnsafeRange = unsafe fn(NonNull<u8>, usize) -> Result<(), OsError>;
 type MapFile = fn(&File, u64, usize, FileAccess) -> Result<NonNull<u8>, OsError>;
 type Residencies =
@@ -82,6 +88,18 @@ struct System {
     expect_file_access: unsafe fn(NonNull<u8>, usize, Expected),
     /// Bytes of an open file. *(signal)*
     file_len: fn(&File) -> Result<u64, OsError>,
+    /// Fills a buffer from an offset of a file on, or a part of it; where the file ends, none of it. *(signal, where
+    /// [`file_calls_are_signal_safe`](Self::file_calls_are_signal_safe))*
+    read_at: fn(&File, u64, &mut [u8]) -> Result<usize, OsError>,
+    /// Writes bytes, or a part of them, from an offset of a file on. *(signal, as `read_at`)*
+    write_at: fn(&File, u64, &[u8]) -> Result<usize, OsError>,
+    /// Whether `read_at` and `write_at` may be called in the fault handler.
+    file_calls_are_signal_safe: bool,
+    /// Lets the holes of a file take no space, where the file system can do that.
+    make_sparse: fn(&File),
+    /// Opens a file whose reads and writes go past the system's cache: buffers, offsets and lengths are then multiples
+    /// of what the device asks for. `None` where the file system has no such thing.
+    open_direct: fn(&mut OpenOptions, &Path) -> io::Result<Option<File>>,
 
     /// Gives the processor to another thread. *(signal)*
     yield_now: fn(),
@@ -128,6 +146,53 @@ struct System {
     /// Gives pages of zeros to those pages of such a range that have no memory. *(signal)*
     userfault_commit: UnsafeRange,
 
+    /// Whether pages can be moved between addresses, and first writes be noticed: for the next seven.
+    pages_move: fn() -> bool,
+    /// Makes accesses to pages without memory raise a signal, and writes to protected ones. *(signal)*
+    userfault_pages: unsafe fn(NonNull<u8>, usize, bool) -> Result<(), OsError>,
+    /// Ends that. *(signal)*
+    userfault_forget: UnsafeRange,
+    /// Copies bytes to pages without memory, each of which appears whole; writable, or protected. *(signal)*
+    copy_pages: CopyPages,
+    /// Moves pages (target, source, length) to where there is no memory yet; each appears whole. Where one cannot be moved,
+    /// it is copied, after the source was protected, if that is asked for. Where it
+    /// fails, a prefix may have been moved. *(signal)*
+    move_pages: CopyPages,
+    /// Protects pages: the next write to each raises a signal. *(signal)*
+    forbid_writing: UnsafeRange,
+    /// Ends that. *(signal)*
+    allow_writing: UnsafeRange,
+    /// Forked children do not have the range at all.
+    keep_from_children: UnsafeRange,
+    /// Maps inaccessible memory where nothing is mapped. *(signal)*
+    occupy: fn(NonNull<u8>, usize) -> Result<(), OsError>,
+    /// Any → Reserved, whatever was mapped there. *(signal)*
+    map_nothing: UnsafeRange,
+    /// Memory without an address.
+    shared_memory: fn(usize) -> Result<File, OsError>,
+    /// Maps a part of it: over a range, or where the system chooses. *(signal)*
+    map_shared: MapShared,
+    /// Gives a part of it back. *(signal)*
+    empty_shared: fn(&File, u64, u64) -> Result<(), OsError>,
+    /// Waits while a word has a value, until `wake`. May return early. *(signal)*
+    wait_while: fn(&AtomicU32, u32),
+    /// Wakes all that wait for a word. *(signal)*
+    wake: fn(*const AtomicU32),
+    /// Whether the descriptor that `userfault_pages` uses is still there. *(signal)*
+    userfault_is_open: fn() -> bool,
+    /// A number that this process has after `mark_process`, and no child of it. *(signal)*
+    process_mark: fn() -> u64,
+    /// Gives the process its number.
+    mark_process: fn() -> Result<(), OsError>,
+    /// Committed → Resident, or an error. *(signal)*
+    populate_for_writing: UnsafeRange,
+    /// Gives shared memory its memory now, or refuses. *(signal)*
+    fill_shared: fn(&File, u64, u64) -> Result<(), OsError>,
+    /// Keeps pages small, and from being merged with equal ones.
+    keep_pages_small_and_own: unsafe fn(NonNull<u8>, usize),
+    /// Nanoseconds since some moment in the past. *(signal)*
+    now_ns: fn() -> u64,
+
     /// Unix: what `unix.rs` needs of a system's file. The address of this thread's errno. *(signal)*
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     errno: fn() -> *mut i32,
@@ -171,6 +236,11 @@ const COMPLETE: System = System {
     flush_file: system::flush_file,
     expect_file_access: system::expect_file_access,
     file_len: system::file_len,
+    read_at: system::read_at,
+    write_at: system::write_at,
+    file_calls_are_signal_safe: system::FILE_CALLS_ARE_SIGNAL_SAFE,
+    make_sparse: system::make_sparse,
+    open_direct: system::open_direct,
     yield_now: system::yield_now,
     sleep_a_little: system::sleep_a_little,
     write_stderr: system::write_stderr,
@@ -191,6 +261,28 @@ const COMPLETE: System = System {
     write_inaccessible_zero: system::write_inaccessible_zero,
     userfault_register: system::userfault_register,
     userfault_commit: system::userfault_commit,
+    pages_move: system::pages_move,
+    userfault_pages: system::userfault_pages,
+    userfault_forget: system::userfault_forget,
+    copy_pages: system::copy_pages,
+    move_pages: system::move_pages,
+    forbid_writing: system::forbid_writing,
+    allow_writing: system::allow_writing,
+    keep_from_children: system::keep_from_children,
+    occupy: system::occupy,
+    map_nothing: system::map_nothing,
+    shared_memory: system::shared_memory,
+    map_shared: system::map_shared,
+    empty_shared: system::empty_shared,
+    wait_while: system::wait_while,
+    wake: system::wake,
+    userfault_is_open: system::userfault_is_open,
+    process_mark: system::process_mark,
+    mark_process: system::mark_process,
+    populate_for_writing: system::populate_for_writing,
+    fill_shared: system::fill_shared,
+    keep_pages_small_and_own: system::keep_pages_small_and_own,
+    now_ns: system::now_ns,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     errno: system::errno,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]

@@ -9,7 +9,10 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use super::{Access, OsError};
 
 mod files;
-pub(crate) use files::{expect_file_access, file_len, flush_file, map_file, unmap_file};
+pub(crate) use files::{
+    FILE_CALLS_ARE_SIGNAL_SAFE, expect_file_access, file_len, flush_file, make_sparse, map_file,
+    open_direct, read_at, unmap_file, write_at,
+};
 
 impl From<rustix::io::Errno> for OsError {
     fn from(errno: rustix::io::Errno) -> Self {

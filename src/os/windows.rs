@@ -26,7 +26,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[path = "windows/files.rs"]
 mod files;
-pub(crate) use files::{expect_file_access, file_len, flush_file, map_file, unmap_file};
+pub(crate) use files::{
+    FILE_CALLS_ARE_SIGNAL_SAFE, expect_file_access, file_len, flush_file, make_sparse, map_file,
+    open_direct, read_at, unmap_file, write_at,
+};
 
 /// `prefault` reads from each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;

@@ -1,5 +1,29 @@
 //! Memory whose pages come from a store, and go back to it.
 
+#[cfg(feature = "zerocopy")]
+mod array;
+mod builder;
+mod cache;
+mod core;
+mod engines;
+mod file_store;
+mod jobs;
+#[cfg(feature = "lz4")]
+mod memory_store;
+mod moves;
+mod neighbours;
+mod pin;
+mod region;
+mod stats;
 mod store;
 
+#[cfg(feature = "zerocopy")]
+pub use array::PagedArray;
+pub use builder::{PagedRegionBuilder, WriteBack};
+pub use file_store::{FileStore, FileStoreBuilder};
+#[cfg(feature = "lz4")]
+pub use memory_store::MemoryStore;
+pub use pin::{Pinned, PinnedMut};
+pub use region::{PagedError, PagedRegion, PagedState};
+pub use stats::PagedStats;
 pub use store::{InHandler, PageStore};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Bytes by number, from a file, a server, or memory: where pages come from, and where changed ones go back to.
 ///
-/// A region calls a store from several threads at once, but never for a range that another call is writing. It asks
+/// A [`PagedRegion`](crate::PagedRegion) calls a store from several threads at once, but never for a range that another call is writing. It asks
 /// for ranges that begin at a multiple of its page size and end at another one, or at the end of the store.
 ///
 /// A store must not touch the region that rests on it, nor wait for a lock that a thread may hold while it touches the
@@ -52,21 +52,18 @@ pub trait PageStore: Send + Sync {
 
     /// Fills `buffer` with the bytes from `offset` on. Bytes that nobody wrote read zero.
     ///
-    /// # Errors
-    /// Where not all of them can be had. What `buffer` then holds does not matter: no part of it becomes a page.
+    /// An error where not all of them can be had: what `buffer` then holds does not matter: no part of it becomes a page.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
     /// Replaces the bytes from `offset` on.
     ///
-    /// # Errors
-    /// Where not all of them are replaced. The region keeps the bytes, and writes them again later.
+    /// An error where not all of them are replaced: the region keeps the bytes, and writes them again later.
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Returns when everything that was written is where it survives a crash of this machine, as far as this store
     /// promises that.
     ///
-    /// # Errors
-    /// Where that is not so.
+    /// An error where that is not so.
     fn sync(&self) -> io::Result<()>;
 
     /// The smallest number of bytes, a power of two, that this store reads or writes without waste: the page size of a
@@ -77,7 +74,7 @@ pub trait PageStore: Send + Sync {
 
     /// Whether [`read`](Self::read) and [`write`](Self::write) may be called in a fault handler, on the thread that
     /// touched the page. Where not, the region needs threads of its own for them
-    /// (`io_threads`).
+    /// ([`io_threads`](crate::PagedRegionBuilder::io_threads)).
     fn in_handler(&self) -> Option<InHandler> {
         None
     }

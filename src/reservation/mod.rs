@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::os::{self, Attributes, Cause, HugePages, OsError};
 use crate::page::{PageRange, PageSize};
 use crate::sync::Forks;
-use budget::Account;
+pub(crate) use budget::Account;
 use engines::{ChosenEngine, Ground};
 use pages::PageStates;
 

@@ -67,6 +67,7 @@ fn all_manual_pages_are_written_to_a_folder() {
     std::fs::remove_dir_all(&folder).expect("it can go");
     let expected = [
         "pagewise-completions.1",
+        "pagewise-copy.1",
         "pagewise-demo.1",
         "pagewise-doctor.1",
         "pagewise-man.1",

@@ -1,6 +1,7 @@
 //! The command line, as a person or a script uses it.
 
 mod color;
+mod copy;
 mod demo;
 mod doctor;
 mod generate;

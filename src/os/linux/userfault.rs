@@ -1,8 +1,9 @@
-//! [`userfaultfd(2)`](https://man7.org/linux/man-pages/man2/userfaultfd.2.html), for the userfault engine.
+//! [`userfaultfd(2)`](https://man7.org/linux/man-pages/man2/userfaultfd.2.html): the descriptor, and what the userfault
+//! engine does with it.
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use super::calls::{check, close};
 use super::{OsError, commit, page_size};
@@ -32,6 +33,12 @@ fn identity(file: i32) -> Option<[u64; 2]> {
         about.assume_init()
     };
     Some([about.st_dev, about.st_ino])
+}
+
+/// Whether the descriptor is still the file that was opened: by its inode, of which each has its own since Linux 5.12.
+pub(super) fn is_open() -> bool {
+    let ours = USERFAULT_IDENTITY.each_ref().map(|number| number.load(Ordering::Relaxed));
+    identity(descriptor()) == Some(ours)
 }
 
 /// Whether a descriptor is still the file that [`userfault`] opened. Async-signal-safe.
@@ -67,23 +74,49 @@ fn is_named(file: i32, name: &[u8]) -> bool {
     usize::try_from(len).is_ok_and(|len| found.get(..len) == Some(name))
 }
 
+/// `UFFDIO_REGISTER_MODE_MISSING`: an access to a page that has no memory raises SIGBUS.
+pub(super) const MISSING: u64 = 1;
+/// `UFFDIO_REGISTER_MODE_WP`: a write to a page raises SIGBUS, where `UFFDIO_WRITEPROTECT` asked for that.
+pub(super) const PROTECTED: u64 = 2;
+
 /// `UFFDIO_REGISTER` with `UFFDIO_REGISTER_MODE_MISSING`, then makes the range accessible: from then on an access to a
 /// page that has no memory (is *missing*) raises SIGBUS. Without it, the kernel would supply a page of zeros.
 ///
 /// # Safety
 /// See the contract of [`os`](super); nothing in the range was ever touched.
 pub(crate) unsafe fn userfault_register(start: NonNull<u8>, len: usize) -> Result<(), OsError> {
-    const REGISTER: u32 = 0xc020_aa00;
-    const MISSING: u64 = 1;
-    let file = userfault()?;
-    let mut arguments = [start.as_ptr().addr() as u64, len as u64, MISSING, 0];
     // Registered before it becomes accessible: under `mlockall(MCL_FUTURE)`, making the range accessible
     // populates all of it, unless userfaultfd handles its missing pages.
-    // SAFETY: the arguments are those of `struct uffdio_register`: start, length, mode, and room for an answer.
+    // SAFETY: the caller's promise.
     unsafe {
-        check(libc::ioctl(file, REGISTER as _, arguments.as_mut_ptr()))?;
+        register(start, len, MISSING)?;
         commit(start, len)
     }
+}
+
+/// `UFFDIO_REGISTER`, in some modes.
+///
+/// # Safety
+/// See the contract of [`os`](super).
+pub(super) unsafe fn register(start: NonNull<u8>, len: usize, modes: u64) -> Result<(), OsError> {
+    const REGISTER: u32 = 0xc020_aa00;
+    let file = userfault()?;
+    let mut arguments = [start.as_ptr().addr() as u64, len as u64, modes, 0];
+    // SAFETY: the arguments are those of `struct uffdio_register`: start, length, mode, and room for an answer.
+    check(unsafe { libc::ioctl(file, REGISTER as _, arguments.as_mut_ptr()) })
+}
+
+/// The process's userfaultfd; -1 before [`register`]. Async-signal-safe.
+pub(super) fn descriptor() -> i32 {
+    USERFAULT.load(Ordering::Acquire)
+}
+
+/// Whether the kernel knows what only [pages that come from elsewhere](super::paging) need.
+static HAS_PAGES: AtomicBool = AtomicBool::new(false);
+
+/// See [`HAS_PAGES`].
+pub(super) fn has_pages() -> bool {
+    userfault().is_ok() && HAS_PAGES.load(Ordering::Acquire)
 }
 
 /// The process's userfaultfd, which the first call opens:
@@ -91,36 +124,50 @@ pub(crate) unsafe fn userfault_register(start: NonNull<u8>, len: usize) -> Resul
 /// - `UFFD_USER_MODE_ONLY` (Linux 5.11): only faults of user code, which needs no privilege.
 /// - `UFFD_FEATURE_SIGBUS`: a fault raises SIGBUS on the thread that faulted. Without it, a fault would wait for
 ///   another thread to read an event from the descriptor.
+/// - `UFFD_FEATURE_PAGEFAULT_FLAG_WP`, `UFFD_FEATURE_MOVE`, where the kernel has both (Linux 6.8): see
+///   [`has_pages`].
 /// - `O_CLOEXEC`: programs that this process starts do not get the descriptor.
 /// - `O_NONBLOCK`: there are no events, and a stray `read` must not wait for one.
 fn userfault() -> Result<i32, OsError> {
-    const API: u32 = 0xc018_aa3f;
-    const VERSION: u64 = 0xaa;
-    const FEATURE_SIGBUS: u64 = 1 << 7;
-    const USER_MODE_ONLY: i32 = 1;
-    let known = USERFAULT.load(Ordering::Acquire);
+    const PAGEFAULT_FLAG_WP: u64 = 1;
+    const SIGBUS: u64 = 1 << 7;
+    const MOVE: u64 = 1 << 16;
+    let known = descriptor();
     if known >= 0 {
         return Ok(known);
     }
-    let mut api = [VERSION, FEATURE_SIGBUS, 0];
+    let (file, has_pages) = match open_for(SIGBUS | PAGEFAULT_FLAG_WP | MOVE) {
+        Ok(file) => (file, true),
+        Err(_) => (open_for(SIGBUS)?, false),
+    };
     // Two threads may both open one: the slower thread closes its own. A lock could be found locked in a forked child.
-    // SAFETY: a new descriptor; `api` is laid out as `struct uffdio_api`.
+    match USERFAULT.compare_exchange(-1, file, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {
+            HAS_PAGES.store(has_pages, Ordering::Release);
+            remember(identity(file));
+            Ok(file)
+        }
+        Err(first) => {
+            // SAFETY: a descriptor of our own, which nobody else knows.
+            unsafe { close(file) };
+            Ok(first)
+        }
+    }
+}
+
+/// Opens a userfaultfd with these features.
+fn open_for(features: u64) -> Result<i32, OsError> {
+    const API: u32 = 0xc018_aa3f;
+    const VERSION: u64 = 0xaa;
+    const USER_MODE_ONLY: i32 = 1;
+    let mut api = [VERSION, features, 0];
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | USER_MODE_ONLY;
+    // SAFETY: a new descriptor, closed where it is of no use; `api` is laid out as `struct uffdio_api`.
     unsafe {
-        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | USER_MODE_ONLY;
         let file = libc::syscall(libc::SYS_userfaultfd, flags) as i32;
         check(file.min(0))?;
-        let ready = check(libc::ioctl(file, API as _, api.as_mut_ptr()));
-        let first = ready.and_then(|()| {
-            USERFAULT
-                .compare_exchange(-1, file, Ordering::AcqRel, Ordering::Acquire)
-                .map_or_else(Ok, |_| Ok(file))
-        });
-        if first == Ok(file) {
-            remember(identity(file));
-        } else {
-            close(file);
-        }
-        first
+        check(libc::ioctl(file, API as _, api.as_mut_ptr())).inspect_err(|_| close(file))?;
+        Ok(file)
     }
 }
 

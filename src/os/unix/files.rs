@@ -1,8 +1,10 @@
-//! Files in memory.
+//! Files in memory, and files that are read and written at an offset.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::ptr::{self, NonNull};
 
 use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags};
@@ -80,3 +82,48 @@ pub(crate) fn file_len(file: &File) -> Result<u64, OsError> {
         }
     }
 }
+
+/// Whether [`read_at`] and [`write_at`] may be called in a signal handler.
+pub(crate) const FILE_CALLS_ARE_SIGNAL_SAFE: bool = true;
+
+/// Bytes that one call moves at most. macOS refuses more than `INT_MAX`; Linux moves no more than 2 GiB less a page.
+const ONE_CALL: usize = 1 << 30;
+
+/// `pread`, again where a signal interrupted it. Fewer bytes than were asked for, or none, where the file ends.
+/// Async-signal-safe. [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html)
+pub(crate) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, OsError> {
+    let len = buffer.len().min(ONE_CALL);
+    Ok(rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut buffer[..len], offset))?)
+}
+
+/// `pwrite`, again where a signal interrupted it. May write only a part. Async-signal-safe.
+/// [`pwrite(2)`](https://man7.org/linux/man-pages/man2/pwrite.2.html)
+pub(crate) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> Result<usize, OsError> {
+    let bytes = &bytes[..bytes.len().min(ONE_CALL)];
+    Ok(rustix::io::retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
+}
+
+/// Opens a file whose reads and writes go past the system's cache: `O_DIRECT`, on macOS `F_NOCACHE`. `None` where the
+/// file system has no such thing. [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html)
+#[cfg(not(target_vendor = "apple"))]
+pub(crate) fn open_direct(options: &mut OpenOptions, path: &Path) -> io::Result<Option<File>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    match options.custom_flags(libc::O_DIRECT).open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// As above.
+#[cfg(target_vendor = "apple")]
+pub(crate) fn open_direct(options: &mut OpenOptions, path: &Path) -> io::Result<Option<File>> {
+    let file = options.open(path)?;
+    // SAFETY: an open descriptor, and a command that takes a number.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_NOCACHE, 1) } {
+        -1 => Ok(None),
+        _ => Ok(Some(file)),
+    }
+}
+
+/// Nothing to do: a hole takes no space, where the file system has holes.
+pub(crate) fn make_sparse(_: &File) {}

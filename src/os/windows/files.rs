@@ -1,12 +1,19 @@
-//! Files in memory.
+//! Files in memory, and files that are read and written at an offset.
 
 use std::ffi::c_void;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::windows::fs::{FileExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
+use std::path::Path;
 use std::ptr::{self, NonNull};
 
-use windows_sys::Win32::Foundation::CloseHandle;
-use windows_sys::Win32::Storage::FileSystem::{FlushFileBuffers, GetFileSizeEx};
+use windows_sys::Win32::Foundation::{CloseHandle, ERROR_INVALID_PARAMETER};
+use windows_sys::Win32::Storage::FileSystem::{
+    FILE_FLAG_NO_BUFFERING, FlushFileBuffers, GetFileSizeEx,
+};
+use windows_sys::Win32::System::IO::DeviceIoControl;
+use windows_sys::Win32::System::Ioctl::FSCTL_SET_SPARSE;
 use windows_sys::Win32::System::Memory::{
     CreateFileMappingW, FILE_MAP_COPY, FILE_MAP_READ, FILE_MAP_WRITE, FlushViewOfFile,
     MEMORY_MAPPED_VIEW_ADDRESS, MapViewOfFile, PAGE_READONLY, PAGE_READWRITE, PAGE_WRITECOPY,
@@ -94,4 +101,46 @@ pub(crate) fn file_len(file: &File) -> Result<u64, OsError> {
     // SAFETY: the handle is open, and the number is there for the answer.
     check(unsafe { GetFileSizeEx(file.as_raw_handle(), &mut len) })?;
     Ok(len as u64)
+}
+
+/// Whether [`read_at`] and [`write_at`] may be called in an exception handler. Nothing says that they may.
+pub(crate) const FILE_CALLS_ARE_SIGNAL_SAFE: bool = false;
+
+/// Bytes that one call moves at most. `ReadFile` takes a 32-bit number.
+const ONE_CALL: usize = 1 << 30;
+
+/// `ReadFile` with an offset, which the handle's own position follows without being used. Fewer bytes than were asked
+/// for, or none, where the file ends.
+/// [`ReadFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile)
+pub(crate) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, OsError> {
+    let len = buffer.len().min(ONE_CALL);
+    file.seek_read(&mut buffer[..len], offset).map_err(code)
+}
+
+/// `WriteFile` with an offset. May write only a part.
+pub(crate) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> Result<usize, OsError> {
+    file.seek_write(&bytes[..bytes.len().min(ONE_CALL)], offset).map_err(code)
+}
+
+fn code(error: io::Error) -> OsError {
+    OsError(error.raw_os_error().unwrap_or(0))
+}
+
+/// Opens a file whose reads and writes go past the system's cache. `None` where the file system has no such thing.
+pub(crate) fn open_direct(options: &mut OpenOptions, path: &Path) -> io::Result<Option<File>> {
+    match options.custom_flags(FILE_FLAG_NO_BUFFERING).open(path) {
+        Err(error) if error.raw_os_error() == Some(ERROR_INVALID_PARAMETER as i32) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// `FSCTL_SET_SPARSE`: what is never written takes no space. Best effort: some file systems have no such files.
+/// [`FSCTL_SET_SPARSE`](https://learn.microsoft.com/windows/win32/api/winioctl/ni-winioctl-fsctl_set_sparse)
+pub(crate) fn make_sparse(file: &File) {
+    let (handle, mut count) = (file.as_raw_handle(), 0);
+    // SAFETY: an open handle, and a request that has neither input nor output.
+    unsafe {
+        let none = ptr::null_mut();
+        DeviceIoControl(handle, FSCTL_SET_SPARSE, none, 0, none, 0, &mut count, ptr::null_mut());
+    }
 }

@@ -71,6 +71,19 @@ impl Account {
         Self { own: Ledger::new(limit), shared: shared.map(Place::new) }
     }
 
+    /// Whether there is a budget.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Whether what this account gives back may help the other one: both take from the same tree of budgets.
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        match (&self.shared, &other.shared) {
+            (Some(a), Some(b)) => std::ptr::eq(&*a.budget.0.tree, &*b.budget.0.tree),
+            _ => false,
+        }
+    }
+
     pub(crate) fn own(&self) -> &Ledger {
         &self.own
     }

@@ -1,0 +1,389 @@
+//! Options for a paged region.
+
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use super::cache::Number;
+use super::core::Core;
+use super::engines::{ChosenEngine, Ground};
+use super::jobs;
+use super::region::{PagedRegion, forked, serve};
+use super::store::PageStore;
+use crate::error::Error;
+use crate::fault::{self, Registered};
+use crate::os::{self, Attributes, HugePages};
+use crate::reservation::{Account, Budget, Engine};
+
+/// When changed pages go back to the store: see [`PagedRegionBuilder::write_back`].
+///
+/// ```
+/// assert_eq!(pagewise::WriteBack::default(), pagewise::WriteBack::Early);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WriteBack {
+    /// As soon as a page has not been touched for some time, by a lent thread, so that a fault seldom waits for a
+    /// write. (Without [`io_threads`](PagedRegionBuilder::io_threads): as `Late`.)
+    #[default]
+    Early,
+    /// When the page's room is needed, or at a [`flush`](PagedRegion::flush).
+    Late,
+}
+
+/// Options for a [`PagedRegion`].
+///
+/// ```
+/// use pagewise::{FileStore, PagedRegion, WriteBack};
+///
+/// let path = std::env::temp_dir().join(format!("pagewise-paged-builder-{}", std::process::id()));
+/// let built = PagedRegion::builder(FileStore::create(&path, 1 << 30)?)
+///     .page_bytes(1 << 16)  // bytes that one fault brings
+///     .limit(64 << 20)      // bytes of memory
+///     .io_threads(2)        // read ahead, and write back early
+///     .read_ahead(1 << 20)
+///     .write_back(WriteBack::Early)
+///     .build();
+/// # std::fs::remove_file(&path)?;
+/// # if let Err(pagewise::Error::Unsupported { .. }) = built { return Ok(()) }
+/// assert_eq!(built?.page_bytes(), 1 << 16);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder makes nothing until `build`"]
+pub struct PagedRegionBuilder<S> {
+    store: S,
+    page_bytes: Option<usize>,
+    limit: Option<usize>,
+    budget: Option<Budget>,
+    io_threads: usize,
+    read_ahead: usize,
+    write_back: WriteBack,
+    read_only: bool,
+    engine: Engine,
+}
+
+/// One instruction may need so many pages at once: two that its source lies in, and two for its target.
+const LEAST_FRAMES: usize = 4;
+
+/// The largest page: what a huge page has where pages are 4 KiB.
+const MOST_PAGE_BYTES: usize = 2 << 20;
+
+impl<S: PageStore + 'static> PagedRegionBuilder<S> {
+    pub(super) fn new(store: S) -> Self {
+        Self {
+            store,
+            page_bytes: None,
+            limit: None,
+            budget: None,
+            io_threads: 0,
+            read_ahead: 1 << 20,
+            write_back: WriteBack::default(),
+            read_only: false,
+            engine: Engine::Auto,
+        }
+    }
+
+    /// Bytes that come and go at once: a power of two, from the system's page size to 2 MiB. Small pages suit accesses
+    /// here and there; pages of 2 MiB are the fastest way through all of a store.
+    ///
+    /// By default what the store [prefers](PageStore::preferred_bytes); otherwise 64 KiB, or less where the limit has
+    /// fewer than 64 of these.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b1-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).page_bytes(1 << 16).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// assert_eq!(region.page_bytes(), 1 << 16);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn page_bytes(mut self, bytes: usize) -> Self {
+        self.page_bytes = Some(bytes);
+        self
+    }
+
+    /// The most bytes of memory that the region holds, at every moment: rounded down to whole pages. By default as many as
+    /// the store has, so that no page ever leaves.
+    ///
+    /// Where the userfault engine serves a region that is not [read-only](Self::read_only), two pages of the limit are
+    /// for pages that are being copied.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b2-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).limit(1 << 18).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// region.fill(.., 1)?;
+    /// assert!(region.stats().resident <= 1 << 18);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = Some(bytes);
+        self
+    }
+
+    /// Takes the memory from a budget that the region shares, too. Where the budget is used up, a page gives up its
+    /// room: of the paged region of the same budget that holds the most, if that is more than twice what this
+    /// one holds, or else of this one.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b3-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).budget(pagewise::Budget::new(1 << 18)).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// region.fill(.., 1)?;
+    /// assert!(region.stats().resident <= 1 << 18);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Lends the region so many threads, named `pagewise-io`, from [`build`](Self::build) until it is dropped: they read
+    /// ahead, write changed pages back, and call the store where the fault handler must not
+    /// ([`PageStore::in_handler`]). None by default.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b4-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).io_threads(2).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// region.fill(.., 1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn io_threads(mut self, count: usize) -> Self {
+        self.io_threads = count;
+        self
+    }
+
+    /// How many bytes at most are read ahead of pages that are touched one after the other. Only with
+    /// [`io_threads`](Self::io_threads). By default 1 MiB.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b5-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).io_threads(1).read_ahead(256 << 10).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// assert!(region.pin(..1000)?.iter().all(|&byte| byte == 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn read_ahead(mut self, bytes: usize) -> Self {
+        self.read_ahead = bytes;
+        self
+    }
+
+    /// When changed pages go back to the store. By default early.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b6-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).write_back(pagewise::WriteBack::Late).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// region.write(0, b"some time")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn write_back(mut self, when: WriteBack) -> Self {
+        self.write_back = when;
+        self
+    }
+
+    /// Forbids writing to the region. Pages then come and go by the fastest way.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b7-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).read_only().build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// assert!(region.write(0, b"no").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// How pages appear and leave: [`Engine::UserFault`] (Linux 6.8, where userfaultfd is allowed), or
+    /// [`Engine::Protect`], which takes a mapping for each page in memory. By default the first of them that works.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b8-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).engine(pagewise::Engine::Protect).build();
+    /// # let Ok(mut region) = built else { return Ok(()) };
+    /// assert_eq!(region.engine(), pagewise::Engine::Protect);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Makes the region. Reads nothing yet.
+    ///
+    /// # Errors
+    /// [`Unsupported`](Error::Unsupported) on systems other than Linux, for an engine that does not work here, for a page
+    /// size that is none of those above, and for a store that cannot be called in a fault handler without
+    /// [`io_threads`](Self::io_threads); [`ZeroLength`](Error::ZeroLength) for an empty store;
+    /// [`Overflow`](Error::Overflow) for one that is larger than the address space or has 2³² pages or more;
+    /// [`LimitReached`](Error::LimitReached) for a limit of less than four pages (or all pages, if the store has fewer; two more where pages are copied);
+    /// [`AddressSpaceExhausted`](Error::AddressSpaceExhausted); [`BudgetReached`](Error::BudgetReached);
+    /// [`System`](Error::System).
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b9-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).page_bytes(3).build();
+    /// assert!(matches!(built, Err(pagewise::Error::Unsupported { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn build(self) -> Result<PagedRegion<S>, Error> {
+        if cfg!(any(not(target_os = "linux"), miri, pagewise_model)) {
+            return Err(Error::Unsupported { what: "paged regions on systems other than Linux" });
+        }
+        if self.store.in_handler().is_none() && self.io_threads == 0 {
+            return Err(Error::Unsupported {
+                what: "a store that a fault handler must not call, without threads: lend some by `.io_threads`",
+            });
+        }
+        fault::install()?;
+        let len = usize::try_from(self.store.len())
+            .ok()
+            .filter(|&len| len <= isize::MAX as usize - MOST_PAGE_BYTES)
+            .ok_or(Error::Overflow { requested: usize::MAX })?;
+        let ground = self.ground(len)?;
+        let io_threads = self.io_threads;
+        let (core, store) = self.core(len, ground)?;
+        let threads = jobs::start(&core, io_threads);
+        let region = PagedRegion::new(core, store);
+        region.with_threads(threads?)
+    }
+
+    /// The sizes; the addresses come later.
+    fn ground(&self, len: usize) -> Result<Ground, Error> {
+        if len == 0 {
+            return Err(Error::ZeroLength);
+        }
+        let page_bytes = self.size(len)?;
+        let pages = Number::try_from(len.div_ceil(page_bytes))
+            .ok()
+            .filter(|&pages| pages < Number::MAX - 1)
+            .ok_or(Error::Overflow { requested: len })?;
+        let besides = ChosenEngine::besides(self.engine, self.read_only) as usize;
+        let limit = self.limit.unwrap_or(usize::MAX) / page_bytes;
+        let frames = limit.saturating_sub(besides).min(pages as usize);
+        let least = LEAST_FRAMES.min(pages as usize);
+        if frames < least {
+            let requested = (besides + least) * page_bytes;
+            let limit = self.limit.unwrap_or_default();
+            return Err(Error::LimitReached { offset: 0, requested, used: 0, limit });
+        }
+        let (frames, read_only) = (frames as Number, self.read_only);
+        Ok(Ground { start: NonNull::dangling(), page_bytes, pages, frames, read_only })
+    }
+
+    fn size(&self, len: usize) -> Result<usize, Error> {
+        let least = os::page_size();
+        let size = self.page_bytes.or(self.store.preferred_bytes()).unwrap_or_else(|| {
+            let most = (self.limit.unwrap_or(len) / 64).max(1).ilog2();
+            (1usize << most).clamp(least, (64 << 10).max(least))
+        });
+        if !size.is_power_of_two() || size < least || size > MOST_PAGE_BYTES.max(least) {
+            return Err(Error::Unsupported {
+                what: "a page size that is no power of two from the system's page size to 2 MiB",
+            });
+        }
+        Ok(size)
+    }
+
+    /// Reserves the addresses, and registers them.
+    fn core(self, len: usize, mut ground: Ground) -> Result<(Arc<Core>, Arc<S>), Error> {
+        let besides = ChosenEngine::besides(self.engine, self.read_only) as usize;
+        let limit = (ground.frames as usize + besides) * ground.page_bytes;
+        let account = Account::new(limit, self.budget);
+        // The pages that are being copied have memory twice.
+        let copies = besides * ground.page_bytes;
+        if copies > 0 {
+            account.take_exactly(copies).map_err(|reason| {
+                let refusal = crate::error::Refusal { offset: 0, region: 0, reason };
+                Error::of_commit(refusal, copies)
+            })?;
+            account.committed(copies);
+        }
+        let align = ground.page_bytes.max(os::reserve_granularity());
+        let attributes =
+            Attributes { huge_pages: HugePages::Never, charged: false, ..Attributes::PLAIN };
+        os::watch_forks().map_err(|error| Error::System {
+            operation: "watching for forks",
+            source: error.into(),
+        })?;
+        // From now on, a child knows that it is one.
+        os::mark_process().map_err(|error| Error::System {
+            operation: "marking the process",
+            source: error.into(),
+        })?;
+        ground.start = os::reserve(ground.len(), align, &attributes).map_err(|error| {
+            Error::AddressSpaceExhausted { requested: ground.len(), source: error.into() }
+        })?;
+        let engine = match ChosenEngine::new(self.engine, ground) {
+            Ok(engine) => engine,
+            Err(error) => {
+                // SAFETY: the addresses were reserved above.
+                let _ = unsafe { os::release(ground.start, ground.len()) };
+                return Err(error);
+            }
+        };
+        let start = ground.start.addr().get();
+        let end = start + ground.len();
+        let registered = Registered { start, end, owner: ptr::null(), file: &[], serve, forked };
+        let store = Arc::new(self.store);
+        let write_early = self.write_back == WriteBack::Early;
+        let mut core = Arc::new(Core::new(
+            ground,
+            len,
+            engine,
+            store.clone(),
+            account,
+            self.read_ahead,
+            write_early,
+            registered,
+        ));
+        let owner = Arc::as_ptr(&core).cast();
+        if let Some(core) = Arc::get_mut(&mut core) {
+            core.registered.owner = owner;
+        }
+        // SAFETY: the core stays where it is until the region is dropped, which ends both first.
+        unsafe {
+            fault::register(&core.registered);
+            fault::uninterrupted(|| core.join_neighbours());
+        }
+        Ok((core, store))
+    }
+}

@@ -1,0 +1,527 @@
+//! Which page is in which frame, and the order in which frames give up their pages.
+//!
+//! A **frame** is room for one page. A page that is in no frame is only in the store. No system calls here: these are
+//! the numbers, and `moves.rs` does what they say.
+//!
+//! The order is that of arrival, with a second chance: a frame that has been in the region for longest loses its
+//! access (it *cools*), and gives up its page only when it is the oldest of those. A page that is touched while it cools comes
+//! back to the region, as the youngest.
+
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+
+/// Where the bytes of a frame's page are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Place {
+    /// The frame has no page.
+    Nowhere = 0,
+    /// In the region, where they can be read.
+    Region,
+    /// At the frame's own address: a touch of the page faults.
+    Frame,
+}
+
+/// The queue that a frame is in. One that a thread holds, or that is pinned, is in none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Queue {
+    None = 0,
+    Free,
+    /// In the region; the one that came first is the next to cool.
+    Warm,
+    /// Cooling; its page is as the store has it.
+    CoolClean,
+    /// Cooling; its page must be written back before it is given up.
+    CoolDirty,
+}
+
+const QUEUES: usize = 5;
+
+/// The number of a frame, or of a page.
+pub(super) type Number = u32;
+
+/// All zero: a frame that was never used.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    /// The page's number, plus one; zero for none.
+    page: Number,
+    /// The next and the previous frame of the queue, plus one; zero for none.
+    next: Number,
+    before: Number,
+    /// How many holders forbid that the page leaves the region.
+    pub(super) pins: u32,
+    /// How often the page faulted although it was accessible.
+    pub(super) again: u32,
+    pub(super) place: Place,
+    queue: Queue,
+    /// A thread is changing what is written here, or the page's bytes.
+    pub(super) busy: bool,
+    /// The page differs from the store.
+    pub(super) dirty: bool,
+    /// The program can write to the page without a fault.
+    pub(super) writable: bool,
+    /// The frame's memory is taken from the limit.
+    counted: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    first: Number,
+    last: Number,
+    len: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    /// For each page, the number of its frame, plus one; zero for none.
+    pages: Box<[Number]>,
+    frames: Box<[Frame]>,
+    /// Frames that were used before; those behind never were.
+    used: Number,
+    queues: [Ends; QUEUES],
+    /// Frames with a page that a thread holds.
+    pub(super) busy: usize,
+    /// Frames whose page is pinned.
+    pub(super) pinned: usize,
+    pub(super) dirty: usize,
+    /// Frames whose memory is taken from the limit.
+    pub(super) counted: usize,
+}
+
+/// A slice of zeros, whose memory the system provides where it is first written.
+///
+/// # Safety
+/// All bytes zero are a valid value.
+unsafe fn zeros<T>(len: usize) -> Box<[T]> {
+    let Ok(layout) = Layout::array::<T>(len) else { panic!("too many pages: {len}") };
+    if layout.size() == 0 {
+        return Box::new([]);
+    }
+    // SAFETY: the layout is not empty; the caller's promise. A box frees what the global allocator returned.
+    unsafe {
+        let start = alloc_zeroed(layout).cast::<T>();
+        if start.is_null() {
+            handle_alloc_error(layout);
+        }
+        Box::from_raw(std::ptr::slice_from_raw_parts_mut(start, len))
+    }
+}
+
+impl Cache {
+    pub(super) fn new(pages: Number, frames: Number) -> Self {
+        // SAFETY: zero is a number, and a frame that was never used.
+        let (pages, frames) = unsafe { (zeros(pages as usize), zeros(frames as usize)) };
+        Self {
+            pages,
+            frames,
+            used: 0,
+            queues: [Ends::default(); QUEUES],
+            busy: 0,
+            pinned: 0,
+            dirty: 0,
+            counted: 0,
+        }
+    }
+
+    /// The frame that holds a page.
+    pub(super) fn frame_of(&self, page: Number) -> Option<Number> {
+        self.pages.get(page as usize)?.checked_sub(1)
+    }
+
+    pub(super) fn frame(&self, frame: Number) -> Option<&Frame> {
+        self.frames.get(frame as usize)
+    }
+
+    pub(super) fn frame_mut(&mut self, frame: Number) -> Option<&mut Frame> {
+        self.frames.get_mut(frame as usize)
+    }
+
+    /// The page that a frame holds.
+    pub(super) fn page_of(&self, frame: Number) -> Option<Number> {
+        self.frame(frame)?.page.checked_sub(1)
+    }
+
+    /// Whether the memory of the next free frame is counted; `None` where none is free that was used before.
+    pub(super) fn free_is_counted(&self) -> Option<bool> {
+        Some(self.frame(self.first(Queue::Free)?)?.counted)
+    }
+
+    /// Notes whether a frame's memory is taken from the limit.
+    pub(super) fn count(&mut self, number: Number, counted: bool) {
+        let Some(frame) = self.frame_mut(number) else { return };
+        match (std::mem::replace(&mut frame.counted, counted), counted) {
+            (false, true) => self.counted += 1,
+            (true, false) => self.counted -= 1,
+            _ => {}
+        }
+    }
+
+    /// How many frames were ever used; those of the numbers below.
+    pub(super) fn used(&self) -> Number {
+        self.used
+    }
+
+    /// How many frames have a page, or are about to.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.used as usize - self.queue(Queue::Free).len
+    }
+
+    pub(super) fn warm(&self) -> usize {
+        self.queue(Queue::Warm).len
+    }
+
+    pub(super) fn cooling(&self) -> usize {
+        self.queue(Queue::CoolClean).len + self.queue(Queue::CoolDirty).len
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether a page can have a frame at once; with more memory, or only with what is counted.
+    pub(super) fn has_room(&self, more_memory: bool) -> bool {
+        match self.free_is_counted() {
+            Some(true) => true,
+            Some(false) => more_memory,
+            None => more_memory && self.has_new(),
+        }
+    }
+
+    /// Whether nothing can be given up until a pin ends.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.busy == 0 && self.warm() + self.cooling() == 0
+    }
+
+    /// The first frame to cool whose page needs no writing. Looks at all of them.
+    pub(super) fn next_clean_to_cool(&self) -> Option<Number> {
+        let mut at = self.first(Queue::Warm);
+        while let Some(frame) = at.and_then(|number| self.frame(number)).filter(|frame| frame.dirty)
+        {
+            at = frame.next.checked_sub(1);
+        }
+        at
+    }
+
+    /// Gives a page a free frame that was used before, and holds it.
+    pub(super) fn take_free(&mut self, page: Number) -> Option<Number> {
+        let frame = self.first(Queue::Free)?;
+        self.hold(frame);
+        self.enter(page, frame);
+        Some(frame)
+    }
+
+    /// Holds a free frame whose memory is counted, so that it goes back.
+    pub(super) fn take_free_to_empty(&mut self) -> Option<Number> {
+        let frame = self.first(Queue::Free).filter(|_| self.free_is_counted() == Some(true))?;
+        self.hold(frame);
+        Some(frame)
+    }
+
+    /// Gives a page a frame that was never used, and holds it.
+    pub(super) fn take_new(&mut self, page: Number) -> Option<Number> {
+        let frame = self.used;
+        self.frames.get(frame as usize)?;
+        self.used += 1;
+        self.hold(frame);
+        self.enter(page, frame);
+        Some(frame)
+    }
+
+    /// Whether there is a frame that was never used.
+    pub(super) fn has_new(&self) -> bool {
+        (self.used as usize) < self.frames.len()
+    }
+
+    fn enter(&mut self, page: Number, frame: Number) {
+        if let Some(word) = self.pages.get_mut(page as usize) {
+            *word = frame + 1;
+        }
+        if let Some(frame) = self.frame_mut(frame) {
+            frame.page = page + 1;
+        }
+    }
+
+    /// Takes a frame out of its queue, for a thread that changes it.
+    pub(super) fn hold(&mut self, number: Number) {
+        self.leave_queue(number);
+        let Some(frame) = self.frame_mut(number) else { return };
+        debug_assert!(!frame.busy, "a frame has one holder");
+        frame.busy = true;
+        self.busy += 1;
+    }
+
+    /// Ends [`hold`](Self::hold): the page is at `place`, and as the store has it or not.
+    pub(super) fn settle(&mut self, number: Number, place: Place, dirty: bool, writable: bool) {
+        let Some(frame) = self.frame_mut(number) else { return };
+        debug_assert!(frame.busy, "only a holder settles");
+        let was_dirty = frame.dirty;
+        (frame.busy, frame.place, frame.dirty, frame.writable) = (false, place, dirty, writable);
+        frame.again = 0;
+        self.busy -= 1;
+        self.dirty = self.dirty + usize::from(dirty) - usize::from(was_dirty);
+        self.queue_up(number);
+    }
+
+    /// Ends [`hold`](Self::hold): nothing changed.
+    pub(super) fn settle_as_it_was(&mut self, number: Number) {
+        let Some(&Frame { place, dirty, writable, .. }) = self.frame(number) else { return };
+        self.settle(number, place, dirty, writable);
+    }
+
+    /// Ends [`hold`](Self::hold): the frame has no page any more.
+    pub(super) fn free(&mut self, number: Number) {
+        let page = self.page_of(number);
+        if let Some(word) = page.and_then(|page| self.pages.get_mut(page as usize)) {
+            *word = 0;
+        }
+        if let Some(frame) = self.frame_mut(number) {
+            frame.page = 0;
+        }
+        self.settle(number, Place::Nowhere, false, false);
+    }
+
+    /// Keeps the page of a frame in the region. The frame is not held.
+    pub(super) fn pin(&mut self, number: Number) {
+        self.leave_queue(number);
+        let Some(frame) = self.frame_mut(number) else { return };
+        // (At the end of the numbers, a page stays pinned for ever.)
+        frame.pins = frame.pins.saturating_add(1);
+        if frame.pins == 1 {
+            self.pinned += 1;
+        }
+    }
+
+    /// Ends one [`pin`](Self::pin).
+    pub(super) fn unpin(&mut self, number: Number) {
+        let Some(frame) = self.frame_mut(number) else { return };
+        debug_assert!(frame.pins > 0, "a pin ends once");
+        if frame.pins == u32::MAX {
+            return;
+        }
+        frame.pins -= 1;
+        if frame.pins == 0 {
+            self.pinned -= 1;
+            if self.frame(number).is_some_and(|frame| !frame.busy) {
+                self.queue_up(number);
+            }
+        }
+    }
+
+    /// The frame that is the next to cool.
+    pub(super) fn next_to_cool(&self) -> Option<Number> {
+        self.first(Queue::Warm)
+    }
+
+    /// The frame that is the next to give up its page: clean ones come first, since they need no writing.
+    pub(super) fn next_to_leave(&self) -> Option<Number> {
+        self.first(Queue::CoolClean).or_else(|| self.first(Queue::CoolDirty))
+    }
+
+    /// The cooling frame that is the next to be written back.
+    pub(super) fn next_to_write(&self) -> Option<Number> {
+        self.first(Queue::CoolDirty)
+    }
+
+    /// Has the page of a frame leave before all others.
+    pub(super) fn expect_no_more(&mut self, number: Number) {
+        let Some(queue) = self.frame(number).map(|frame| frame.queue) else { return };
+        if matches!(queue, Queue::Warm | Queue::CoolClean | Queue::CoolDirty) {
+            self.leave_queue(number);
+            self.push_first(queue, number);
+        }
+    }
+
+    fn queue(&self, queue: Queue) -> Ends {
+        self.queues.get(queue as usize).copied().unwrap_or_default()
+    }
+
+    fn first(&self, queue: Queue) -> Option<Number> {
+        self.queue(queue).first.checked_sub(1)
+    }
+
+    fn queue_up(&mut self, number: Number) {
+        let Some(frame) = self.frame(number) else { return };
+        let queue = match frame.place {
+            Place::Nowhere => Queue::Free,
+            _ if frame.pins > 0 => return,
+            Place::Region => Queue::Warm,
+            Place::Frame if frame.dirty => Queue::CoolDirty,
+            Place::Frame => Queue::CoolClean,
+        };
+        // A free frame whose memory was used a moment ago is the next to be used again; one without memory is the last.
+        if queue == Queue::Free && frame.counted {
+            self.push_first(queue, number);
+        } else {
+            self.push_last(queue, number);
+        }
+    }
+
+    fn push_last(&mut self, queue: Queue, number: Number) {
+        let last = self.queue(queue).last;
+        self.link(queue, last, number + 1);
+        self.link(queue, number + 1, 0);
+        self.joined(queue, number);
+    }
+
+    fn push_first(&mut self, queue: Queue, number: Number) {
+        let first = self.queue(queue).first;
+        self.link(queue, number + 1, first);
+        self.link(queue, 0, number + 1);
+        self.joined(queue, number);
+    }
+
+    fn joined(&mut self, queue: Queue, number: Number) {
+        if let Some(frame) = self.frame_mut(number) {
+            frame.queue = queue;
+        }
+        if let Some(ends) = self.queues.get_mut(queue as usize) {
+            ends.len += 1;
+        }
+    }
+
+    /// Makes two frames neighbours in a queue; zero stands for its end.
+    fn link(&mut self, queue: Queue, before: Number, after: Number) {
+        let Some(ends) = self.queues.get_mut(queue as usize) else { return };
+        match before.checked_sub(1).and_then(|before| self.frames.get_mut(before as usize)) {
+            Some(frame) => frame.next = after,
+            None => ends.first = after,
+        }
+        match after.checked_sub(1).and_then(|after| self.frames.get_mut(after as usize)) {
+            Some(frame) => frame.before = before,
+            None => ends.last = before,
+        }
+    }
+
+    fn leave_queue(&mut self, number: Number) {
+        let Some(frame) = self.frame_mut(number) else { return };
+        let queue = std::mem::replace(&mut frame.queue, Queue::None);
+        if queue == Queue::None {
+            return;
+        }
+        let (before, after) = (frame.before, frame.next);
+        self.link(queue, before, after);
+        if let Some(ends) = self.queues.get_mut(queue as usize) {
+            ends.len -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(cache: &mut Cache, page: Number) -> Number {
+        let frame = cache.take_free(page).or_else(|| cache.take_new(page)).unwrap();
+        cache.settle(frame, Place::Region, false, false);
+        frame
+    }
+
+    fn cool(cache: &mut Cache) -> Number {
+        let frame = cache.next_to_cool().unwrap();
+        cache.hold(frame);
+        let dirty = cache.frame(frame).unwrap().dirty;
+        cache.settle(frame, Place::Frame, dirty, false);
+        frame
+    }
+
+    #[test]
+    fn a_page_that_is_touched_while_it_cools_leaves_last() {
+        let mut cache = Cache::new(10, 3);
+        let frames: Vec<_> = (0..3).map(|page| settled(&mut cache, page)).collect();
+        assert_eq!([cool(&mut cache), cool(&mut cache)], frames[..2]);
+        cache.hold(frames[0]);
+        cache.settle(frames[0], Place::Region, false, false); // a rescue
+        assert_eq!(cache.next_to_leave(), Some(frames[1]));
+        assert_eq!([cool(&mut cache), cool(&mut cache)], [frames[2], frames[0]]);
+    }
+
+    #[test]
+    fn clean_pages_leave_before_dirty_ones() {
+        let mut cache = Cache::new(10, 3);
+        let frames: Vec<_> = (0..3).map(|page| settled(&mut cache, page)).collect();
+        cache.hold(frames[0]);
+        cache.settle(frames[0], Place::Region, true, true);
+        (0..3).for_each(|_| _ = cool(&mut cache));
+        assert_eq!((cache.dirty, cache.next_to_write()), (1, Some(frames[0])));
+        assert_eq!(cache.next_to_leave(), Some(frames[1]));
+        for &frame in &frames[1..] {
+            cache.hold(frame);
+            cache.free(frame);
+        }
+        assert_eq!(cache.next_to_leave(), Some(frames[0]));
+        assert_eq!(
+            (cache.taken(), cache.frame_of(0), cache.frame_of(1)),
+            (1, Some(frames[0]), None)
+        );
+    }
+
+    #[test]
+    fn what_is_pinned_or_held_is_no_candidate_and_says_so() {
+        let mut cache = Cache::new(10, 2);
+        let frames: Vec<_> = (0..2).map(|page| settled(&mut cache, page)).collect();
+        frames.iter().for_each(|&frame| cache.pin(frame));
+        cache.pin(frames[0]);
+        assert_eq!((cache.next_to_cool(), cache.pinned, cache.is_stuck()), (None, 2, true));
+        cache.unpin(frames[0]);
+        assert!(cache.is_stuck(), "one of two pins is left");
+        cache.unpin(frames[0]);
+        assert_eq!((cache.next_to_cool(), cache.pinned), (Some(frames[0]), 1));
+        cache.hold(frames[0]);
+        assert_eq!((cache.next_to_cool(), cache.is_stuck(), cache.busy), (None, false, 1));
+        cache.free(frames[0]);
+        assert_eq!(cache.take_free(7), Some(frames[0]));
+    }
+
+    #[test]
+    fn what_is_expected_no_more_leaves_first() {
+        let mut cache = Cache::new(10, 4);
+        let frames: Vec<_> = (0..4).map(|page| settled(&mut cache, page)).collect();
+        cache.expect_no_more(frames[2]);
+        assert_eq!(
+            [(); 4].map(|()| cool(&mut cache)),
+            [frames[2], frames[0], frames[1], frames[3]]
+        );
+    }
+
+    /// Against lists that are plain vectors.
+    #[test]
+    fn queues_are_as_plain_lists_whatever_happens() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..200 {
+            let mut cache = Cache::new(64, 8);
+            let (mut warm, mut cold) = (Vec::new(), Vec::<Number>::new());
+            for _ in 0..200 {
+                match random.u8(0..4) {
+                    0 => {
+                        let page = random.u32(0..64);
+                        if cache.frame_of(page).is_none() && warm.len() + cold.len() < 8 {
+                            warm.push(settled(&mut cache, page));
+                        }
+                    }
+                    1 if !warm.is_empty() => {
+                        assert_eq!(cool(&mut cache), warm[0]);
+                        cold.push(warm.remove(0));
+                    }
+                    2 if !cold.is_empty() => {
+                        let frame = cold.remove(random.usize(..cold.len()));
+                        cache.hold(frame);
+                        cache.free(frame);
+                    }
+                    3 if !warm.is_empty() => {
+                        let frame = warm.remove(random.usize(..warm.len()));
+                        cache.pin(frame);
+                        assert_eq!(cache.warm(), warm.len());
+                        cache.unpin(frame);
+                        warm.push(frame);
+                    }
+                    _ => {}
+                }
+                assert_eq!((cache.warm(), cache.cooling()), (warm.len(), cold.len()));
+                assert_eq!(cache.next_to_cool(), warm.first().copied());
+                assert_eq!(cache.next_to_leave(), cold.first().copied());
+                assert_eq!(cache.taken(), warm.len() + cold.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The threads that the program lends: they call the store where the handler must not, write dirty pages back before
+//! their room is needed, and read ahead.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use super::cache::Number;
+use super::core::Core;
+use super::moves::Lent;
+use crate::error::Error;
+use crate::fault;
+use crate::os;
+use crate::sync::SpinLock;
+
+/// One call of the store, which lies on the stack of the thread that waits for it.
+pub(super) struct Job {
+    next: *mut Job,
+    write: bool,
+    offset: u64,
+    bytes: *mut u8,
+    len: usize,
+    /// Zero until the call returned. (Then the job belongs to the waiting thread alone.)
+    done: AtomicU32,
+    /// Why the call failed. (The error itself is dropped on the thread that made the call, since the handler must not
+    /// free memory.)
+    failed: Option<io::ErrorKind>,
+}
+
+/// How many pages may wait to be read ahead.
+const AHEAD: usize = 256;
+
+/// What waits for a lent thread.
+struct Queue {
+    first: *mut Job,
+    last: *mut Job,
+    /// A ring of pages to be read ahead.
+    ahead: [Number; AHEAD],
+    ahead_first: usize,
+    ahead_len: usize,
+    stopped: bool,
+    /// Dirty pages that could not be written: the threads rest until there is other work.
+    rests: bool,
+}
+
+pub(super) struct Jobs {
+    lock: SpinLock,
+    /// Only for the holder of the lock.
+    queue: UnsafeCell<Queue>,
+    /// Changes whenever there is more to do.
+    work: AtomicU32,
+    threads: AtomicU32,
+    /// Whether dirty pages are written as soon as they cool.
+    write_early: bool,
+}
+
+impl Jobs {
+    pub(super) fn new(write_early: bool) -> Self {
+        Self {
+            lock: SpinLock::new(),
+            queue: UnsafeCell::new(Queue {
+                first: ptr::null_mut(),
+                last: ptr::null_mut(),
+                ahead: [0; AHEAD],
+                ahead_first: 0,
+                ahead_len: 0,
+                stopped: false,
+                rests: false,
+            }),
+            work: AtomicU32::new(0),
+            threads: AtomicU32::new(0),
+            write_early,
+        }
+    }
+
+    fn with<R>(&self, use_it: impl FnOnce(&mut Queue) -> R) -> R {
+        self.lock.lock_in_handler();
+        // SAFETY: this thread holds the lock.
+        let result = use_it(unsafe { &mut *self.queue.get() });
+        self.lock.unlock();
+        result
+    }
+
+    fn more_to_do(&self) {
+        self.work.fetch_add(1, Ordering::SeqCst);
+        os::wake(&self.work);
+    }
+
+    pub(super) fn has_threads(&self) -> bool {
+        self.threads.load(Ordering::Relaxed) > 0
+    }
+
+    /// Has a lent thread call the store, and waits for it. Async-signal-safe.
+    ///
+    /// # Safety
+    /// The bytes are the caller's, for reading and (unless `write`) for writing.
+    pub(super) unsafe fn call(
+        &self,
+        write: bool,
+        offset: u64,
+        bytes: *mut u8,
+        len: usize,
+    ) -> io::Result<()> {
+        let done = AtomicU32::new(0);
+        let mut job = Job { next: ptr::null_mut(), write, offset, bytes, len, done, failed: None };
+        let place = &raw mut job;
+        self.with(|queue| {
+            if queue.last.is_null() {
+                queue.first = place;
+            } else {
+                // SAFETY: a job in the queue waits on the stack of a thread that waits for it.
+                unsafe { (*queue.last).next = place };
+            }
+            queue.last = place;
+        });
+        self.more_to_do();
+        // SAFETY: the job lives until this function returns; only its atomic is used by both threads.
+        let done = unsafe { &(*place).done };
+        while done.load(Ordering::Acquire) == 0 {
+            os::wait_while(done, 0);
+        }
+        // SAFETY: the other thread is done with the job.
+        match unsafe { (*place).failed } {
+            None => Ok(()),
+            Some(kind) => Err(kind.into()),
+        }
+    }
+
+    /// Asks that a page be read before it is touched; drops the wish where too many wait. Async-signal-safe.
+    pub(super) fn read_ahead(&self, page: Number) {
+        let entered = self.with(|queue| {
+            let place = (queue.ahead_first + queue.ahead_len) % AHEAD;
+            match queue.ahead.get_mut(place) {
+                Some(slot) if queue.ahead_len < AHEAD => {
+                    *slot = page;
+                    queue.ahead_len += 1;
+                    true
+                }
+                _ => false,
+            }
+        });
+        if entered {
+            self.more_to_do();
+        }
+    }
+
+    /// A dirty page cools. Async-signal-safe.
+    pub(super) fn something_is_to_be_written(&self) {
+        if self.write_early && self.has_threads() {
+            self.with(|queue| queue.rests = false);
+            self.more_to_do();
+        }
+    }
+}
+
+/// Starts threads that work for a region until [`stop`].
+pub(super) fn start(core: &Arc<Core>, count: usize) -> Result<Vec<JoinHandle<()>>, Error> {
+    let mut threads = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (at_work, builder) = (core.clone(), std::thread::Builder::new());
+        core.jobs.threads.fetch_add(1, Ordering::Relaxed);
+        match builder.name("pagewise-io".into()).spawn(move || work(&at_work)) {
+            Ok(thread) => threads.push(thread),
+            Err(source) => {
+                core.jobs.threads.fetch_sub(1, Ordering::Relaxed);
+                stop(core, threads);
+                return Err(Error::System { operation: "starting a thread", source });
+            }
+        }
+    }
+    Ok(threads)
+}
+
+/// Ends the threads, and waits for them.
+pub(super) fn stop(core: &Core, threads: Vec<JoinHandle<()>>) {
+    if core.is_left() {
+        // They are the parent's.
+        threads.into_iter().for_each(std::mem::forget);
+        return;
+    }
+    fault::uninterrupted(|| {
+        core.jobs.with(|queue| queue.stopped = true);
+        core.jobs.more_to_do();
+    });
+    for thread in threads {
+        // A store that panicked has said so; what waited for it was told, too.
+        let _ = thread.join();
+    }
+}
+
+enum Task {
+    Call(*mut Job),
+    ReadAhead(Number),
+    WriteBack,
+    Stop,
+    Nothing,
+}
+
+fn work(core: &Arc<Core>) {
+    // A signal handler that runs on this thread, and touches a page that it holds, would wait for itself.
+    fault::uninterrupted(|| work_on(core));
+}
+
+fn work_on(core: &Core) {
+    loop {
+        let moment = core.jobs.work.load(Ordering::Acquire);
+        match next_task(core) {
+            // SAFETY: the job was taken from the queue, and its thread waits.
+            Task::Call(job) => unsafe { run(core, job) },
+            Task::ReadAhead(page) => {
+                // It is a wish: whoever touches the page gets the error.
+                if let Err(trouble) = core.bring::<Lent>(page, false) {
+                    trouble.into_store_error();
+                }
+            }
+            Task::WriteBack => {
+                if !core.write_one_back() {
+                    core.jobs.with(|queue| queue.rests = true);
+                }
+            }
+            Task::Stop => return,
+            Task::Nothing => os::wait_while(&core.jobs.work, moment),
+        }
+    }
+}
+
+fn next_task(core: &Core) -> Task {
+    let (task, rests) = core.jobs.with(|queue| {
+        if !queue.first.is_null() {
+            let job = queue.first;
+            // SAFETY: a job in the queue waits on the stack of a thread that waits for it.
+            queue.first = unsafe { (*job).next };
+            if queue.first.is_null() {
+                queue.last = ptr::null_mut();
+            }
+            return (Task::Call(job), false);
+        }
+        if queue.stopped {
+            return (Task::Stop, false);
+        }
+        if queue.ahead_len > 0 {
+            let page = queue.ahead.get(queue.ahead_first).copied().unwrap_or_default();
+            queue.ahead_first = (queue.ahead_first + 1) % AHEAD;
+            queue.ahead_len -= 1;
+            return (Task::ReadAhead(page), false);
+        }
+        (Task::Nothing, queue.rests)
+    });
+    let writes = matches!(task, Task::Nothing) && core.jobs.write_early && !rests;
+    if writes && core.with(|state| state.cache.next_to_write()).is_some() {
+        return Task::WriteBack;
+    }
+    task
+}
+
+/// # Safety
+/// The job's thread waits for it.
+unsafe fn run(core: &Core, job: *mut Job) {
+    // SAFETY: the caller's promise. The waiting thread reads `done` meanwhile, and nothing else.
+    let (write, offset, bytes, len) =
+        unsafe { ((*job).write, (*job).offset, (*job).bytes, (*job).len) };
+    let call = || {
+        // SAFETY: the bytes are those that the waiting thread holds.
+        unsafe {
+            if write {
+                core.store.write(offset, std::slice::from_raw_parts(bytes, len))
+            } else {
+                core.store.read(offset, std::slice::from_raw_parts_mut(bytes, len))
+            }
+        }
+    };
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err(io::Error::other("the store panicked")));
+    let failed = result.err().map(|error| core.counters.remember(error));
+    // SAFETY: as above, until `done` is set. Then the job may be gone: waking an address that is not in use any more
+    // wakes nobody, or somebody who looks again.
+    unsafe {
+        (&raw mut (*job).failed).write(failed);
+        let done = &raw const (*job).done;
+        (*done).store(1, Ordering::Release);
+        os::wake(done);
+    }
+}

@@ -1,0 +1,112 @@
+//! What a region counts.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What happened in a region so far, and what it holds now.
+///
+/// ```
+/// use pagewise::{FileStore, PagedRegion};
+///
+/// let path = std::env::temp_dir().join(format!("pagewise-stats-{}", std::process::id()));
+/// std::fs::write(&path, vec![1; 1 << 20])?;
+/// let Ok(region) = PagedRegion::builder(FileStore::open(&path)?).limit(1 << 18).build() else {
+///     return Ok(()); // this system has no paged regions
+/// };
+/// // SAFETY: nobody writes to the file.
+/// let bytes = unsafe { region.as_slice() };
+/// assert_eq!(bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 1 << 20);
+/// let stats = region.stats();
+/// assert_eq!(stats.bytes_read, 1 << 20);
+/// assert!(stats.resident <= 1 << 18 && stats.evictions > 0 && stats.bytes_written == 0);
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PagedStats {
+    /// Page faults that were served.
+    pub faults: u64,
+    /// Pages that were read from the store.
+    pub loads: u64,
+    /// Pages that were about to be evicted, and came back by a touch.
+    pub rescues: u64,
+    /// Pages that gave up their room.
+    pub evictions: u64,
+    /// Pages that were written to the store.
+    pub write_backs: u64,
+    /// Calls of the store that failed.
+    pub io_errors: u64,
+    /// Bytes that were read from the store.
+    pub bytes_read: u64,
+    /// Bytes that were written to the store.
+    pub bytes_written: u64,
+    /// How long threads waited in faults, in all.
+    pub waited: Duration,
+    /// Bytes of memory that the region holds now: at most its limit.
+    pub resident: usize,
+    /// Bytes of pages that differ from the store now.
+    pub dirty: usize,
+    /// Bytes of pages that are pinned now.
+    pub pinned: usize,
+}
+
+macro_rules! counters {
+    ($($name:ident),*) => {
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: AtomicU64,)*
+            /// The store's last error that no caller was told: it was a fault's, or a lent thread's.
+            last_error: Mutex<Option<io::Error>>,
+        }
+    };
+}
+
+counters!(
+    faults,
+    loads,
+    rescues,
+    evictions,
+    write_backs,
+    io_errors,
+    bytes_read,
+    bytes_written,
+    waited_ns
+);
+
+impl Counters {
+    /// Not from the handler.
+    pub(super) fn remember(&self, error: io::Error) -> io::ErrorKind {
+        let kind = error.kind();
+        let mut last = self.last_error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *last = Some(error);
+        kind
+    }
+
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        self.last_error.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    }
+
+    pub(super) fn read(&self) -> PagedStats {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PagedStats {
+            faults: of(&self.faults),
+            loads: of(&self.loads),
+            rescues: of(&self.rescues),
+            evictions: of(&self.evictions),
+            write_backs: of(&self.write_backs),
+            io_errors: of(&self.io_errors),
+            bytes_read: of(&self.bytes_read),
+            bytes_written: of(&self.bytes_written),
+            waited: Duration::from_nanos(of(&self.waited_ns)),
+            ..PagedStats::default()
+        }
+    }
+}
+
+/// Adds to a counter.
+pub(super) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
