@@ -79,7 +79,7 @@ mod other {
 
     enum Store {
         Objects(ObjectStoreBuilder),
-        Redis(RedisStoreBuilder),
+        Redis(Box<RedisStoreBuilder>),
     }
 
     pub fn open(kind: &str, name: &str) -> Result<Box<dyn PageStore>> {
@@ -119,7 +119,8 @@ mod other {
                 let nodes: Vec<_> =
                     places.split(',').map(|node| format!("redis://{node}")).collect();
                 let cluster = ClusterClient::builder(nodes);
-                Ok(Store::Redis(RedisStore::builder(cluster, prefix).threads(THREADS)))
+                let builder = RedisStore::builder(cluster, prefix).threads(THREADS);
+                Ok(Store::Redis(Box::new(builder)))
             }
             _ => s3(in_parts()?),
         }

@@ -579,10 +579,8 @@ fn a_descriptor_that_is_closed_is_an_error() {
 fn locked_memory_gets_no_more_than_the_budget() {
     well("locked_memory_gets_no_more_than_the_budget", || {
         // SAFETY: locks this process's memory.
-        if crate::common::emulated()
-            || crate::common::sanitized()
-            || unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0
-        {
+        let lock = || unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) };
+        if crate::common::emulated() || crate::common::sanitized() || lock() != 0 {
             return not_here(
                 "mlockall(MCL_FUTURE): it needs privileges, and memory for all that is mapped",
             );

@@ -90,7 +90,7 @@ fn regions_that_share_a_budget_give_way_to_each_other() {
                 .unwrap()
         });
         let touch_all = |region: &PagedRegion<InTheHandler<Heap>>| {
-            assert!(slice(&region) == region.store().0.bytes());
+            assert!(slice(region) == region.store().0.bytes());
         };
         touch_all(&one);
         assert!(one.stats().resident >= 36 * page_size());

@@ -20,6 +20,7 @@ fn no_count_is_lost_while_pages_come_and_go() {
                 .io_threads(lent)
                 .build()
                 .unwrap();
+            // SAFETY: nobody else writes to the store.
             let counters = unsafe { PagedArray::<AtomicU64, _>::new(region) }.unwrap();
             let done = AtomicBool::new(false);
             let counted: u64 = std::thread::scope(|scope| {

@@ -195,6 +195,7 @@ fn what_a_lent_thread_could_not_write_can_be_asked_for() {
         .build()
         .unwrap();
     region.store().writes_fail.store(1, Relaxed);
+    // SAFETY: nobody else writes to the store.
     let counters = unsafe { PagedArray::<AtomicU64, _>::new(region) }.unwrap();
     let per_page = page_size() / 8;
     for page in 0..12 {

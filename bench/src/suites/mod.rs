@@ -17,6 +17,8 @@ mod fault;
 mod fill;
 mod fork;
 mod latency;
+#[cfg(target_os = "linux")]
+mod paged;
 mod read;
 mod scale;
 mod shared;
@@ -52,6 +54,8 @@ pub const SUITES: &[Suite] = &[
     array::SUITE,
     arena::SUITE,
     read::SUITE,
+    #[cfg(target_os = "linux")]
+    paged::SUITE,
     churn::SUITE,
     scale::SUITE,
     fork::SUITE,

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::{complaint, json, run, text};
+#[cfg(target_os = "linux")]
+use crate::json;
+use crate::{complaint, run, text};
 
 struct Folder(std::path::PathBuf);
 

@@ -45,14 +45,12 @@ impl Cluster {
             this.nodes.push(None);
             this.go_on(node);
         }
-        let client = server.with_file_name("redis-cli");
-        until("a cluster is made of the servers", || {
-            let mut create = Command::new(&client);
-            create.env("REDISCLI_AUTH", PASSWORD).args(["--cluster", "create"]);
-            create.args(this.ports.iter().map(|port| format!("127.0.0.1:{port}")));
-            create.args(["--cluster-replicas", "1", "--cluster-yes"]).stdin(Stdio::null());
-            create.output().is_ok_and(|output| output.status.success())
-        });
+        let mut create = Command::new(server.with_file_name("redis-cli"));
+        create.env("REDISCLI_AUTH", PASSWORD).args(["--cluster", "create"]);
+        create.args(this.ports.iter().map(|port| format!("127.0.0.1:{port}")));
+        create.args(["--cluster-replicas", "1", "--cluster-yes"]).stdin(Stdio::null());
+        let created = create.output().unwrap();
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
         this.until_whole();
         Some(this)
     }

@@ -1,9 +1,11 @@
 //! Real servers, which run as long as a test has them.
 #![allow(dead_code)] // some are for features
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// The program of a server, where a variable says where it is: `ci/stores` sets it.
@@ -27,10 +29,19 @@ fn real_servers_are_there() {
     assert!(!named || cfg!(feature = "aws"), "the tests with an S3 server need the feature aws");
 }
 
-/// Ports that nobody listens to now, all different.
+/// Ports that nobody listens to now, and that no other test of this process is given. Below those that the system gives
+/// to outgoing connections: one of these could take a port before its server does.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap();
+    let mut ports = Vec::new();
+    while ports.len() < count {
+        let port = fastrand::u16(10_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+            ports.push(port);
+        }
+    }
+    ports
 }
 
 /// A folder that is gone when this is dropped.

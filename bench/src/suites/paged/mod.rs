@@ -1,0 +1,70 @@
+//! paged: memory whose pages come from a file, beside a pool of buffers, `pread`, `mmap`, and a thread that serves faults.
+
+mod file;
+mod pool;
+mod scans;
+mod touches;
+
+use super::Suite;
+use crate::case::{Case, Size};
+use crate::sample::Sample;
+
+pub const SUITE: Suite = Suite {
+    name: "paged",
+    about: "memory whose pages come from a file, which is in the system's cache",
+    cases,
+    needs: 512 << 20,
+    needs_huge: 256 << 20,
+};
+
+/// What a subject ends with: a sample, or why there is none.
+type Outcome = Result<Sample, Box<dyn std::error::Error>>;
+
+/// A subject that is missing where there are no paged regions, or no such file can be made.
+fn run(subject: impl Fn(Size) -> Outcome + 'static) -> impl Fn(Size) -> Sample + 'static {
+    move |size| subject(size).unwrap_or_else(|error| Sample::absent(error.to_string()))
+}
+
+fn cases() -> Vec<Case> {
+    let pool = "a buffer pool: quick_cache over pread, 4 KiB";
+    let mut cases = vec![
+        Case::new("an element of a resident page, at random", "ns/element", run(touches::resident))
+            .control()
+            .rival("Vec of the same size", run(touches::plain))
+            .target(1.02, 1.0)
+            .rival(pool, run(pool::resident))
+            .target(0.20, 0.05),
+        Case::new("misses at random, 4 KiB, half resident", "ns/access", run(touches::misses))
+            .rival(pool, run(pool::misses))
+            .target(3.0, 1.5)
+            .rival("mmap of the file, no limit", run(touches::mapped)),
+        Case::new("first touches at random, 4 KiB", "ns/touch", run(touches::first))
+            .rival("userspace-pagefault (a manager thread)", run(touches::manager_thread))
+            .target(0.5, 0.3),
+        Case::new(
+            "misses at random, 2 threads",
+            "ns/access",
+            run(|size| touches::threads(size, 2)),
+        )
+        .rival("pagewise, 1 thread", run(|size| touches::threads(size, 1)))
+        .target(0.625, 0.55),
+        Case::new("a page that was about to leave (rescue)", "ns/touch", run(touches::rescues))
+            .rival("pagewise, a load from the file", run(touches::loads))
+            .target(0.7, 0.5),
+        Case::new("everything dirty is written back, 64 KiB", "ns/4 KiB", run(scans::write_back))
+            .rival("pwrite of the same extents", run(scans::pwrite))
+            .target(1.3, 1.05),
+    ];
+    for (name, bytes, bound, aim) in [("2 MiB", 2 << 20, 1.6, 1.1), ("64 KiB", 64 << 10, 6.0, 3.5)]
+    {
+        let name = format!("scan of four times the limit, {name} pages, read-only");
+        cases.push(
+            Case::new(name, "ns/4 KiB", run(move |size| scans::paged(size, bytes, true)))
+                .rival("pread into a hot buffer of 1 MiB", run(scans::pread))
+                .target(bound, aim)
+                .rival("pagewise, for writing", run(move |size| scans::paged(size, bytes, false)))
+                .rival("mmap of the file, no limit", run(scans::mapped)),
+        );
+    }
+    cases
+}

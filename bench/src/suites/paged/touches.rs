@@ -1,0 +1,209 @@
+//! Elements here and there.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use pagewise::{FileStore, PagedArray, PagedRegion, page_size};
+
+use super::Outcome;
+use super::file::Numbers;
+use crate::case::Size;
+use crate::sample::Sample;
+
+/// Bytes of the file whose pages are all resident.
+pub const RESIDENT: fn(Size) -> usize = |size| size.pick(256 << 20, 64 << 20, 1 << 20);
+/// Bytes of the file of which a half is resident.
+pub const MISSES: fn(Size) -> usize = |size| size.pick(64 << 20, 64 << 20, 1 << 20);
+
+pub fn accesses(size: Size) -> usize {
+    size.pick(10_000_000, 2_000_000, 1_000)
+}
+
+pub fn misses_of(size: Size) -> usize {
+    size.pick(100_000, 30_000, 200)
+}
+
+/// A number below `below` that looks like a random one: a multiplication spreads the index.
+pub fn at_random(index: usize, below: usize) -> usize {
+    let spread = (index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((u128::from(spread) * below as u128) >> 64) as usize
+}
+
+fn array(region: PagedRegion<FileStore>) -> Result<PagedArray<u64, FileStore>, pagewise::Error> {
+    // SAFETY: nobody else writes to the file.
+    unsafe { PagedArray::new(region) }
+}
+
+pub fn resident(size: Size) -> Outcome {
+    let numbers = Numbers::new(RESIDENT(size))?;
+    let array = array(numbers.region()?.build()?)?;
+    black_box(array.iter().fold(0u64, |sum, &number| sum.wrapping_add(number)));
+    Ok(elements(&array, accesses(size)))
+}
+
+pub fn plain(size: Size) -> Outcome {
+    let array: Vec<u64> = (0..RESIDENT(size) as u64 / 8).collect();
+    Ok(elements(&array, accesses(size)))
+}
+
+fn elements(array: &[u64], count: usize) -> Sample {
+    let began = Instant::now();
+    for index in 0..count {
+        black_box(array[at_random(index, array.len())]);
+    }
+    Sample::per(began.elapsed(), count)
+}
+
+/// A region of which a half is resident, after as many accesses as will be measured.
+fn half_resident(
+    numbers: &Numbers,
+    size: Size,
+) -> Result<PagedArray<u64, FileStore>, Box<dyn std::error::Error>> {
+    let region = numbers.region()?.page_bytes(page_size()).limit(numbers.len / 2).build()?;
+    let array = array(region)?;
+    elements(&array, misses_of(size));
+    Ok(array)
+}
+
+pub fn misses(size: Size) -> Outcome {
+    let numbers = Numbers::new(MISSES(size))?;
+    let array = half_resident(&numbers, size)?;
+    let (count, before) = (misses_of(size), array.stats().loads);
+    let sample = later_elements(&array, count, 2 * count);
+    let loads = array.stats().loads - before;
+    Ok(sample.note(format!("{loads} of {count} accesses load a page")))
+}
+
+fn later_elements(array: &[u64], from: usize, to: usize) -> Sample {
+    let began = Instant::now();
+    for index in from..to {
+        black_box(array[at_random(index, array.len())]);
+    }
+    Sample::per(began.elapsed(), to - from)
+}
+
+pub fn threads(size: Size, threads: usize) -> Outcome {
+    let numbers = Numbers::new(MISSES(size))?;
+    let array = half_resident(&numbers, size)?;
+    let (count, array) = (misses_of(size), &array);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 1..=threads {
+            let each = count / threads;
+            scope.spawn(move || later_elements(array, thread * count, thread * count + each));
+        }
+    });
+    Ok(Sample::per(began.elapsed(), count))
+}
+
+/// All of the file is mapped; its pages are in the system's cache, and the first access to each faults.
+pub fn mapped(size: Size) -> Outcome {
+    let numbers = Numbers::new(MISSES(size))?;
+    // SAFETY: nobody changes the file.
+    let map = unsafe { memmap2::Mmap::map(&numbers.open()?)? };
+    map.advise(memmap2::Advice::Random)?;
+    let count = misses_of(size);
+    let touch = |from: usize, to: usize| {
+        let began = Instant::now();
+        for index in from..to {
+            black_box(map[at_random(index, map.len() / 8) * 8]);
+        }
+        Sample::per(began.elapsed(), to - from)
+    };
+    touch(0, count);
+    Ok(touch(count, 2 * count))
+}
+
+/// Each access is to another page, and to one that was not touched before.
+pub fn first(size: Size) -> Outcome {
+    let numbers = Numbers::new(MISSES(size))?;
+    let array = array(numbers.region()?.page_bytes(page_size()).build()?)?;
+    Ok(each_page(&array, size))
+}
+
+fn each_page(array: &[u64], size: Size) -> Sample {
+    let per_page = page_size() / size_of::<u64>();
+    let (pages, count) = (array.len() / per_page, size.pick(10_000, 10_000, 100));
+    let began = Instant::now();
+    for index in 0..count {
+        // An odd step goes through all pages before it comes to one again.
+        black_box(array[index * 7919 % pages * per_page]);
+    }
+    Sample::per(began.elapsed(), count)
+}
+
+pub fn manager_thread(size: Size) -> Outcome {
+    use userspace_pagefault::{AccessType, PageChunk, PageChunks, PageStore, PagedSegment};
+
+    struct Pages(std::fs::File, Vec<u8>);
+    impl PageStore for Pages {
+        fn page_fault(
+            &mut self,
+            offset: usize,
+            length: usize,
+            _: AccessType,
+        ) -> Option<PageChunks<'_>> {
+            use std::os::unix::fs::FileExt;
+            self.1.resize(length, 0);
+            self.0.read_exact_at(&mut self.1, offset as u64).ok()?;
+            let chunk: PageChunk<'_> = Box::new(&self.1[..]);
+            Some(Box::new(std::iter::once(chunk)))
+        }
+    }
+    let numbers = Numbers::new(MISSES(size))?;
+    let pages = Pages(numbers.open()?, Vec::new());
+    let segment =
+        PagedSegment::new(numbers.len, pages, None).map_err(|error| format!("{error:?}"))?;
+    let (start, len) = segment.as_raw_parts();
+    // SAFETY: the segment is as long, and lives.
+    let array = unsafe { std::slice::from_raw_parts(start.cast::<u64>(), len / 8) };
+    Ok(each_page(array, size))
+}
+
+/// Pages that cool, since as many others came after them, and are touched again.
+pub fn rescues(size: Size) -> Outcome {
+    let numbers = Numbers::new(MISSES(size))?;
+    let region = numbers.region()?.page_bytes(page_size()).limit(numbers.len / 2).build()?;
+    let array = array(region)?;
+    let per_page = page_size() / size_of::<u64>();
+    let mut touched = std::time::Duration::ZERO;
+    let (mut count, mut next, pages) = (0, 0, array.len() / per_page);
+    let frames = array.stats().resident.max(numbers.len / 2) / page_size();
+    let rounds = size.pick(40, 10, 1);
+    for _ in 0..rounds {
+        // Fills the region, and makes an eighth of its pages cool.
+        for _ in 0..frames + frames / 8 {
+            black_box(array[next % pages * per_page]);
+            next += 1;
+        }
+        let before = array.stats().rescues;
+        let oldest = next.saturating_sub(frames * 15 / 16);
+        let began = Instant::now();
+        for page in oldest..oldest + frames / 32 {
+            black_box(array[page % pages * per_page]);
+        }
+        touched += began.elapsed();
+        count += (array.stats().rescues - before) as usize;
+    }
+    if count == 0 {
+        return Err("no page was rescued".into());
+    }
+    Ok(Sample::per(touched, rounds * (frames / 32)).note(format!("{count} rescues")))
+}
+
+pub fn loads(size: Size) -> Outcome {
+    let numbers = Numbers::new(MISSES(size))?;
+    let region = numbers.region()?.page_bytes(page_size()).limit(numbers.len / 2).build()?;
+    let array = array(region)?;
+    let per_page = page_size() / size_of::<u64>();
+    let pages = array.len() / per_page;
+    let touch = |from: usize, to: usize| {
+        let began = Instant::now();
+        for page in from..to {
+            black_box(array[page % pages * per_page]);
+        }
+        Sample::per(began.elapsed(), to - from)
+    };
+    touch(0, pages);
+    Ok(touch(pages, 2 * pages))
+}
