@@ -130,7 +130,7 @@ fn every_suite_measures_ours_in_every_case_and_a_chart_is_written_for_each_and_o
         let excused = row["note"].as_str().is_some_and(|note| note.starts_with("ours: ABSENT"));
         assert!(row["ours"].is_number() || excused, "{row}");
     }
-    assert!(charts.len() == 18 && charts.contains(&"summary.svg".into()), "{charts:?}");
+    assert!(charts.len() == 19 && charts.contains(&"summary.svg".into()), "{charts:?}");
 }
 
 #[test]
