@@ -24,9 +24,9 @@ impl Size {
         }
     }
 
-    /// Rounds of a case.
+    /// The least rounds of a case: as few as allow a verdict.
     pub fn rounds(self) -> usize {
-        self.pick(7, 3, 2)
+        self.pick(crate::stats::Ratio::LEAST_ROUNDS, 3, 2)
     }
 }
 
@@ -68,7 +68,7 @@ pub struct Case {
     pub counted: bool,
     /// `--quick` leaves it out.
     pub full_only: bool,
-    /// Six rounds are enough, the fewest that allow a verdict, since a short disturbance changes a long sample little.
+    /// It gets no more rounds than the least, since a short disturbance changes a long sample little.
     pub long: bool,
     /// The kernel's setting `defrag` during its samples, where it is not what the machine has.
     pub defrag: Option<&'static str>,

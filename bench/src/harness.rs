@@ -64,8 +64,7 @@ impl Rounds {
     const LONG: Duration = Duration::from_secs(10);
 
     fn of(case: &Case, size: Size, wanted: Option<usize>) -> Self {
-        let usual = if case.long { size.pick(6, 3, 2) } else { size.rounds() };
-        let least = if case.counted { 1 } else { wanted.unwrap_or(usual) };
+        let least = if case.counted { 1 } else { wanted.unwrap_or(size.rounds()) };
         let may_be_more = !case.counted && !case.long && wanted.is_none() && size == Size::Full;
         Self { least, most: if may_be_more { 3 * least } else { least } }
     }
@@ -314,9 +313,9 @@ mod tests {
     fn short_cases_take_up_to_three_times_as_many_rounds_and_none_fewer_than_a_verdict_needs() {
         let case = Case::new("", "ns", |_| Sample::of(0.0));
         let rounds = Rounds::of(&case, Size::Full, None);
-        assert_eq!((rounds.least, rounds.most), (7, 21));
-        assert!(!rounds.are_enough(6, Rounds::LONG) && rounds.are_enough(7, Rounds::LONG));
-        assert!(!rounds.are_enough(20, Duration::ZERO) && rounds.are_enough(21, Duration::ZERO));
+        assert_eq!((rounds.least, rounds.most), (6, 18));
+        assert!(!rounds.are_enough(5, Rounds::LONG) && rounds.are_enough(6, Rounds::LONG));
+        assert!(!rounds.are_enough(17, Duration::ZERO) && rounds.are_enough(18, Duration::ZERO));
         let long = Rounds::of(&case.clone().long(), Size::Full, None);
         assert!(long.least >= crate::stats::Ratio::LEAST_ROUNDS && long.most == long.least);
         assert_eq!(Rounds::of(&case.counted(), Size::Full, Some(5)).most, 1);

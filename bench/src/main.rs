@@ -48,7 +48,7 @@ struct Options {
     /// The name of a suite, or all; an unknown name lists them
     #[arg(required = true)]
     suite: Option<String>,
-    /// 3 rounds instead of 7, and less work in some
+    /// 3 rounds instead of 6 to 18, and less work in some
     #[arg(long)]
     quick: bool,
     /// Print an array of objects instead of a table

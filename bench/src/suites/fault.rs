@@ -12,12 +12,12 @@ pub const SUITE: Suite = Suite {
     name: "fault",
     about: "one page for each page fault",
     cases,
-    needs: 512 << 20,
+    needs: 256 << 20,
     needs_huge: 0,
 };
 
 fn len(size: Size) -> usize {
-    size.pick(512 << 20, 256 << 20, 1 << 20)
+    size.pick(256 << 20, 256 << 20, 1 << 20)
 }
 
 fn touch(open: impl Fn(usize) -> Opened + 'static) -> impl Fn(Size) -> Sample + 'static {

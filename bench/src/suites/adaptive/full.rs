@@ -20,13 +20,17 @@ fn in_crumbs(size: Size, huge: HugePages) -> Sample {
     let Some(held) = Held::small_pages(bytes).and_then(Held::crumble) else {
         return Sample::absent("memory cannot be made fragmented here");
     };
-    let left = system::free_huge_pages().unwrap_or(0).min(size.pick(REST >> 20, 64, 1));
-    let whole = Held::huge_pages(left << 21);
-    let free = system::free_huge_pages();
+    // What other programs give back meanwhile may be whole again: so more than once.
+    let times = size.pick(3, 3, 0);
+    let whole: Vec<_> = (0..times).map(|_| Held::huge_pages(free_huge_pages() << 21)).collect();
+    let free = free_huge_pages();
     let sample = Sample::or_failed(fill_and_push(len(size), huge));
     drop(whole);
-    let free = free.map_or_else(|| "unknown".into(), |count| count.to_string());
     sample.note(format!("{} MiB of memory in pieces; free huge pages: {free}", held.len() >> 20))
+}
+
+fn free_huge_pages() -> usize {
+    system::free_huge_pages().unwrap_or(0)
 }
 
 pub(super) fn nearly_full() -> Case {

@@ -45,9 +45,9 @@ fn zeros(len: usize) -> Opened {
     Ok(Box::new(Zeros(vec![0; len])))
 }
 
-/// Regions of 256 MiB in sum, one after the other. All live until the end.
+/// Regions of 128 MiB in sum, one after the other. All live until the end.
 fn fill(len: usize, size: Size, open: fn(usize) -> Opened) -> Sample {
-    let count = (size.pick(256 << 20, 128 << 20, 32 << 20) / len).max(1);
+    let count = (size.pick(128 << 20, 128 << 20, 32 << 20) / len).max(1);
     let mut live = Vec::with_capacity(count);
     let began = Instant::now();
     for _ in 0..count {

@@ -15,7 +15,7 @@ pub const SUITE: Suite = Suite {
     name: "small",
     about: "small regions, short-lived containers, and 32,000 containers at once",
     cases,
-    needs: 512 << 20,
+    needs: 256 << 20,
     needs_huge: 256 << 20,
 };
 
