@@ -9,7 +9,13 @@ use super::moves::Caller;
 use crate::sync::{SpinLock, Taken};
 
 /// All regions of this process that share a budget with others.
+#[cfg(not(loom))]
 static REGIONS: Regions = Regions { lock: SpinLock::new(), first: UnsafeCell::new(ptr::null()) };
+#[cfg(loom)]
+static REGIONS: std::sync::LazyLock<Regions> = std::sync::LazyLock::new(|| Regions {
+    lock: SpinLock::new(),
+    first: UnsafeCell::new(ptr::null()),
+});
 
 /// A list through the cores themselves, by `Core::next_region`.
 struct Regions {
@@ -20,6 +26,8 @@ struct Regions {
 
 // SAFETY: the list is used by the holder of the lock alone.
 unsafe impl Sync for Regions {}
+// SAFETY: as above; the pointer is to what any thread may use.
+unsafe impl Send for Regions {}
 
 impl Regions {
     fn with<R>(&self, use_it: impl FnOnce(&mut *const Core) -> R) -> R {
