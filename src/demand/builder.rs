@@ -195,7 +195,15 @@ impl DemandRegionBuilder {
         let huge = reservation.page().page_of(reservation.huge_pages_of_runs());
         let start = reservation.as_ptr().addr();
         let end = start + reservation.len();
-        let registered = Registered { start, end, owner: ptr::null(), file: &[], serve, forked };
+        let registered = Registered {
+            guests: ptr::null(),
+            start,
+            end,
+            owner: ptr::null(),
+            file: &[],
+            serve,
+            forked,
+        };
         let mut core = Box::new(Core {
             reservation,
             step: StepPolicy::new(self.step, block, huge),

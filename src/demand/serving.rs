@@ -140,9 +140,7 @@ impl Core {
                     return Err(AccessError { copied: at - offset, refusal });
                 }
                 // A filter said so, and there is no other handler.
-                Outcome::NotOurs | Outcome::Later(_) => {
-                    panic!("a fault at offset {at:#x} is nobody's")
-                }
+                Outcome::NotOurs => panic!("a fault at offset {at:#x} is nobody's"),
             }
         }
         Ok(())

@@ -137,42 +137,25 @@ pub(crate) enum Outcome {
     Refused(Refusal),
     /// The page is committed and keeps faulting: the program took its access away. Handed on.
     NotOurs,
-    /// Serving may wait for long: the function does it, with the same owner, when the registry is not being read any
-    /// more. (A thread that removes a range waits for all who read.) The owner keeps itself alive until then.
-    Later(unsafe fn(owner: *const (), fault: Fault) -> Outcome),
 }
 
 /// Serves a fault. Where it is [`Served`](Handled::Served), the interrupted thread continues at the same instruction,
 /// or at the landing of a guarded copy or an attempt that was refused; otherwise the fault is handed on.
 /// Async-signal-safe; uses no thread-local state but the error code, which it restores.
 fn serve(fault: Fault, context: &mut registers::Context) -> Handled {
-    let found = REGISTRY.with(fault.address, |entry| {
+    let handled = REGISTRY.with(fault.address, |entry| {
         // SAFETY: the registry holds the entry while we read it.
         match os::preserving_error_code(|| unsafe { (entry.serve)(entry.owner, fault) }) {
-            Outcome::Later(serve) => Err((serve, entry.owner)),
+            Outcome::NotOurs => Handled::NotOurs,
+            Outcome::Resolved => Handled::Served,
             // SAFETY: the name lives as long as the entry.
-            outcome => Ok(answer(outcome, unsafe { &*entry.file }, context)),
+            Outcome::Refused(refusal) if land(&refusal, unsafe { &*entry.file }, context) => {
+                Handled::Served
+            }
+            Outcome::Refused(refusal) => Handled::Refused(refusal),
         }
     });
-    match found {
-        None => Handled::NotOurs,
-        Some(Ok(handled)) => handled,
-        Some(Err((serve, owner))) => {
-            // SAFETY: the owner keeps itself alive for this call.
-            let outcome = os::preserving_error_code(|| unsafe { serve(owner, fault) });
-            answer(outcome, &[], context)
-        }
-    }
-}
-
-/// What the handler does about an outcome. `file` is as in [`Registered`].
-fn answer(outcome: Outcome, file: &[u8], context: &mut registers::Context) -> Handled {
-    match outcome {
-        Outcome::NotOurs | Outcome::Later(_) => Handled::NotOurs,
-        Outcome::Resolved => Handled::Served,
-        Outcome::Refused(refusal) if land(&refusal, file, context) => Handled::Served,
-        Outcome::Refused(refusal) => Handled::Refused(refusal),
-    }
+    handled.unwrap_or(Handled::NotOurs)
 }
 
 /// Ends a guarded copy whose access was refused, or else the thread's innermost attempt, by redirecting the thread

@@ -189,8 +189,15 @@ impl MappedFileBuilder {
         let address = mapping.map_or(0, |mapping| mapping.addr().get());
         let end = address + mapped_len;
         let name = name_for_a_line(&self.path);
-        let registered =
-            Registered { start: address, end, owner: ptr::null(), file: &*name, serve, forked };
+        let registered = Registered {
+            guests: ptr::null(),
+            start: address,
+            end,
+            owner: ptr::null(),
+            file: &*name,
+            serve,
+            forked,
+        };
         let mut core = Box::new(Core {
             file,
             path: self.path,

@@ -363,7 +363,15 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         };
         let start = ground.start.addr().get();
         let end = start + ground.len();
-        let registered = Registered { start, end, owner: ptr::null(), file: &[], serve, forked };
+        let registered = Registered {
+            guests: ptr::null(),
+            start,
+            end,
+            owner: ptr::null(),
+            file: &[],
+            serve,
+            forked,
+        };
         let store = Arc::new(self.store);
         let write_early = self.write_back == WriteBack::Early;
         let mut core = Arc::new(Core::new(
@@ -379,6 +387,8 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         let owner = Arc::as_ptr(&core).cast();
         if let Some(core) = Arc::get_mut(&mut core) {
             core.registered.owner = owner;
+            // The store may take long, and may drop regions itself.
+            core.registered.guests = &raw const core.guests;
         }
         // SAFETY: the core stays where it is until the region is dropped, which ends both first.
         unsafe {

@@ -4,7 +4,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::cache::{Cache, Number};
 use super::engines::{ChosenEngine, Ground};
@@ -15,7 +15,7 @@ use crate::error::{Error, RefusalReason};
 use crate::fault::{self, Registered};
 use crate::os::{self, OsError};
 use crate::reservation::Account;
-use crate::sync::SpinLock;
+use crate::sync::{AtomicUsize, SpinLock};
 
 /// Everything but the store's type.
 pub(super) struct Core {
@@ -44,6 +44,7 @@ pub(super) struct Core {
     process: u64,
     /// See `neighbours.rs`.
     pub(super) next_region: Cell<*const Core>,
+    /// Threads that use the core, and are not its region's: handlers that serve a fault, and neighbours that take a page.
     pub(super) guests: AtomicUsize,
 }
 

@@ -13,18 +13,8 @@ use crate::os;
 /// A fault in a region. Async-signal-safe as far as the store is.
 ///
 /// # Safety
-/// `owner` is a living core.
-pub(super) unsafe fn serve(owner: *const (), _fault: Fault) -> Outcome {
-    // SAFETY: the caller's promise.
-    let core = unsafe { &*owner.cast::<Core>() };
-    // Not under the registry: the store may take long, and may drop regions itself.
-    core.guests.fetch_add(1, Ordering::Acquire);
-    Outcome::Later(serve_later)
-}
-
-/// # Safety
-/// `owner` is a core, of which the caller is a guest; it is not any more afterwards.
-unsafe fn serve_later(owner: *const (), fault: Fault) -> Outcome {
+/// `owner` is a core, and lives as long as the caller is its guest.
+pub(super) unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
     // SAFETY: the caller's promise.
     let core = unsafe { &*owner.cast::<Core>() };
     let began = os::now_ns();
@@ -45,7 +35,6 @@ unsafe fn serve_later(owner: *const (), fault: Fault) -> Outcome {
         Err(trouble) => Outcome::Refused(Refusal { offset, region, reason: core.reason(&trouble) }),
     };
     add(&core.counters.waited_ns, os::now_ns().saturating_sub(began));
-    core.guests.fetch_sub(1, Ordering::Release);
     outcome
 }
 

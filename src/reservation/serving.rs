@@ -24,6 +24,7 @@ pub(crate) enum Served {
 impl Reservation {
     /// Commits the page of the byte at `offset`, and those of its neighbours within `wanted` that are reserved,
     /// adjacent, and granted by the limits and the system. Holds no page on return. Async-signal-safe.
+    #[inline(always)] // its one caller and it need less stack together
     pub(crate) fn commit_for_fault(
         &self,
         offset: usize,
@@ -33,6 +34,7 @@ impl Reservation {
             .map_err(|reason| self.refusal(offset, reason))
     }
 
+    #[inline(always)] // as above
     fn commit_around(&self, page: usize, wanted: PageRange) -> Result<Served, RefusalReason> {
         let claimed = match self.states.claim(page, wanted).map_err(refused_by_system)? {
             Claim::Claimed(claimed) => claimed,

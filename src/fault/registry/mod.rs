@@ -7,7 +7,8 @@
 //!
 //! A reader increments one of two counters while it uses the table. A thread that removes a range clears its
 //! slots, then waits until each counter was zero once: from then on no reader can be using the range.
-//! (Readers are fault handlers. They are short, and never wait for a thread that removes a range.)
+//! (Readers are fault handlers. They are short, and never wait for a thread that removes a range. An owner whose faults
+//! may take long counts its guests itself, and they do not count as readers.)
 
 use std::cell::Cell;
 use std::ptr;
@@ -23,6 +24,9 @@ pub(crate) struct Registered {
     /// The name of the file that is mapped there, in ASCII, for the line about a refused access; empty for a region.
     /// Lives as long as the entry.
     pub(crate) file: *const [u8],
+    /// For an owner whose faults may take long: counts the handlers that serve one. Such an owner, and this entry, live
+    /// until there is none, after the range was removed. Null for the others, for whom the registry sees to that.
+    pub(crate) guests: *const AtomicUsize,
     /// Serves a fault at an address of the range. Async-signal-safe.
     ///
     /// # Safety
@@ -238,8 +242,15 @@ impl Registry {
         // Pairs with the fence in `drain`: either `drain` sees this reader's count, or this reader sees what
         // the writer changed before `drain`.
         fence(Ordering::SeqCst);
-        let result = self.find(address, classes).map(found);
-        counter.fetch_sub(1, Ordering::Release);
+        let found_entry = self.find(address, classes);
+        // SAFETY: the entry outlives this reader, and its owner the entry.
+        let guests = found_entry.and_then(|entry| unsafe { entry.guests.as_ref() });
+        if let Some(guests) = guests {
+            guests.fetch_add(1, Ordering::Acquire);
+            counter.fetch_sub(1, Ordering::Release);
+        }
+        let result = found_entry.map(found);
+        guests.unwrap_or(counter).fetch_sub(1, Ordering::Release);
         result
     }
 
@@ -389,6 +400,7 @@ impl Drop for Writing<'_> {
 fn test_entry(start: usize, end: usize) -> Registered {
     Registered {
         file: &[],
+        guests: ptr::null(),
         start,
         end,
         owner: ptr::null(),
