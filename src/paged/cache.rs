@@ -251,6 +251,13 @@ impl Cache {
         self.busy += 1;
     }
 
+    /// Holds a frame that has a page; returns the page, and whether it differs from the store.
+    pub(super) fn hold_with_page(&mut self, number: Number) -> (Number, bool) {
+        self.hold(number);
+        let dirty = self.frame(number).is_some_and(|frame| frame.dirty);
+        (self.page_of(number).unwrap_or_default(), dirty)
+    }
+
     /// Ends [`hold`](Self::hold): the page is at `place`, and as the store has it or not.
     pub(super) fn settle(&mut self, number: Number, place: Place, dirty: bool, writable: bool) {
         let Some(frame) = self.frame_mut(number) else { return };

@@ -32,7 +32,7 @@ impl Core {
 
     /// # Safety
     /// The bytes are the caller's: for writing to the store, nobody changes them; for reading, nobody else uses them.
-    unsafe fn call_store<C: Caller>(
+    pub(super) unsafe fn call_store<C: Caller>(
         &self,
         write: bool,
         offset: u64,
@@ -68,7 +68,7 @@ impl Core {
             if self.store_in_handler {
                 self.call_here(write, offset, bytes, len)
             } else {
-                self.jobs.call(write, offset, bytes.as_ptr(), len)
+                self.jobs.call(write, offset, bytes, len)
             }
         }
     }

@@ -56,8 +56,8 @@ pub(super) struct State {
     pub(super) row: Number,
 }
 
-// SAFETY: the state is used by the holder of the lock alone, the link by that of the list's; the pointers are to the core itself and to its own
-// memory, whose parts belong to the holders of frames.
+// SAFETY: the state is used by the holder of the lock alone, the link by that of the list's; the pointers are to the
+// core itself and to its own memory, whose parts belong to the holders of frames.
 unsafe impl Send for Core {}
 // SAFETY: as above.
 unsafe impl Sync for Core {}

@@ -3,7 +3,7 @@
 
 use std::cell::UnsafeCell;
 use std::io;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -21,7 +21,7 @@ pub(super) struct Job {
     next: *mut Job,
     write: bool,
     offset: u64,
-    bytes: *mut u8,
+    bytes: NonNull<u8>,
     len: usize,
     /// Zero until the call returned. (Then the job belongs to the waiting thread alone.)
     done: AtomicU32,
@@ -101,7 +101,7 @@ impl Jobs {
         &self,
         write: bool,
         offset: u64,
-        bytes: *mut u8,
+        bytes: NonNull<u8>,
         len: usize,
     ) -> io::Result<()> {
         let done = AtomicU32::new(0);
@@ -262,18 +262,8 @@ unsafe fn run(core: &Core, job: *mut Job) {
     // SAFETY: the caller's promise. The waiting thread reads `done` meanwhile, and nothing else.
     let (write, offset, bytes, len) =
         unsafe { ((*job).write, (*job).offset, (*job).bytes, (*job).len) };
-    let call = || {
-        // SAFETY: the bytes are those that the waiting thread holds.
-        unsafe {
-            if write {
-                core.store.write(offset, std::slice::from_raw_parts(bytes, len))
-            } else {
-                core.store.read(offset, std::slice::from_raw_parts_mut(bytes, len))
-            }
-        }
-    };
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call))
-        .unwrap_or_else(|_| Err(io::Error::other("the store panicked")));
+    // SAFETY: the bytes are those that the waiting thread holds.
+    let result = unsafe { core.call_store::<Lent>(write, offset, bytes, len) };
     let failed = result.err().map(|error| core.counters.remember(error));
     // SAFETY: as above, until `done` is set. Then the job may be gone: waking an address that is not in use any more
     // wakes nobody, or somebody who looks again.

@@ -65,8 +65,7 @@ impl Core {
         (0..MOST_GIVING_WAY).any(|_| {
             let next = self.with(|state| {
                 let frame = state.cache.next_to_cool()?;
-                let (page, dirty) = (state.cache.page_of(frame)?, state.cache.frame(frame)?.dirty);
-                state.cache.hold(frame);
+                let (page, dirty) = state.cache.hold_with_page(frame);
                 Some((frame, page, dirty))
             });
             next.is_some_and(|(frame, page, dirty)| self.cool(frame, page, dirty).is_ok())
@@ -150,15 +149,11 @@ impl Core {
             _ => cache.next_clean_to_cool().or(cache.next_to_cool().filter(|_| cools == 0)),
         };
         if let Some(frame) = next {
-            let dirty = cache.frame(frame).is_some_and(|frame| frame.dirty);
-            let page = cache.page_of(frame).unwrap_or_default();
-            cache.hold(frame);
+            let (page, dirty) = cache.hold_with_page(frame);
             return Step::Cool { frame, page, dirty };
         }
         if let Some(frame) = cache.next_to_leave() {
-            let dirty = cache.frame(frame).is_some_and(|frame| frame.dirty);
-            let page = cache.page_of(frame).unwrap_or_default();
-            cache.hold(frame);
+            let (page, dirty) = cache.hold_with_page(frame);
             return if dirty { Step::Write { frame, page } } else { Step::Leave(frame) };
         }
         if cache.is_stuck() {

@@ -24,9 +24,7 @@ impl Core {
     pub(super) fn write_one_back(&self) -> bool {
         let next = self.with(|state| {
             let frame = state.cache.next_to_write()?;
-            let page = state.cache.page_of(frame)?;
-            state.cache.hold(frame);
-            Some((frame, page))
+            Some((frame, state.cache.hold_with_page(frame).0))
         });
         let Some((frame, page)) = next else { return true }; // another thread was faster
         match self.write_frame::<Lent>(frame, page) {

@@ -8,8 +8,8 @@ use super::{Ground, Mechanism};
 use crate::os::{self, Attributes, HugePages, OsError};
 use crate::sync::relax;
 
-/// Invariant: the region is registered for missing and for protected pages, the frames for missing ones. A page that is not shown is missing in the region; a frame whose page is
-/// shown is missing, too.
+/// Invariant: the region is registered for missing and for protected pages, the frames for missing ones. A page that is
+/// not shown is missing in the region; a frame whose page is shown is missing, too.
 #[derive(Debug)]
 pub(in crate::paged) struct UserFault {
     frames: NonNull<u8>,
