@@ -110,6 +110,7 @@ impl Forks {
                 .compare_exchange(seen, repairing, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
             {
+                crate::os::call_missed_handlers();
                 repair();
                 self.0.store(now, Ordering::Release);
                 return;

@@ -33,3 +33,8 @@ pub(crate) fn explicit_huge_page_size() -> Option<usize> {
 
 /// Does nothing: no state here belongs to one process.
 pub(crate) fn forget_parent() {}
+
+/// None is needed: `pthread_atfork` waits for a fork that has begun.
+pub(crate) fn wiped_in_children() -> Option<&'static super::Wiped> {
+    None
+}

@@ -17,6 +17,8 @@ mod paging;
 mod proc;
 #[path = "linux/userfault.rs"]
 mod userfault;
+#[path = "linux/wiped.rs"]
+mod wiped;
 
 pub(crate) use calls::{errno, poll, sleep, write};
 pub(crate) use paging::{
@@ -31,12 +33,13 @@ pub(crate) use proc::{
 };
 
 pub(crate) use unix::{
-    FILE_CALLS_ARE_SIGNAL_SAFE, call_in_children, commit, discard, expect_file_access, file_len,
-    flush_file, forks, lock, make_sparse, map_file, open_direct, page_size, preserving_error_code,
-    protect, read_at, release, reserve_granularity, sleep_a_little, unlock, unmap_file,
-    watch_forks, write_at, write_stderr, yield_now,
+    FILE_CALLS_ARE_SIGNAL_SAFE, call_in_children, call_missed_handlers, commit, discard,
+    expect_file_access, file_len, flush_file, forks, lock, make_sparse, map_file, open_direct,
+    page_size, preserving_error_code, protect, read_at, release, reserve_granularity,
+    sleep_a_little, unlock, unmap_file, watch_forks, write_at, write_stderr, yield_now,
 };
 pub(crate) use userfault::{userfault_commit, userfault_register};
+pub(crate) use wiped::wiped_in_children;
 
 /// `MADV_POPULATE_WRITE` returns an error for pages that are not writable; a touch would fault.
 pub(crate) const PREFAULT_TOUCHES: bool = false;

@@ -7,14 +7,14 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use super::{Attributes, Cause, OsError, unix};
 
 pub(crate) use super::bsd::{
-    PREFAULT_TOUCHES, empty, explicit_huge_page_size, forget_parent, zero,
+    PREFAULT_TOUCHES, empty, explicit_huge_page_size, forget_parent, wiped_in_children, zero,
 };
 pub(crate) use unix::residency_by_mincore as residency;
 pub(crate) use unix::{
-    FILE_CALLS_ARE_SIGNAL_SAFE, call_in_children, commit, discard, expect_file_access, file_len,
-    flush_file, forks, lock, make_sparse, map_file, open_direct, page_size, preserving_error_code,
-    protect, read_at, release, reserve_granularity, sleep_a_little, unlock, unmap_file,
-    watch_forks, write_at, write_stderr, yield_now,
+    FILE_CALLS_ARE_SIGNAL_SAFE, call_in_children, call_missed_handlers, commit, discard,
+    expect_file_access, file_len, flush_file, forks, lock, make_sparse, map_file, open_direct,
+    page_size, preserving_error_code, protect, read_at, release, reserve_granularity,
+    sleep_a_little, unlock, unmap_file, watch_forks, write_at, write_stderr, yield_now,
 };
 
 pub(crate) fn reserve(

@@ -360,6 +360,19 @@ pub(crate) struct Residency {
     pub(crate) swapped: bool,
 }
 
+/// What lies in memory that each child of a fork finds full of zeros.
+#[cfg(all(unix, not(any(miri, pagewise_model))))]
+#[derive(Debug)]
+pub(crate) struct Wiped {
+    /// See [`forks`].
+    pub(crate) forks: std::sync::atomic::AtomicUsize,
+    /// See `process_mark`.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+    pub(crate) mark: std::sync::atomic::AtomicU64,
+    /// Set in a child that learned of its fork without being told.
+    pub(crate) knows: std::sync::atomic::AtomicBool,
+}
+
 /// For systems that have no `fork`: none is ever seen.
 #[cfg(any(windows, miri, pagewise_model))]
 mod no_fork {
@@ -372,6 +385,8 @@ mod no_fork {
     }
 
     pub(crate) fn call_in_children(_: fn()) {}
+
+    pub(crate) fn call_missed_handlers() {}
 }
 
 #[cfg(any(windows, miri, pagewise_model))]

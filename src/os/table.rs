@@ -111,10 +111,12 @@ struct System {
     diagnose: fn(OsError) -> Cause,
     /// Runs a function, and restores errno (Windows: the last error) afterwards. *(signal)*
     preserving_error_code: fn(fn()),
-    /// How many forks lie between this process and the one that called `watch_forks` first. *(signal)*
+    /// A number that differs from those of this process's ancestors in which `watch_forks` was called. *(signal)*
     forks: fn() -> usize,
-    /// From its first call on, `forks` counts.
+    /// From its first call on, `forks` tells children from their parents.
     watch_forks: fn() -> Result<(), OsError>,
+    /// Does what `call_in_children` would have done, once, in a child whose fork called nothing. *(signal)*
+    call_missed_handlers: fn(),
     /// Calls a function in each child of a fork, before code of the program runs there. Needs `watch_forks`.
     #[cfg(unix)]
     call_in_children: fn(fn()),
@@ -196,6 +198,9 @@ struct System {
     /// Unix: what `unix.rs` needs of a system's file. The address of this thread's errno. *(signal)*
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     errno: fn() -> *mut i32,
+    /// Unix: memory that each child of a fork finds full of zeros, where its handlers may be passed over.
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    wiped_in_children: fn() -> Option<&'static super::Wiped>,
     /// Unix: drops state that belongs to the parent process. Called in the child of a fork. *(signal)*
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     forget_parent: fn(),
@@ -248,6 +253,7 @@ const COMPLETE: System = System {
     preserving_error_code: |work| system::preserving_error_code(work),
     forks: super::forks,
     watch_forks: super::watch_forks,
+    call_missed_handlers: super::call_missed_handlers,
     #[cfg(unix)]
     call_in_children: super::call_in_children,
     commits_strictly: system::commits_strictly,
@@ -287,6 +293,8 @@ const COMPLETE: System = System {
     errno: system::errno,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     forget_parent: system::forget_parent,
+    #[cfg(all(unix, not(any(miri, pagewise_model))))]
+    wiped_in_children: system::wiped_in_children,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     sleep: system::sleep,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]

@@ -2,17 +2,19 @@
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use super::{Access, OsError};
 
 mod files;
+mod forks;
 pub(crate) use files::{
     FILE_CALLS_ARE_SIGNAL_SAFE, expect_file_access, file_len, flush_file, make_sparse, map_file,
     open_direct, read_at, unmap_file, write_at,
 };
+pub(crate) use forks::{call_in_children, call_missed_handlers, forks, watch_forks};
 
 impl From<rustix::io::Errno> for OsError {
     fn from(errno: rustix::io::Errno) -> Self {
@@ -220,51 +222,6 @@ pub(crate) fn yield_now() {
 /// delay the waiting thread more than the holder. Async-signal-safe; a cancellation point on no system but macOS.
 pub(crate) fn sleep_a_little() {
     super::sleep(&libc::timespec { tv_sec: 0, tv_nsec: 50_000 });
-}
-
-/// Number of forks from the first process that called [`watch_forks`] to this one.
-static FORKS: AtomicUsize = AtomicUsize::new(0);
-
-pub(crate) fn forks() -> usize {
-    FORKS.load(Ordering::Relaxed)
-}
-
-/// What [`call_in_children`] was given: a function, or null.
-static IN_CHILDREN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
-
-/// From now on, [`forks`] counts. [`pthread_atfork(3)`](https://man7.org/linux/man-pages/man3/pthread_atfork.3.html)
-pub(crate) fn watch_forks() -> Result<(), OsError> {
-    static WATCHED: AtomicBool = AtomicBool::new(false);
-    if WATCHED.load(Ordering::Acquire) {
-        return Ok(());
-    }
-    // Two threads at once may register `forked` twice. Then each fork counts as two, and the function of
-    // `call_in_children` is called twice, which does no harm: what the first call repaired is not broken any more.
-    // SAFETY: the function is as `pthread_atfork` wants it, and lives as long as the program.
-    match unsafe { libc::pthread_atfork(None, None, Some(forked)) } {
-        0 => {
-            WATCHED.store(true, Ordering::Release);
-            Ok(())
-        }
-        error => Err(OsError(error)),
-    }
-}
-
-/// Has `work` called in every child from now on, before the program's code runs there and after [`forks`] has counted
-/// the fork. `work` is async-signal-safe, and the same function in every call. Needs [`watch_forks`].
-pub(crate) fn call_in_children(work: fn()) {
-    IN_CHILDREN.store(work as *mut (), Ordering::Release);
-}
-
-unsafe extern "C" fn forked() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-    super::forget_parent();
-    let work = IN_CHILDREN.load(Ordering::Acquire);
-    if !work.is_null() {
-        // SAFETY: only `call_in_children` stores here, and it stores such functions.
-        let work: fn() = unsafe { std::mem::transmute(work) };
-        work();
-    }
 }
 
 /// `write(2, text)`. Errors and short writes are ignored: there is no other place to report them. Writes nothing to a

@@ -406,3 +406,51 @@ fn a_child_makes_an_array_that_a_thread_of_the_parent_was_making() {
     })
     .well();
 }
+
+/// A bare `clone` calls no handlers, and neither does a fork that was under way when they were registered.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_that_is_told_nothing_takes_over_what_threads_of_the_parent_held() {
+    let name = "a_child_that_is_told_nothing_takes_over_what_threads_of_the_parent_held";
+    in_a_process(name, || {
+        if common::emulated() {
+            return not_here("a bare clone: the emulator does not know it");
+        }
+        let vec = ConcurrentVec::new(1 << 26).unwrap();
+        let memory = Reservation::builder(64 * page_size()).build().unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let _stop = Stop(&stop);
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // (Most of the time it holds the lock.)
+                    (0..100).for_each(|_| _ = vec.extend_from_slice(&[]));
+                    vec.push(1);
+                    memory.commit(..).unwrap();
+                    memory.decommit(..).unwrap();
+                }
+            });
+            for _ in 0..300 {
+                // SAFETY: the child uses what is here, and nothing of the C library's that a thread may hold.
+                let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+                if child == 0 {
+                    // SAFETY: ends a child that waits for ever, and in any case the child.
+                    unsafe {
+                        libc::alarm(20);
+                        let pushed = vec.push(2);
+                        let is_whole = vec[pushed] == 2 && vec[..pushed].iter().all(|n| *n == 1);
+                        let is_usable = memory.decommit(..).is_ok() && memory.commit(..).is_ok();
+                        libc::_exit(i32::from(!is_whole || !is_usable));
+                    }
+                }
+                let mut status = 0;
+                // SAFETY: waits for that child.
+                unsafe {
+                    assert_eq!(i64::from(libc::waitpid(child as i32, &mut status, 0)), child)
+                };
+                well(status);
+            }
+        });
+    })
+    .well();
+}

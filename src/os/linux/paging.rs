@@ -4,14 +4,14 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::calls::check;
 use super::unix;
 use super::userfault::{self, register};
-use super::{Attributes, OsError, advise, page_size, zero};
+use super::{OsError, advise, page_size, wiped, zero};
 use crate::os::Access;
 
 /// Whether pages can be moved from one address to another (Linux 6.8), and the first write to a page be noticed.
@@ -277,36 +277,14 @@ pub(crate) fn userfault_is_open() -> bool {
 /// A number that this process has, and no child of it, not even one by a bare `clone`, which calls no handlers: there it
 /// is zero, or the child's own, from the first call of [`mark_process`] on. Async-signal-safe.
 pub(crate) fn process_mark() -> u64 {
-    let mark = MARK.load(Ordering::Acquire);
-    if mark.is_null() {
-        return 0;
-    }
-    // SAFETY: the page is mapped for ever.
-    unsafe { AtomicU64::from_ptr(mark) }.load(Ordering::Relaxed)
+    wiped::made().map_or(0, |wiped| wiped.mark.load(Ordering::Relaxed))
 }
-
-/// A page that each child finds full of zeros (`MADV_WIPEONFORK`, Linux 4.14).
-static MARK: AtomicPtr<u64> = AtomicPtr::new(ptr::null_mut());
 
 /// Sees to it that this process has such a number.
 pub(crate) fn mark_process() -> Result<(), OsError> {
-    if MARK.load(Ordering::Acquire).is_null() {
-        let page = super::reserve(page_size(), page_size(), &Attributes::PLAIN)?;
-        // SAFETY: a page of our own.
-        unsafe {
-            unix::commit(page, page_size())?;
-            advise(page, page_size(), libc::MADV_WIPEONFORK)?;
-            let made = page.as_ptr().cast();
-            let old = ptr::null_mut();
-            if MARK.compare_exchange(old, made, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                let _ = unix::release(page, page_size());
-            }
-        }
-    }
-    // SAFETY: as above.
-    let mark = unsafe { AtomicU64::from_ptr(MARK.load(Ordering::Acquire)) };
+    let wiped = wiped::make()?;
     // Of two threads, one sets it.
-    let _ = mark.compare_exchange(0, now_ns() | 1, Ordering::Relaxed, Ordering::Relaxed);
+    let _ = wiped.mark.compare_exchange(0, now_ns() | 1, Ordering::Relaxed, Ordering::Relaxed);
     Ok(())
 }
 

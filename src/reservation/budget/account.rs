@@ -105,6 +105,7 @@ impl Account {
     }
 
     /// Takes as much of `want` as all limits have left, in multiples of `unit`, at least one.
+    #[inline(never)] // the fault handler has little stack
     pub(crate) fn take_up_to(&self, want: usize, unit: usize) -> Result<usize, RefusalReason> {
         self.take(unit, want, unit)
     }

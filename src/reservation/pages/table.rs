@@ -176,6 +176,7 @@ impl LargeTable {
 
     /// Commits a part, which is about to be written. Several threads may do so at once: committing again
     /// changes nothing.
+    #[inline(never)] // the fault handler has little stack
     fn back(&self, part: usize) -> Result<(), OsError> {
         let base = self.base()?;
         let mut parts = part..part + 1;
