@@ -183,7 +183,10 @@ impl Frontier {
         };
         self.ready = self.end_of_huge_page(start, (least + ahead).min(self.committed));
         if self.ready > start {
-            self.memory.prefault_pages(page.pages(page.page_of(start), page.page_of(self.ready)));
+            let pages = page.pages(page.page_of(start), page.page_of(self.ready));
+            if self.memory.prefault_pages(pages) {
+                self.ready = self.committed;
+            }
         }
     }
 
@@ -205,7 +208,8 @@ impl Frontier {
         let page = self.memory.page();
         let end = page.round_up(end).unwrap_or(self.committed).min(self.committed);
         if self.ready < end && self.huge_page_before(end).is_some() {
-            self.memory.prefer_huge_pages(page.pages(page.page_of(self.ready), page.page_of(end)));
+            let pages = page.pages(page.page_of(self.ready), page.page_of(end));
+            self.memory.prefer_huge_pages(pages);
         }
     }
 
@@ -321,6 +325,24 @@ mod tests {
         let range = frontier.memory().committed_ranges().next();
         assert_eq!(range, (bytes > 0).then_some(0..bytes));
         assert!(frontier.ready() <= bytes);
+    }
+
+    /// Where touches cost less than populating, nothing is resident before it is touched.
+    #[test]
+    #[cfg(all(target_os = "linux", not(any(loom, miri, pagewise_model))))]
+    fn what_does_not_pay_is_left_to_the_first_touch() {
+        for pays in [true, false] {
+            os::assert_in_a_child(|| {
+                os::pretend_that_prefaulting_pays(pays);
+                let mut frontier = frontier(64 * MIB);
+                for end in (0..=MIB).step_by(MIB / 32) {
+                    frontier.grow(end, Growth::Append).unwrap();
+                    assert!((end..=frontier.committed()).contains(&frontier.ready()));
+                }
+                let resident = frontier.memory().page_map().unwrap().resident();
+                if pays { resident * page() >= MIB } else { resident == 0 }
+            });
+        }
     }
 
     #[test]

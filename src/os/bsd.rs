@@ -9,6 +9,11 @@ use super::{OsError, unix};
 /// `prefault` writes to each page.
 pub(crate) const PREFAULT_TOUCHES: bool = true;
 
+/// Where prefaulting touches, it costs what the touches of others would.
+pub(crate) fn prefaulting_pays(_len: usize) -> bool {
+    true
+}
+
 /// Maps fresh memory over the range: on these systems, `MADV_DONTNEED` keeps the contents.
 ///
 /// # Safety

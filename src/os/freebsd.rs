@@ -7,7 +7,8 @@ use rustix::mm::{MapFlags, ProtFlags};
 use super::{Attributes, Cause, OsError, unix};
 
 pub(crate) use super::bsd::{
-    PREFAULT_TOUCHES, empty, explicit_huge_page_size, forget_parent, wiped_in_children, zero,
+    PREFAULT_TOUCHES, empty, explicit_huge_page_size, forget_parent, prefaulting_pays,
+    wiped_in_children, zero,
 };
 pub(crate) use unix::residency_by_mincore as residency;
 pub(crate) use unix::{

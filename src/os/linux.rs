@@ -13,6 +13,8 @@ use super::{Attributes, Cause, HugePages, OsError, unix};
 mod calls;
 #[path = "linux/paging.rs"]
 mod paging;
+#[path = "linux/populating.rs"]
+mod populating;
 #[path = "linux/proc.rs"]
 mod proc;
 #[path = "linux/userfault.rs"]
@@ -25,8 +27,11 @@ pub(crate) use paging::{
     allow_writing, copy_pages, empty_shared, fill_shared, forbid_writing, keep_from_children,
     keep_pages_small_and_own, map_nothing, map_shared, mark_process, move_pages, now_ns, occupy,
     pages_move, populate_for_writing, process_mark, shared_memory, userfault_forget,
-    userfault_is_open, userfault_pages, wait_while, wake,
+    userfault_is_open, userfault_pages, wait_while, wake, zero_each,
 };
+pub(crate) use populating::prefaulting_pays;
+#[cfg(test)]
+pub(crate) use populating::pretend_that_prefaulting_pays;
 pub(crate) use proc::{
     commits_strictly, explicit_huge_page_size, has_huge_pages, mappings, residency,
     write_inaccessible_zero,

@@ -105,6 +105,12 @@ pub(crate) fn mark_process() -> Result<(), OsError> {
     Err(NONE)
 }
 
+/// # Safety
+/// None.
+pub(crate) unsafe fn zero_each(_: &[NonNull<u8>], _: usize) -> Result<(), OsError> {
+    Err(NONE)
+}
+
 pub(crate) fn fill_shared(_: &File, _: u64, _: u64) -> Result<(), OsError> {
     Err(NONE)
 }

@@ -62,6 +62,8 @@ struct System {
     protect: unsafe fn(NonNull<u8>, usize, Access) -> Result<(), OsError>,
     /// Committed → Resident; best effort. *(signal)*
     prefault: unsafe fn(NonNull<u8>, usize),
+    /// Whether prefaulting so many bytes is worth it where they are about to be written. *(signal)*
+    prefaulting_pays: fn(usize) -> bool,
     /// Whether the system has huge pages that need no pool, where [`prefer_huge_pages`](Self::prefer_huge_pages)
     /// asks for them.
     has_huge_pages: fn() -> bool,
@@ -188,6 +190,8 @@ struct System {
     mark_process: fn() -> Result<(), OsError>,
     /// Committed → Resident, or an error. *(signal)*
     populate_for_writing: UnsafeRange,
+    /// `zero` for several ranges of one length. *(signal)*
+    zero_each: unsafe fn(&[NonNull<u8>], usize) -> Result<(), OsError>,
     /// Gives shared memory its memory now, or refuses. *(signal)*
     fill_shared: fn(&File, u64, u64) -> Result<(), OsError>,
     /// Keeps pages small, and from being merged with equal ones.
@@ -230,6 +234,7 @@ const COMPLETE: System = System {
     discard: system::discard,
     protect: system::protect,
     prefault: system::prefault,
+    prefaulting_pays: system::prefaulting_pays,
     has_huge_pages: system::has_huge_pages,
     prefer_huge_pages: system::prefer_huge_pages,
     prefault_touches: system::PREFAULT_TOUCHES,
@@ -286,6 +291,7 @@ const COMPLETE: System = System {
     process_mark: system::process_mark,
     mark_process: system::mark_process,
     populate_for_writing: system::populate_for_writing,
+    zero_each: system::zero_each,
     fill_shared: system::fill_shared,
     keep_pages_small_and_own: system::keep_pages_small_and_own,
     now_ns: system::now_ns,

@@ -170,6 +170,11 @@ pub(crate) unsafe fn protect(
     check(unsafe { VirtualProtect(start.as_ptr().cast(), len, access, &mut before) })
 }
 
+/// Where prefaulting touches, it costs what the touches of others would.
+pub(crate) fn prefaulting_pays(_len: usize) -> bool {
+    true
+}
+
 /// Reads a byte of each page. On Windows that makes a private page resident: there is no shared page of zeros.
 ///
 /// # Safety

@@ -132,23 +132,29 @@ impl Reservation {
         self.states.unlock(pages);
     }
 
-    /// Prefaults pages that were committed just now. Async-signal-safe.
-    pub(crate) fn prefault_pages(&self, range: PageRange) {
+    /// Prefaults pages that were committed just now, and are about to be written, unless their touches cost less.
+    /// Returns whether they were left to these. Async-signal-safe.
+    pub(crate) fn prefault_pages(&self, range: PageRange) -> bool {
         if self.engine.commits_resident() {
-            return;
+            return false;
         }
-        self.prefer_huge_pages(range);
+        // (Where huge pages are asked for, prefaulting gets them.)
+        if !self.prefer_huge_pages(range) && !os::prefaulting_pays(range.len()) {
+            return true;
+        }
         // SAFETY: the pages are committed and accessible; populating changes no contents.
         unsafe { os::prefault(self.address(range), range.len()) };
+        false
     }
 
     /// Where long runs get huge pages: asks the system for them, for those that lie whole inside a range of
     /// committed pages. All of the range is about to become resident, so that huge pages take no memory that
-    /// small ones would not. Async-signal-safe.
-    pub(crate) fn prefer_huge_pages(&self, range: PageRange) {
-        let Some(whole) = self.whole_huge_pages(range) else { return };
+    /// small ones would not. Returns whether there are any. Async-signal-safe.
+    pub(crate) fn prefer_huge_pages(&self, range: PageRange) -> bool {
+        let Some(whole) = self.whole_huge_pages(range) else { return false };
         // SAFETY: the pages are committed.
         unsafe { os::prefer_huge_pages(self.address(whole), whole.len()) };
+        true
     }
 
     fn whole_huge_pages(&self, range: PageRange) -> Option<PageRange> {

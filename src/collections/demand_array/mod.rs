@@ -11,9 +11,10 @@ use std::slice;
 
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
-use crate::demand::{DemandRegion, FaultEvent, Stats};
+use crate::demand::{DemandRegion, Stats};
 use crate::error::{AccessError, Error};
 use crate::fault;
+use crate::fault::FaultEvent;
 use crate::page::index_range;
 use crate::reservation::PageMap;
 
