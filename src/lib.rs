@@ -124,12 +124,11 @@ pub use collections::{DemandArray, DemandArrayBuilder};
 #[doc(inline)]
 pub use collections::{PageVec, PageVecBuilder, PushError, page_vec};
 #[doc(inline)]
-pub use demand::{
-    CommitStep, DemandRegion, DemandRegionBuilder, FaultAnswer, FaultEvent, FaultOutcome,
-    PageFault, Stats,
-};
+pub use demand::{CommitStep, DemandRegion, DemandRegionBuilder, FaultAnswer, PageFault, Stats};
 #[doc(inline)]
 pub use error::{AccessError, Error, Refusal, RefusalReason};
+#[doc(inline)]
+pub use fault::{FaultEvent, FaultOutcome};
 #[doc(inline)]
 pub use mapped_file::{FileReader, MappedFile, MappedFileBuilder};
 #[doc(inline)]

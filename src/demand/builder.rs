@@ -2,14 +2,13 @@
 
 use std::ptr;
 
-use super::events::EventRing;
 use super::filter::{FaultAnswer, Filter, PageFault};
 use super::region::DemandRegion;
 use super::repeats::Repeats;
 use super::serving::{Core, Counters, forked, serve};
 use super::step::{CommitStep, StepPolicy};
 use crate::error::Error;
-use crate::fault::{self, Registered};
+use crate::fault::{self, EventRing, Registered};
 use crate::reservation::{Engine, ReservationBuilder, reservation_options};
 
 /// Options for a [`DemandRegion`].

@@ -2,7 +2,6 @@
 
 mod access;
 mod builder;
-mod events;
 mod filter;
 mod region;
 mod repeats;
@@ -10,7 +9,6 @@ mod serving;
 mod step;
 
 pub use builder::DemandRegionBuilder;
-pub use events::{FaultEvent, FaultOutcome};
 pub use filter::{FaultAnswer, PageFault};
 pub use region::{DemandRegion, Stats};
 pub use step::CommitStep;

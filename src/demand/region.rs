@@ -6,10 +6,9 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 
 use super::builder::DemandRegionBuilder;
-use super::events::FaultEvent;
 use super::serving::Core;
 use crate::error::Error;
-use crate::fault;
+use crate::fault::{self, FaultEvent};
 use crate::reservation::{PageMap, Reservation};
 
 /// A range of zero bytes, as long as you like, that commits the pages you touch: in any order, from

@@ -2,12 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::events::{EventRing, FaultEvent, FaultOutcome};
 use super::filter::{FaultAnswer, Filter, PageFault};
 use super::repeats::Repeats;
 use super::step::StepPolicy;
 use crate::error::{AccessError, Refusal, RefusalReason};
-use crate::fault::{Fault, Outcome, Registered};
+use crate::fault::{EventRing, Fault, FaultEvent, FaultOutcome, Outcome, Registered};
 use crate::page::PageRange;
 use crate::reservation::{Reservation, Served};
 

@@ -48,8 +48,31 @@ pub enum FaultOutcome {
         /// How many bytes.
         len: usize,
     },
-    /// The limit was reached, or the system said no.
+    /// The limit was reached, or the system said no; in a [`PagedRegion`](crate::PagedRegion), also: the store could not
+    /// read the page, or every page that could make room is pinned or cannot be written.
     Refused,
+    /// In a [`PagedRegion`](crate::PagedRegion): these bytes came from the store.
+    Loaded {
+        /// First byte, from the start of the region.
+        start: usize,
+        /// How many bytes: a page of the region.
+        len: usize,
+    },
+    /// In a [`PagedRegion`](crate::PagedRegion): these bytes were about to leave the memory, and stay.
+    Rescued {
+        /// First byte, from the start of the region.
+        start: usize,
+        /// How many bytes: a page of the region.
+        len: usize,
+    },
+    /// In a [`PagedRegion`](crate::PagedRegion): these bytes could be read, and were written for the first time since they
+    /// came or were last written back.
+    Changed {
+        /// First byte, from the start of the region.
+        start: usize,
+        /// How many bytes: a page of the region.
+        len: usize,
+    },
 }
 
 /// A bounded queue that many handlers fill and one reader at a time empties. Never blocks: what does
@@ -58,7 +81,7 @@ pub enum FaultOutcome {
 /// Invariant: a slot whose turn is `n` is free for the event with number `n`; one whose turn is
 /// `n + 1` holds that event.
 #[derive(Debug)]
-pub(super) struct EventRing {
+pub(crate) struct EventRing {
     slots: Box<[Slot]>,
     head: AtomicUsize,
     tail: AtomicUsize,
@@ -70,17 +93,25 @@ struct Slot {
     turn: AtomicUsize,
     offset: AtomicUsize,
     start: AtomicUsize,
-    /// The length in bytes in the upper bits; the kind of access and the outcome in the lowest four.
+    /// The length in bytes in the upper bits; below them the outcome, and the kind of access.
     len_and_kind: AtomicUsize,
 }
 
 const WRITE: usize = 1;
 const READ: usize = 2;
-const REFUSED: usize = 4;
+
+const OUTCOME: usize = 2;
+const COMMITTED: usize = 0;
+const REFUSED: usize = 1;
+const LOADED: usize = 2;
+const RESCUED: usize = 3;
+const CHANGED: usize = 4;
+
+const LEN: usize = 5;
 
 impl EventRing {
     /// Room for at least `capacity` events; none at all for zero.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         // With a single slot, "holds event 0" and "is free for event 1" would be the same turn.
         let slots = if capacity == 0 { 0 } else { capacity.next_power_of_two().max(2) };
         let slot = |turn| Slot {
@@ -97,7 +128,7 @@ impl EventRing {
         }
     }
 
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
@@ -107,7 +138,7 @@ impl EventRing {
     }
 
     /// Async-signal-safe.
-    pub(super) fn push(&self, event: FaultEvent) {
+    pub(crate) fn push(&self, event: FaultEvent) {
         let mut number = self.tail.load(Ordering::Relaxed);
         let slot = loop {
             let Some(slot) = self.slot(number) else { return };
@@ -136,19 +167,22 @@ impl EventRing {
             Some(false) => READ,
             None => 0,
         };
-        let (start, len, refused) = match event.outcome {
-            FaultOutcome::Committed { start, len } => (start, len, 0),
+        let (start, len, outcome) = match event.outcome {
+            FaultOutcome::Committed { start, len } => (start, len, COMMITTED),
             FaultOutcome::Refused => (0, 0, REFUSED),
+            FaultOutcome::Loaded { start, len } => (start, len, LOADED),
+            FaultOutcome::Rescued { start, len } => (start, len, RESCUED),
+            FaultOutcome::Changed { start, len } => (start, len, CHANGED),
         };
         slot.offset.store(event.offset, Ordering::Relaxed);
         slot.start.store(start, Ordering::Relaxed);
-        slot.len_and_kind.store(len << 4 | access | refused, Ordering::Relaxed);
+        slot.len_and_kind.store(len << LEN | outcome << OUTCOME | access, Ordering::Relaxed);
         slot.turn.store(number.wrapping_add(1), Ordering::Release);
     }
 
     /// In the child of a fork, on its only thread: drops events that threads of the parent were writing, moves
     /// the complete ones together, and frees all other slots. Async-signal-safe.
-    pub(super) fn end_abandoned_changes(&self) {
+    pub(crate) fn end_abandoned_changes(&self) {
         let (head, tail) = (self.head.load(Ordering::Relaxed), self.tail.load(Ordering::Relaxed));
         let mut kept = head;
         for number in (0..tail.wrapping_sub(head)).map(|index| head.wrapping_add(index)) {
@@ -170,7 +204,7 @@ impl EventRing {
     }
 
     /// The oldest event.
-    pub(super) fn pop(&self) -> Option<FaultEvent> {
+    pub(crate) fn pop(&self) -> Option<FaultEvent> {
         let mut number = self.head.load(Ordering::Relaxed);
         loop {
             let slot = self.slot(number)?;
@@ -219,10 +253,13 @@ fn unpack(offset: usize, start: usize, packed: usize) -> FaultEvent {
         READ => Some(false),
         _ => None,
     };
-    let outcome = if packed & REFUSED != 0 {
-        FaultOutcome::Refused
-    } else {
-        FaultOutcome::Committed { start, len: packed >> 4 }
+    let len = packed >> LEN;
+    let outcome = match (packed & ((1 << LEN) - 1)) >> OUTCOME {
+        COMMITTED => FaultOutcome::Committed { start, len },
+        LOADED => FaultOutcome::Loaded { start, len },
+        RESCUED => FaultOutcome::Rescued { start, len },
+        CHANGED => FaultOutcome::Changed { start, len },
+        _ => FaultOutcome::Refused,
     };
     FaultEvent { offset, write, outcome }
 }
@@ -230,12 +267,12 @@ fn unpack(offset: usize, start: usize, packed: usize) -> FaultEvent {
 #[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
 impl EventRing {
     /// Makes the first step of a writer and no other: takes a slot, and leaves it empty.
-    pub(super) fn begin_and_abandon_a_push(&self) {
+    pub(crate) fn begin_and_abandon_a_push(&self) {
         self.tail.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Makes the first step of a reader and no other: takes the oldest event, and does not free its slot.
-    pub(super) fn begin_and_abandon_a_pop(&self) {
+    pub(crate) fn begin_and_abandon_a_pop(&self) {
         self.head.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Refusal, RefusalReason};
 use crate::os;
 
 mod attempt;
+mod events;
 mod filtering;
 mod guarded;
 mod handled;
@@ -24,6 +25,8 @@ mod handler;
 mod handler;
 
 pub use attempt::attempt;
+pub(crate) use events::EventRing;
+pub use events::{FaultEvent, FaultOutcome};
 pub(crate) use filtering::in_a_filter;
 pub use filtering::{FilterCheck, in_filter};
 pub(crate) use guarded::{copy, fill};

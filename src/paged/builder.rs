@@ -61,6 +61,7 @@ pub struct PagedRegionBuilder<S> {
     write_back: WriteBack,
     read_only: bool,
     engine: Engine,
+    events: usize,
 }
 
 /// One instruction may need so many pages at once: two that its source lies in, and two for its target.
@@ -81,6 +82,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             write_back: WriteBack::default(),
             read_only: false,
             engine: Engine::Auto,
+            events: 0,
         }
     }
 
@@ -109,8 +111,8 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// The most bytes of memory that the region holds, at every moment: rounded down to whole pages. By default as many as
     /// the store has, so that no page ever leaves.
     ///
-    /// Where the userfault engine serves a region that is not [read-only](Self::read_only), two pages of the limit are
-    /// for pages that are being copied.
+    /// Where the userfault engine serves a region that is not [read-only](Self::read_only), a 64th of the limit, at least
+    /// two pages and at most 16, is for pages that were copied and have memory twice for a while.
     ///
     /// ```
     /// use pagewise::{FileStore, PagedRegion};
@@ -170,8 +172,9 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         self
     }
 
-    /// How many bytes at most are read ahead of pages that are touched one after the other. Only with
-    /// [`io_threads`](Self::io_threads). By default 1 MiB.
+    /// How many bytes at most are read ahead of pages that are touched one after the other: by the
+    /// [`io_threads`](Self::io_threads), while the program goes on. Without these, the touch that brings a page also reads
+    /// those ahead, and waits for them: at most 128 KiB. By default 1 MiB; 0 reads nothing ahead.
     ///
     /// ```
     /// use pagewise::{FileStore, PagedRegion};
@@ -186,6 +189,28 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// ```
     pub fn read_ahead(mut self, bytes: usize) -> Self {
         self.read_ahead = bytes;
+        self
+    }
+
+    /// Remembers this many fault events (rounded up to a power of two, at least two) until they are
+    /// [taken](crate::PagedRegion::events). None by default. What does not fit is counted
+    /// ([`events_lost`](crate::PagedStats::events_lost)).
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b9-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let built = PagedRegion::builder(store).page_bytes(1 << 16).read_ahead(0).events(2).build();
+    /// # let Ok(region) = built else { return Ok(()) };
+    /// // SAFETY: nobody else writes to the file.
+    /// assert_eq!(unsafe { region.as_slice() }.iter().map(|&byte| u32::from(byte)).sum::<u32>(), 0);
+    /// assert_eq!((region.events().count(), region.stats().events_lost), (2, 14)); // of 16 pages
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn events(mut self, capacity: usize) -> Self {
+        self.events = capacity;
         self
     }
 
@@ -297,17 +322,18 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             .ok()
             .filter(|&pages| pages < Number::MAX - 1)
             .ok_or(Error::Overflow { requested: len })?;
-        let besides = ChosenEngine::besides(self.engine, self.read_only) as usize;
         let limit = self.limit.unwrap_or(usize::MAX) / page_bytes;
-        let frames = limit.saturating_sub(besides).min(pages as usize);
+        let read_only = self.read_only;
+        let besides = ChosenEngine::besides(self.engine, limit.min(pages as usize), read_only);
+        let frames = limit.saturating_sub(besides as usize).min(pages as usize);
         let least = LEAST_FRAMES.min(pages as usize);
         if frames < least {
-            let requested = (besides + least) * page_bytes;
+            let requested = (besides as usize + least) * page_bytes;
             let limit = self.limit.unwrap_or_default();
             return Err(Error::LimitReached { offset: 0, requested, used: 0, limit });
         }
-        let (frames, read_only) = (frames as Number, self.read_only);
-        Ok(Ground { start: NonNull::dangling(), page_bytes, pages, frames, read_only })
+        let (start, frames) = (NonNull::dangling(), frames as Number);
+        Ok(Ground { start, page_bytes, pages, frames, besides, read_only })
     }
 
     fn size(&self, len: usize) -> Result<usize, Error> {
@@ -326,11 +352,10 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
 
     /// Reserves the addresses, and registers them.
     fn core(self, len: usize, mut ground: Ground) -> Result<(Arc<Core>, Arc<S>), Error> {
-        let besides = ChosenEngine::besides(self.engine, self.read_only) as usize;
-        let limit = (ground.frames as usize + besides) * ground.page_bytes;
-        let account = Account::new(limit, self.budget);
-        // The pages that are being copied have memory twice.
-        let copies = besides * ground.page_bytes;
+        // Pages that were copied have memory twice for a while.
+        let copies = ground.besides as usize * ground.page_bytes;
+        let account =
+            Account::new(ground.frames as usize * ground.page_bytes + copies, self.budget);
         if copies > 0 {
             account.take_exactly(copies).map_err(|reason| {
                 let refusal = crate::error::Refusal { offset: 0, region: 0, reason };
@@ -382,6 +407,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             account,
             self.read_ahead,
             write_early,
+            self.events,
             registered,
         ));
         let owner = Arc::as_ptr(&core).cast();

@@ -12,7 +12,7 @@ use super::jobs::Jobs;
 use super::stats::Counters;
 use super::store::PageStore;
 use crate::error::{Error, RefusalReason};
-use crate::fault::{self, Registered};
+use crate::fault::{self, EventRing, Registered};
 use crate::os::{self, OsError};
 use crate::reservation::Account;
 use crate::sync::{AtomicUsize, SpinLock};
@@ -37,6 +37,7 @@ pub(super) struct Core {
     waiting: AtomicU32,
     pub(super) jobs: Jobs,
     pub(super) counters: Counters,
+    pub(super) events: EventRing,
     /// This process is a child of the one that made the region.
     pub(super) is_left: AtomicBool,
     pub(super) registered: Registered,
@@ -99,6 +100,7 @@ impl Core {
         account: Account,
         read_ahead: usize,
         write_early: bool,
+        events: usize,
         registered: Registered,
     ) -> Self {
         let cache = Cache::new(ground.pages, ground.frames);
@@ -117,6 +119,7 @@ impl Core {
             waiting: AtomicU32::new(0),
             jobs: Jobs::new(write_early),
             counters: Counters::default(),
+            events: EventRing::new(events),
             is_left: AtomicBool::new(false),
             registered,
             process: os::process_mark(),

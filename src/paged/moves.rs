@@ -13,22 +13,36 @@ use crate::fault;
 /// On whose behalf a page is moved. A type, so that the handler's code contains nothing that only the others do.
 pub(super) trait Caller {
     const IS_HANDLER: bool = false;
-    const IS_LENT: bool = false;
+    /// It reads ahead: it gives up rather than wait for another thread, which may wait for it.
+    const READS_AHEAD: bool = false;
+    /// The same thread, when it reads ahead.
+    type Ahead: Caller;
 }
 
 /// The fault handler.
 pub(super) struct Handler;
 /// A method that the program called.
 pub(super) struct Program;
-/// A lent thread.
+/// The fault handler, when it reads ahead.
+pub(super) struct HandlerAhead;
+/// A lent thread, or a method that reads ahead.
 pub(super) struct Lent;
 
 impl Caller for Handler {
     const IS_HANDLER: bool = true;
+    type Ahead = HandlerAhead;
 }
-impl Caller for Program {}
+impl Caller for HandlerAhead {
+    const IS_HANDLER: bool = true;
+    const READS_AHEAD: bool = true;
+    type Ahead = Self;
+}
+impl Caller for Program {
+    type Ahead = Lent;
+}
 impl Caller for Lent {
-    const IS_LENT: bool = true;
+    const READS_AHEAD: bool = true;
+    type Ahead = Self;
 }
 
 /// What a page that is not in memory begins with.
@@ -52,6 +66,20 @@ pub(super) struct Wish {
     pub(super) source: Source,
 }
 
+/// What was done for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// It was there.
+    Nothing,
+    /// The page came; so many before it were touched in a row.
+    Loaded {
+        row: Number,
+    },
+    Rescued,
+    /// The page can be written.
+    Opened,
+}
+
 /// What has to be done for it.
 enum Next {
     Nothing,
@@ -63,6 +91,9 @@ enum Next {
     NotOurs,
 }
 
+/// The most bytes that a thread reads ahead itself, while the page that it needs waits for it.
+const MOST_AHEAD: usize = 128 << 10;
+
 /// A page that faults more often than this although it is accessible lost its access to the program itself.
 const MOST_REPEATS: u32 = 10_000;
 
@@ -70,11 +101,19 @@ impl Core {
     /// Brings a page into the region.
     pub(super) fn bring<C: Caller>(&self, page: Number, write: bool) -> Result<(), Trouble> {
         let write = Some(write);
-        self.fulfil::<C>(Wish { page, write, pin: false, source: Source::Store })
+        self.fulfil::<C>(Wish { page, write, pin: false, source: Source::Store }).map(|_| ())
     }
 
     /// Does what is wished; afterwards the page is in the region, at least for a moment (pinned: until it is unpinned).
-    pub(super) fn fulfil<C: Caller>(&self, wish: Wish) -> Result<(), Trouble> {
+    pub(super) fn fulfil<C: Caller>(&self, wish: Wish) -> Result<Done, Trouble> {
+        let done = self.fulfil_one::<C>(wish)?;
+        if let Done::Loaded { row: row @ 2.. } = done {
+            self.look_ahead::<C>(wish.page, row);
+        }
+        Ok(done)
+    }
+
+    fn fulfil_one<C: Caller>(&self, wish: Wish) -> Result<Done, Trouble> {
         if self.is_left() {
             return Err(Trouble::Left);
         }
@@ -88,10 +127,10 @@ impl Core {
         loop {
             let (next, moment) = self.with(|state| (self.look::<C>(state, wish), self.moment()));
             match next {
-                Next::Nothing => return Ok(()),
+                Next::Nothing => return Ok(Done::Nothing),
                 Next::NotOurs => return Err(Trouble::NotOurs),
                 // It may be the thread that the page's holder waits for.
-                Next::Wait if C::IS_LENT => return Err(Trouble::GaveUp),
+                Next::Wait if C::READS_AHEAD => return Err(Trouble::GaveUp),
                 Next::Wait => self.wait(moment),
                 Next::MakeRoom(refused) => self.make_room::<C>(refused)?,
                 Next::Load(frame) => return self.load::<C>(wish, frame),
@@ -158,12 +197,12 @@ impl Core {
         }
     }
 
-    fn load<C: Caller>(&self, wish: Wish, frame: Number) -> Result<(), Trouble> {
+    fn load<C: Caller>(&self, wish: Wish, frame: Number) -> Result<Done, Trouble> {
         let write = wish.write == Some(true);
         let filled = self.fill::<C>(wish, frame);
         let is_filled = filled.is_ok();
         let came = filled.and_then(|()| self.show(wish, frame, write));
-        let ahead = self.with(|state| {
+        let row = self.with(|state| {
             if !is_filled {
                 state.cache.free(frame);
                 return 0;
@@ -178,26 +217,34 @@ impl Core {
                 state.cache.pin(frame);
             }
             // What is replaced as a whole says nothing about what will be read.
-            let is_read = matches!(wish.source, Source::Store) && !C::IS_LENT;
+            let is_read = matches!(wish.source, Source::Store) && !C::READS_AHEAD;
             if is_read { state.note_load(wish.page) } else { 0 }
         });
         self.changed();
-        if came.is_ok() {
-            self.look_ahead(wish.page, ahead);
-        }
-        came
+        came.map(|()| Done::Loaded { row })
     }
 
-    /// Has the pages after `page` read, where the last `row` pages were loaded one after the other.
-    fn look_ahead(&self, page: Number, row: Number) {
-        if row < 2 || !self.jobs.has_threads() {
-            return;
-        }
-        let most = self.ground.whole_pages(self.read_ahead).min(self.ground.frames as usize / 4);
+    /// Reads the pages after `page`, where the last `row` pages were touched one after the other: by lent threads, while
+    /// this one goes on, or else by this thread, and then fewer.
+    fn look_ahead<C: Caller>(&self, page: Number, row: Number) {
+        let is_lent = self.jobs.has_threads();
+        let bytes = if is_lent { self.read_ahead } else { self.read_ahead.min(MOST_AHEAD) };
+        // (Pages that one instruction needs at once must not leave for those behind them.)
+        let most = self.ground.whole_pages(bytes).min(self.ground.frames as usize / 8);
         let last = page.saturating_add(row.min(most as Number)).min(self.ground.pages - 1);
-        for next in page + 1..=last {
-            if self.with(|state| state.cache.frame_of(next).is_none()) {
-                self.jobs.read_ahead(next);
+        for page in page + 1..=last {
+            if self.with(|state| state.cache.frame_of(page).is_some()) {
+                continue;
+            }
+            if is_lent {
+                self.jobs.read_ahead(page);
+                continue;
+            }
+            let (write, source) = (Some(false), Source::Store);
+            let ahead = Wish { page, write, pin: false, source };
+            if let Err(trouble) = self.fulfil_one::<C::Ahead>(ahead) {
+                // It was a wish: whoever touches the page gets the error.
+                return trouble.discard::<C>();
             }
         }
     }
@@ -220,7 +267,7 @@ impl Core {
         Ok(())
     }
 
-    fn rescue(&self, wish: Wish, frame: Number, was_dirty: bool) -> Result<(), Trouble> {
+    fn rescue(&self, wish: Wish, frame: Number, was_dirty: bool) -> Result<Done, Trouble> {
         let dirty = was_dirty || wish.write == Some(true);
         let shown = self.show(wish, frame, dirty);
         self.with(|state| {
@@ -236,11 +283,11 @@ impl Core {
         });
         self.changed();
         add(&self.counters.rescues, 1);
-        shown
+        shown.map(|()| Done::Rescued)
     }
 
     /// The first write to a page that can be read.
-    fn open(&self, wish: Wish, frame: Number, was_dirty: bool) -> Result<(), Trouble> {
+    fn open(&self, wish: Wish, frame: Number, was_dirty: bool) -> Result<Done, Trouble> {
         let opened = self.making_way(|| self.engine.protect(self.ground, frame, wish.page, false));
         self.with(|state| {
             let is_open = opened.is_ok();
@@ -250,7 +297,7 @@ impl Core {
             }
         });
         self.changed();
-        opened
+        opened.map(|()| Done::Opened)
     }
 
     /// Waits until nobody holds a page's frame, and holds it, if there is one and `wanted` says so.

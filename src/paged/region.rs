@@ -15,7 +15,7 @@ use super::pin::{Pinned, PinnedMut, pin};
 use super::stats::{PagedStats, add};
 use super::store::PageStore;
 use crate::error::Error;
-use crate::fault;
+use crate::fault::{self, FaultEvent};
 use crate::os;
 use crate::page::index_range;
 use crate::reservation::Engine;
@@ -509,7 +509,29 @@ impl<S: PageStore + 'static> PagedRegion<S> {
             .core
             .with_uninterrupted(|state| (state.cache.dirty * size, state.cache.pinned * size));
         let resident = self.core.held();
-        PagedStats { resident, dirty, pinned, ..self.core.counters.read() }
+        let events_lost = self.core.events.lost();
+        PagedStats { resident, dirty, pinned, events_lost, ..self.core.counters.read() }
+    }
+
+    /// Takes the fault events since the last call, oldest first: as many as the builder's
+    /// [`events`](PagedRegionBuilder::events) made room for. What methods bring, such as [`pin`](Self::pin), and what is
+    /// read ahead is no fault.
+    ///
+    /// ```
+    /// # use pagewise::{FaultOutcome, FileStore, PagedRegion};
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-events-{}", std::process::id()));
+    /// # let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let builder = PagedRegion::builder(store).page_bytes(1 << 16).events(16);
+    /// # let Ok(mut region) = builder.build() else { return Ok(()) };
+    /// // SAFETY: nobody else writes to the file.
+    /// unsafe { region.as_mut_slice()[100_000] = 1 };
+    /// let event = region.events().next().expect("a page came");
+    /// assert_eq!(event.outcome, FaultOutcome::Loaded { start: 1 << 16, len: 1 << 16 });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn events(&self) -> impl Iterator<Item = FaultEvent> + '_ {
+        std::iter::from_fn(|| self.core.events.pop())
     }
 
     /// Where the pages of a range are, in ascending order. Rounds outward to whole pages.

@@ -118,7 +118,7 @@ impl Core {
                     });
                 }
                 Step::Again => return Ok(()),
-                Step::Wait if C::IS_LENT => return Err(Trouble::GaveUp),
+                Step::Wait if C::READS_AHEAD => return Err(Trouble::GaveUp),
                 Step::Wait => {
                     self.wait(moment);
                     return Ok(());
@@ -257,5 +257,29 @@ impl Core {
         self.changed();
         add(&self.counters.evictions, 1);
         emptied
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use crate::{FileStore, PagedRegion, page_size};
+
+    use super::*;
+
+    /// Between the look for room and the making of it, another thread may have made some.
+    #[test]
+    fn room_that_is_there_by_now_is_taken() {
+        let path = std::env::temp_dir().join(format!("pagewise-room-{}", std::process::id()));
+        let store = FileStore::create(&path, 16 * page_size() as u64).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let builder = PagedRegion::builder(store).page_bytes(page_size()).read_ahead(0);
+        let region = builder.limit(6 * page_size()).build().unwrap();
+        let most = region.core.ground.frames as usize;
+        let _pinned = region.pin(..(most - 1) * page_size()).unwrap();
+        region.prefetch(10 * page_size()..11 * page_size()).unwrap();
+        region.evict(..).unwrap();
+        // All others are pinned: nothing can be given up.
+        assert!(region.core.make_room::<Program>(None).is_ok());
+        assert_eq!(region.stats().evictions, 1);
     }
 }

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 
 use super::cache::Number;
 use super::core::{Core, Trouble};
-use super::moves::{Handler, Source, Wish};
+use super::moves::{Done, Handler, Source, Wish};
 use super::stats::add;
 use crate::error::Refusal;
-use crate::fault::{Fault, Outcome};
+use crate::fault::{Fault, FaultEvent, FaultOutcome, Outcome};
 use crate::os;
 
 /// A fault in a region. Async-signal-safe as far as the store is.
@@ -26,13 +26,24 @@ pub(super) unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
         pin: false,
         source: Source::Store,
     };
+    let record = |outcome| core.events.push(FaultEvent { offset, write: fault.write, outcome });
     let outcome = match core.fulfil::<Handler>(wish) {
-        Ok(()) => {
+        Ok(done) => {
             add(&core.counters.faults, 1);
+            let (len, start) = (core.ground.page_bytes, core.extent(wish.page).0 as usize);
+            match done {
+                Done::Nothing => {}
+                Done::Loaded { .. } => record(FaultOutcome::Loaded { start, len }),
+                Done::Rescued => record(FaultOutcome::Rescued { start, len }),
+                Done::Opened => record(FaultOutcome::Changed { start, len }),
+            }
             Outcome::Resolved
         }
         Err(Trouble::NotOurs) => Outcome::NotOurs,
-        Err(trouble) => Outcome::Refused(Refusal { offset, region, reason: core.reason(&trouble) }),
+        Err(trouble) => {
+            record(FaultOutcome::Refused);
+            Outcome::Refused(Refusal { offset, region, reason: core.reason(&trouble) })
+        }
     };
     add(&core.counters.waited_ns, os::now_ns().saturating_sub(began));
     outcome

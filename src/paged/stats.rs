@@ -51,6 +51,8 @@ pub struct PagedStats {
     pub dirty: usize,
     /// Bytes of pages that are pinned now.
     pub pinned: usize,
+    /// Fault events that were dropped because the queue was full.
+    pub events_lost: u64,
 }
 
 macro_rules! counters {

@@ -496,6 +496,31 @@ fn no_page_is_lost_where_no_mapping_is_left() {
     });
 }
 
+/// Where no other page can give way, the page that cannot be mapped stays in its frame, and comes with the next touch.
+#[test]
+fn a_page_that_could_not_be_shown_is_shown_later() {
+    well("a_page_that_could_not_be_shown_is_shown_later", || {
+        if crate::common::emulated() || crate::common::sanitized() {
+            return not_here(MANY);
+        }
+        for engine in engines() {
+            let mut region = builder(engine, 64).limit(18 * page_size()).build().unwrap();
+            let mut expected = region.store().0.bytes();
+            let Some((start, len)) = use_up_the_mappings() else { return not_here(MANY) };
+            let at = 5 * page_size() + 3;
+            let written = write(slice_mut(&mut region)[at..].as_mut_ptr(), 0xab);
+            // SAFETY: our own mapping.
+            unsafe { libc::munmap(start as _, len) };
+            assert_eq!(written.is_err(), engine == Engine::Protect);
+            slice_mut(&mut region)[at] = 0xcd;
+            expected[at] = 0xcd;
+            assert!(slice(&region) == expected);
+            region.flush(..).unwrap();
+            assert!(region.store().0.bytes() == expected);
+        }
+    });
+}
+
 #[test]
 fn large_frames_are_whole_after_the_mappings_ran_out() {
     well("large_frames_are_whole_after_the_mappings_ran_out", || {

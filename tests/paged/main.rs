@@ -13,6 +13,8 @@ mod behaves_as_a_plain_array;
 #[cfg(target_os = "linux")]
 mod corners_hold;
 #[cfg(target_os = "linux")]
+mod faults_say_what_they_did;
+#[cfg(target_os = "linux")]
 mod files_are_larger_than_memory;
 #[cfg(target_os = "linux")]
 mod no_more_memory_than_the_limit;

@@ -22,6 +22,8 @@ pub(super) struct Ground {
     pub(super) page_bytes: usize,
     pub(super) pages: Number,
     pub(super) frames: Number,
+    /// How many pages more than there are frames may have memory.
+    pub(super) besides: Number,
     /// The program never writes to the region.
     pub(super) read_only: bool,
 }
@@ -61,8 +63,8 @@ impl Ground {
 /// [`hide`](Self::hide); outside of that, each touch of it faults. Where a function fails, the page is where
 /// it was.
 trait Mechanism: Sized {
-    /// How many pages more than there are frames may have memory at some moments.
-    const BESIDES: Number;
+    /// How many pages more than there are frames may have memory at some moments, of a limit of so many pages.
+    fn besides(limit: usize, read_only: bool) -> Number;
 
     /// Whether [`hide`](Self::hide) that fails may have changed something.
     const MAY_STOP_HALF_WAY: bool;
@@ -128,11 +130,11 @@ macro_rules! chosen {
 }
 
 impl ChosenEngine {
-    /// How many pages beside the frames an engine needs: see [`Mechanism::BESIDES`].
-    pub(super) fn besides(engine: Engine, read_only: bool) -> Number {
+    /// How many pages beside the frames an engine needs: see [`Mechanism::besides`].
+    pub(super) fn besides(engine: Engine, limit: usize, read_only: bool) -> Number {
         match Self::decide(engine) {
-            Engine::UserFault if !read_only => UserFault::BESIDES,
-            _ => Shared::BESIDES,
+            Engine::UserFault => UserFault::besides(limit, read_only),
+            _ => Shared::besides(limit, read_only),
         }
     }
 

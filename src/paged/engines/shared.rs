@@ -26,7 +26,10 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Mechanism for Shared {
-    const BESIDES: Number = 0;
+    fn besides(_limit: usize, _read_only: bool) -> Number {
+        0
+    }
+
     const MAY_STOP_HALF_WAY: bool = false;
 
     fn new(ground: Ground) -> Result<Self, OsError> {

@@ -1,7 +1,7 @@
 //! `userfaultfd` (Linux 6.8): a page moves between its frame and the region, with its memory.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use super::super::cache::Number;
 use super::{Ground, Mechanism};
@@ -9,15 +9,24 @@ use crate::os::{self, Attributes, HugePages, OsError};
 use crate::sync::relax;
 
 /// Invariant: the region is registered for missing and for protected pages, the frames for missing ones. A page that is
-/// not shown is missing in the region; a frame whose page is shown is missing, too.
+/// not shown is missing in the region; a frame whose page is shown is missing, too, or [`LEFT`].
+///
+/// A page that is copied has memory twice, for a while: what it was copied from goes back to the system together with
+/// that of others, since each time all processors that run the program are interrupted. No more than `besides` pages
+/// have memory twice at any moment.
 #[derive(Debug)]
 pub(in crate::paged) struct UserFault {
     frames: NonNull<u8>,
     /// What is known of the memory of each frame.
     memory: Box<[AtomicU8]>,
-    /// Threads that may copy a page now: while they do, it has memory twice.
-    copying: AtomicU8,
+    /// How many pages more may have memory twice.
+    spare: AtomicU32,
+    /// The frames that are [`LEFT`], plus one; zero for none.
+    left: [AtomicU32; MOST_BESIDES as usize],
 }
+
+/// The most pages that have memory twice.
+const MOST_BESIDES: Number = 16;
 
 /// A frame has no memory, and its page is not shown.
 const EMPTY: u8 = 0;
@@ -25,6 +34,8 @@ const EMPTY: u8 = 0;
 const HERE: u8 = 1;
 /// The memory is in the region, where the page is.
 const SHOWN: u8 = 2;
+/// The page is in the region with other memory; the frame has memory that is worth nothing, and goes back soon.
+const LEFT: u8 = 3;
 
 // SAFETY: the pointer is to memory that lives as long as this value, and whose parts belong to the holders of
 // frames.
@@ -33,7 +44,12 @@ unsafe impl Send for UserFault {}
 unsafe impl Sync for UserFault {}
 
 impl Mechanism for UserFault {
-    const BESIDES: Number = 2;
+    /// Of a region whose pages may become writable, at most a 64th. Two at least: one thread that copies must not wait
+    /// for another.
+    fn besides(limit: usize, read_only: bool) -> Number {
+        if read_only { 0 } else { (limit / 64).clamp(2, MOST_BESIDES as usize) as Number }
+    }
+
     const MAY_STOP_HALF_WAY: bool = true;
 
     fn new(ground: Ground) -> Result<Self, OsError> {
@@ -46,7 +62,13 @@ impl Mechanism for UserFault {
         };
         let frames = os::reserve(len, align, &attributes)?;
         let memory = (0..ground.frames).map(|_| AtomicU8::new(EMPTY)).collect();
-        let made = Self { frames, memory, copying: AtomicU8::new(Self::BESIDES as u8) };
+        let spare = AtomicU32::new(ground.besides);
+        let made = Self {
+            frames,
+            memory,
+            spare,
+            left: [const { AtomicU32::new(0) }; MOST_BESIDES as usize],
+        };
         made.set_up(ground).inspect_err(|_| made.release(ground))?;
         Ok(made)
     }
@@ -80,29 +102,33 @@ impl Mechanism for UserFault {
         writable: bool,
     ) -> Result<(), OsError> {
         let (own, at, len) = (self.address(ground, frame), ground.page(page), ground.page_bytes);
-        // SAFETY: the frame has memory, the page has none, and both are the caller's.
-        unsafe {
-            if writable || ground.read_only {
+        if writable || ground.read_only {
+            // SAFETY: the frame has memory, the page has none, and both are the caller's.
+            unsafe { os::move_pages(at, own, len, false) }.inspect_err(|_| {
                 // What was moved before the kernel stopped goes back.
-                os::move_pages(at, own, len, false)
-                    .inspect_err(|_| self.return_parts(ground, at, own))?;
-            } else {
-                // A page that moves is writable at once; one that is copied can be protected as it appears.
-                self.begin_copy();
-                let copied = os::copy_pages(at, own, len, false).and_then(|()| os::zero(own, len));
-                self.end_copy();
-                if let Err(error) = copied {
-                    let _ = os::zero(at, len);
-                    return Err(error);
-                }
+                // SAFETY: as above.
+                unsafe { self.return_parts(ground, at, own) };
+            })?;
+            self.set_state(frame, SHOWN);
+            return Ok(());
+        }
+        // A page that moves is writable at once; one that is copied can be protected as it appears.
+        self.begin_copy(ground)?;
+        // SAFETY: as above.
+        unsafe {
+            if let Err(error) = os::copy_pages(at, own, len, false) {
+                let _ = os::zero(at, len);
+                self.spare.fetch_add(1, Ordering::Release);
+                return Err(error);
             }
         }
-        self.set_state(frame, SHOWN);
+        self.leave(frame);
         Ok(())
     }
 
     fn hide(&self, ground: Ground, frame: Number, page: Number) -> Result<(), OsError> {
         let (own, at, len) = (self.address(ground, frame), ground.page(page), ground.page_bytes);
+        self.until_taken_back(ground, frame)?;
         // SAFETY: the page is shown, and its frame has no memory.
         unsafe { os::move_pages(own, at, len, !ground.read_only) }.inspect_err(|_| {
             // What was moved before the kernel stopped goes back.
@@ -209,25 +235,72 @@ impl UserFault {
     }
 
     fn state(&self, frame: Number) -> u8 {
-        self.memory.get(frame as usize).map_or(EMPTY, |state| state.load(Ordering::Relaxed))
+        self.memory.get(frame as usize).map_or(EMPTY, |state| state.load(Ordering::Acquire))
     }
 
     fn set_state(&self, frame: Number, to: u8) {
         if let Some(state) = self.memory.get(frame as usize) {
-            state.store(to, Ordering::Relaxed);
+            state.store(to, Ordering::Release);
         }
     }
 
-    fn begin_copy(&self) {
+    /// Takes the right to give one page memory twice.
+    fn begin_copy(&self, ground: Ground) -> Result<(), OsError> {
         let mut round = 0;
-        let one_less = |left: u8| left.checked_sub(1);
-        while self.copying.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_less).is_err() {
-            relax(&mut round);
+        let one_less = |spare: u32| spare.checked_sub(1);
+        while self.spare.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_less).is_err() {
+            if !self.take_back(ground)? {
+                relax(&mut round); // other threads are copying
+            }
         }
+        Ok(())
     }
 
-    fn end_copy(&self) {
-        self.copying.fetch_add(1, Ordering::Release);
+    /// The frame's page was copied. Its memory goes back later, and with it the right of [`begin_copy`](Self::begin_copy).
+    fn leave(&self, frame: Number) {
+        self.set_state(frame, LEFT);
+        // One is free: there are as many as rights.
+        let mut slots = self.left.iter().cycle();
+        let take = |slot: &AtomicU32| {
+            slot.compare_exchange(0, frame + 1, Ordering::Release, Ordering::Relaxed).is_ok()
+        };
+        slots.find(|slot| take(slot));
+    }
+
+    /// Gives back the memory of all frames that were left; `false` where there was none.
+    #[inline(never)] // keeps its arrays off the stack of those who seldom call it
+    fn take_back(&self, ground: Ground) -> Result<bool, OsError> {
+        let mut frames = [0; MOST_BESIDES as usize];
+        let mut starts = [ground.start; MOST_BESIDES as usize];
+        let mut count = 0;
+        let left =
+            self.left.iter().filter_map(|slot| slot.swap(0, Ordering::Acquire).checked_sub(1));
+        for ((frame, start), left) in frames.iter_mut().zip(&mut starts).zip(left) {
+            (*frame, *start) = (left, self.address(ground, left));
+            count += 1;
+        }
+        let frames = frames.iter().copied().take(count);
+        // SAFETY: the frames' pages are elsewhere; nobody uses a frame that was left until it is `SHOWN`.
+        let gone =
+            unsafe { os::zero_each(starts.get(..count).unwrap_or_default(), ground.page_bytes) };
+        if let Err(error) = gone {
+            frames.for_each(|frame| self.leave(frame));
+            return Err(error);
+        }
+        frames.for_each(|frame| self.set_state(frame, SHOWN));
+        self.spare.fetch_add(count as u32, Ordering::Release);
+        Ok(count > 0)
+    }
+
+    /// Waits until a frame whose page is shown has no memory.
+    fn until_taken_back(&self, ground: Ground, frame: Number) -> Result<(), OsError> {
+        let mut round = 0;
+        while self.state(frame) == LEFT {
+            if !self.take_back(ground)? {
+                relax(&mut round); // another thread is about to
+            }
+        }
+        Ok(())
     }
 
     /// # Safety
