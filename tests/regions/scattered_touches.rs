@@ -1,6 +1,8 @@
 //! The page tables and mappings that scattered touches take.
 #![cfg(all(target_os = "linux", not(pagewise_model)))]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::common::{self, address_space_is_dear, in_a_process, not_here, poke, sanitized};
 use pagewise::{CommitStep, DemandRegion, Engine};
 
@@ -117,6 +119,38 @@ fn when_mappings_run_short_every_touch_is_served_within_half_of_them() {
             region.committed_ranges().map(|range| range.len()).sum::<usize>(),
             region.committed()
         );
+    })
+    .well();
+}
+
+/// One thread joins at a time: others that commit meanwhile must not use up what is left.
+#[test]
+fn threads_that_touch_at_once_do_not_outrun_the_joining() {
+    if !is_here() {
+        return;
+    }
+    in_a_process("threads_that_touch_at_once_do_not_outrun_the_joining", || {
+        const TOUCHES: usize = 200_000;
+        let region = DemandRegion::new(64 << 30).unwrap();
+        let start = region.as_ptr().addr();
+        let (touched, worst) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|threads| {
+            for thread in 0..2 {
+                let touched = &touched;
+                threads.spawn(move || {
+                    for at in offsets(64 << 30).take(TOUCHES).skip(thread).step_by(2) {
+                        poke(std::ptr::with_exposed_provenance_mut(start + at), 1);
+                        touched.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            while touched.load(Ordering::Relaxed) < TOUCHES {
+                worst.fetch_max(mappings(), Ordering::Relaxed);
+                std::thread::sleep(std::time::Duration::from_millis(150));
+            }
+        });
+        let (worst, most) = (worst.into_inner(), most_mappings());
+        assert!(worst <= most / 5 * 4, "{worst} mappings of {most}");
     })
     .well();
 }

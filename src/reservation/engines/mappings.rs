@@ -66,6 +66,13 @@ pub(super) fn are_short() -> bool {
         >= SHORT_FROM.load(Ordering::Relaxed)
 }
 
+/// Whether an eighth more than that is in use.
+pub(super) fn are_scarce() -> bool {
+    let short_from = SHORT_FROM.load(Ordering::Relaxed);
+    COUNTED.load(Ordering::Relaxed) + CHANGED.load(Ordering::Relaxed)
+        >= short_from.saturating_add(short_from / 4)
+}
+
 #[cold]
 #[inline(never)]
 fn count() {

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::super::super::pages::PAGES_PER_WORD;
-use super::super::Ground;
+use super::super::{Ground, mappings};
 use super::Guard;
 use super::blocks::Search;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, relax};
 
 /// The search for pages to join when mappings are short. One thread at a time searches, and each commit does a
 /// small part of it, so that no single page fault takes long.
@@ -55,7 +55,7 @@ const REST: usize = 128;
 pub(super) enum Urgency {
     /// Mappings are short: about as much as a few page faults.
     Short,
-    /// The commit was refused, for want of mappings perhaps: a few milliseconds.
+    /// The commit was refused, for want of mappings perhaps: a few milliseconds, and the wait for a turn.
     Refused,
 }
 
@@ -74,6 +74,20 @@ impl Joining {
         let joining = Self::default();
         joining.keep(&Pass::new(0));
         joining
+    }
+
+    /// Begins a search; `false` where another thread is searching, and goes on doing so for longer than this one waits.
+    fn begin(&self, waits: bool) -> bool {
+        /// Some milliseconds. (A bound, since the other thread may be one that this one interrupted.)
+        const MOST_ROUNDS: u32 = 200;
+        let mut round = 0;
+        while self.is_under_way.swap(true, Ordering::Acquire) {
+            if !waits || round >= MOST_ROUNDS {
+                return false;
+            }
+            relax(&mut round);
+        }
+        true
     }
 
     /// In the child of a fork, on its only thread: ends the search of a thread of the parent.
@@ -160,11 +174,13 @@ impl Pass {
 }
 
 impl Guard {
-    /// Joins the committed pages that lie closest together, a few at a time. Async-signal-safe.
+    /// Joins the committed pages that lie closest together, a few at a time. Waits for other threads only where mappings are
+    /// scarce, and not for long. Async-signal-safe.
     #[cold]
     #[inline(never)]
     pub(super) fn join_some(&self, ground: Ground, urgency: Urgency) {
-        if self.joining.is_under_way.swap(true, Ordering::Acquire) {
+        // Where other threads commit faster than one joins, each waits for its turn.
+        if !self.joining.begin(urgency == Urgency::Refused || mappings::are_scarce()) {
             return;
         }
         if urgency == Urgency::Refused || !self.joining.is_resting() {
@@ -305,6 +321,18 @@ mod tests {
         joining.rest.store(REST, Ordering::Relaxed);
         assert!((0..REST).all(|_| joining.is_resting()));
         assert!(!joining.is_resting());
+    }
+
+    #[test]
+    fn a_search_that_is_needed_waits_for_its_turn_and_not_for_ever() {
+        let joining = Joining::new();
+        assert!(joining.begin(false));
+        assert!(!joining.begin(false) && !joining.begin(true));
+        std::thread::scope(|threads| {
+            let next = threads.spawn(|| (0..1000).any(|_| joining.begin(true)));
+            joining.is_under_way.store(false, Ordering::Release);
+            assert!(next.join().unwrap());
+        });
     }
 
     #[test]

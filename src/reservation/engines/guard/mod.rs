@@ -87,9 +87,7 @@ impl Mechanism for Guard {
             let change = self.change_by(ground, run);
             // Access rights before markers: where `mprotect` fails half-way, the pages behind still have theirs.
             if let Err(error) = os::commit(ground.address(run), run.len()) {
-                // Perhaps the process has too many mappings: join pages to free some, and try once more.
-                self.join_some(ground, Urgency::Refused);
-                os::commit(ground.address(run), run.len()).map_err(|_| error)?;
+                self.commit_again(ground, run, error)?;
             }
             self.mappings.changed(change);
             if kind.any_marked
@@ -213,6 +211,33 @@ impl Guard {
             joining: Joining::new(),
             mappings: mappings::Share::default(),
         }
+    }
+
+    /// After a refusal. Perhaps the process has too many mappings: joins pages to free some, and tries again, several times,
+    /// since other threads may take what was freed.
+    ///
+    /// # Safety
+    /// As [`commit`](Self::commit).
+    #[cold]
+    #[inline(never)]
+    unsafe fn commit_again(
+        &self,
+        ground: Ground,
+        run: PageRange,
+        error: OsError,
+    ) -> Result<(), OsError> {
+        const ATTEMPTS: u32 = 8;
+        for _ in 0..ATTEMPTS {
+            self.join_some(ground, Urgency::Refused);
+            // SAFETY: the caller's promise.
+            if unsafe { os::commit(ground.address(run), run.len()) }.is_ok() {
+                return Ok(());
+            }
+            if !mappings::are_short() {
+                break; // it is something else
+            }
+        }
+        Err(error)
     }
 
     /// Whether a block is dense enough to be opened: 1/64 of its pages are committed (eight of 512), since
