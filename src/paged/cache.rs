@@ -62,8 +62,6 @@ pub(super) struct Frame {
     pub(super) writable: bool,
     /// The frame's memory is taken from the limit.
     counted: bool,
-    /// The page was read ahead, and its first touch asks for more.
-    marks: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -272,19 +270,6 @@ impl Cache {
         self.queue_up(number);
     }
 
-    /// Ends [`hold`](Self::hold): the page came ahead, into its frame.
-    pub(super) fn settle_as_mark(&mut self, number: Number) {
-        if let Some(frame) = self.frame_mut(number) {
-            frame.marks = true;
-        }
-        self.settle(number, Place::Frame, false, false);
-    }
-
-    /// Whether a frame has such a page; not any more.
-    pub(super) fn take_mark(&mut self, number: Number) -> bool {
-        self.frame_mut(number).is_some_and(|frame| std::mem::take(&mut frame.marks))
-    }
-
     /// Ends [`hold`](Self::hold): nothing changed.
     pub(super) fn settle_as_it_was(&mut self, number: Number) {
         let Some(&Frame { place, dirty, writable, .. }) = self.frame(number) else { return };
@@ -298,7 +283,7 @@ impl Cache {
             *word = 0;
         }
         if let Some(frame) = self.frame_mut(number) {
-            (frame.page, frame.marks) = (0, false);
+            frame.page = 0;
         }
         self.settle(number, Place::Nowhere, false, false);
     }

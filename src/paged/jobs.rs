@@ -37,8 +37,8 @@ const AHEAD: usize = 256;
 struct Queue {
     first: *mut Job,
     last: *mut Job,
-    /// A ring of pages to be read ahead, and whether each [marks](super::moves::Wish::marks).
-    ahead: [(Number, bool); AHEAD],
+    /// A ring of pages to be read ahead.
+    ahead: [Number; AHEAD],
     ahead_first: usize,
     ahead_len: usize,
     stopped: bool,
@@ -64,7 +64,7 @@ impl Jobs {
             queue: UnsafeCell::new(Queue {
                 first: ptr::null_mut(),
                 last: ptr::null_mut(),
-                ahead: [(0, false); AHEAD],
+                ahead: [0; AHEAD],
                 ahead_first: 0,
                 ahead_len: 0,
                 stopped: false,
@@ -130,12 +130,12 @@ impl Jobs {
     }
 
     /// Asks that a page be read before it is touched; drops the wish where too many wait. Async-signal-safe.
-    pub(super) fn read_ahead(&self, page: Number, marks: bool) {
+    pub(super) fn read_ahead(&self, page: Number) {
         let entered = self.with(|queue| {
             let place = (queue.ahead_first + queue.ahead_len) % AHEAD;
             match queue.ahead.get_mut(place) {
                 Some(slot) if queue.ahead_len < AHEAD => {
-                    *slot = (page, marks);
+                    *slot = page;
                     queue.ahead_len += 1;
                     true
                 }
@@ -193,7 +193,7 @@ pub(super) fn stop(core: &Core, threads: Vec<JoinHandle<()>>) {
 
 enum Task {
     Call(*mut Job),
-    ReadAhead(Number, bool),
+    ReadAhead(Number),
     WriteBack,
     Stop,
     Nothing,
@@ -210,9 +210,9 @@ fn work_on(core: &Core) {
         match next_task(core) {
             // SAFETY: the job was taken from the queue, and its thread waits.
             Task::Call(job) => unsafe { run(core, job) },
-            Task::ReadAhead(page, marks) => {
+            Task::ReadAhead(page) => {
                 // It is a wish: whoever touches the page gets the error.
-                if let Err(trouble) = core.read_ahead(page, marks) {
+                if let Err(trouble) = core.bring::<Lent>(page, false) {
                     trouble.into_store_error();
                 }
             }
@@ -242,10 +242,10 @@ fn next_task(core: &Core) -> Task {
             return (Task::Stop, false);
         }
         if queue.ahead_len > 0 {
-            let (page, marks) = queue.ahead.get(queue.ahead_first).copied().unwrap_or_default();
+            let page = queue.ahead.get(queue.ahead_first).copied().unwrap_or_default();
             queue.ahead_first = (queue.ahead_first + 1) % AHEAD;
             queue.ahead_len -= 1;
-            return (Task::ReadAhead(page, marks), false);
+            return (Task::ReadAhead(page), false);
         }
         (Task::Nothing, queue.rests)
     });

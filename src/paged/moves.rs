@@ -64,14 +64,6 @@ pub(super) struct Wish {
     /// Whether the page is to stay in the region.
     pub(super) pin: bool,
     pub(super) source: Source,
-    /// Whether the page only comes into its frame, so that its first touch is noticed, and more is read ahead then.
-    pub(super) marks: bool,
-}
-
-impl Wish {
-    pub(super) fn of_store(page: Number, write: Option<bool>) -> Self {
-        Self { page, write, pin: false, source: Source::Store, marks: false }
-    }
 }
 
 /// What was done for it.
@@ -80,9 +72,10 @@ pub(super) enum Done {
     /// It was there.
     Nothing,
     /// The page came; so many before it were touched in a row.
-    Loaded { row: Number },
-    /// The page was about to leave, or came ahead; `row` as above, where it marked how far was read ahead.
-    Rescued { row: Number },
+    Loaded {
+        row: Number,
+    },
+    Rescued,
     /// The page can be written.
     Opened,
 }
@@ -107,19 +100,14 @@ const MOST_REPEATS: u32 = 10_000;
 impl Core {
     /// Brings a page into the region.
     pub(super) fn bring<C: Caller>(&self, page: Number, write: bool) -> Result<(), Trouble> {
-        self.fulfil::<C>(Wish::of_store(page, Some(write))).map(|_| ())
-    }
-
-    /// Reads a page ahead, for a lent thread.
-    pub(super) fn read_ahead(&self, page: Number, marks: bool) -> Result<(), Trouble> {
-        let wish = Wish { marks, ..Wish::of_store(page, Some(false)) };
-        self.fulfil_one::<Lent>(wish).map(|_| ())
+        let write = Some(write);
+        self.fulfil::<C>(Wish { page, write, pin: false, source: Source::Store }).map(|_| ())
     }
 
     /// Does what is wished; afterwards the page is in the region, at least for a moment (pinned: until it is unpinned).
     pub(super) fn fulfil<C: Caller>(&self, wish: Wish) -> Result<Done, Trouble> {
         let done = self.fulfil_one::<C>(wish)?;
-        if let Done::Loaded { row: row @ 2.. } | Done::Rescued { row: row @ 2.. } = done {
+        if let Done::Loaded { row: row @ 2.. } = done {
             self.look_ahead::<C>(wish.page, row);
         }
         Ok(done)
@@ -213,11 +201,6 @@ impl Core {
         let write = wish.write == Some(true);
         let filled = self.fill::<C>(wish, frame);
         let is_filled = filled.is_ok();
-        if is_filled && wish.marks {
-            self.with(|state| state.cache.settle_as_mark(frame));
-            self.changed();
-            return Ok(Done::Loaded { row: 0 });
-        }
         let came = filled.and_then(|()| self.show(wish, frame, write));
         let row = self.with(|state| {
             if !is_filled {
@@ -247,20 +230,19 @@ impl Core {
         let is_lent = self.jobs.has_threads();
         let bytes = if is_lent { self.read_ahead } else { self.read_ahead.min(MOST_AHEAD) };
         // (Pages that one instruction needs at once must not leave for those behind them.)
-        let part = if is_lent { 4 } else { 8 };
-        let most = self.ground.whole_pages(bytes).min(self.ground.frames as usize / part);
+        let most = self.ground.whole_pages(bytes).min(self.ground.frames as usize / 8);
         let last = page.saturating_add(row.min(most as Number)).min(self.ground.pages - 1);
-        // The first one marks: when it is touched, the next ones are asked for while the others are still to be touched.
-        let mut marks = true;
         for page in page + 1..=last {
             if self.with(|state| state.cache.frame_of(page).is_some()) {
                 continue;
             }
             if is_lent {
-                self.jobs.read_ahead(page, std::mem::take(&mut marks));
+                self.jobs.read_ahead(page);
                 continue;
             }
-            if let Err(trouble) = self.fulfil_one::<C::Ahead>(Wish::of_store(page, Some(false))) {
+            let (write, source) = (Some(false), Source::Store);
+            let ahead = Wish { page, write, pin: false, source };
+            if let Err(trouble) = self.fulfil_one::<C::Ahead>(ahead) {
                 // It was a wish: whoever touches the page gets the error.
                 return trouble.discard::<C>();
             }
@@ -288,9 +270,7 @@ impl Core {
     fn rescue(&self, wish: Wish, frame: Number, was_dirty: bool) -> Result<Done, Trouble> {
         let dirty = was_dirty || wish.write == Some(true);
         let shown = self.show(wish, frame, dirty);
-        let (marked, row) = self.with(|state| {
-            let marked = state.cache.take_mark(frame);
-            let row = if marked { state.note_load(wish.page) } else { 0 };
+        self.with(|state| {
             if shown.is_ok() {
                 state.cache.settle(frame, Place::Region, dirty, dirty);
                 if wish.pin {
@@ -300,11 +280,10 @@ impl Core {
                 // Parts of it may have been seen, and written.
                 state.cache.settle(frame, Place::Frame, dirty, false);
             }
-            (marked, row)
         });
         self.changed();
-        add(&self.counters.rescues, u64::from(!marked));
-        shown.map(|()| Done::Rescued { row })
+        add(&self.counters.rescues, 1);
+        shown.map(|()| Done::Rescued)
     }
 
     /// The first write to a page that can be read.

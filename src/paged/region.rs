@@ -296,7 +296,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         let most = self.core.ground.frames as usize;
         for page in self.core.pages(start, end).take(most) {
             if self.core.jobs.has_threads() {
-                fault::uninterrupted(|| self.core.jobs.read_ahead(page, false));
+                fault::uninterrupted(|| self.core.jobs.read_ahead(page));
             } else {
                 fault::uninterrupted(|| self.core.bring::<Program>(page, false))
                     .map_err(|trouble| self.error(trouble, page))?;

@@ -104,28 +104,6 @@ fn a_fault_in_a_run_reads_the_next_pages_too() {
     }
 }
 
-/// The first page that lent threads read ahead asks for the next ones when it is touched: they are not waited for later.
-#[test]
-fn lent_threads_read_on_before_all_that_they_read_is_used() {
-    for engine in engines() {
-        let region = builder(engine, 64).io_threads(1).build().unwrap();
-        let loaded = |pages| {
-            let mut tries = 0;
-            while region.stats().loads < pages {
-                tries += 1;
-                assert!(tries < 6000, "{engine:?}: {pages} pages: {:?}", region.stats());
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-        };
-        (0..3).for_each(|page| touch(&region, page));
-        loaded(5); // 3 and 4
-        touch(&region, 3);
-        loaded(7);
-        assert!(slice(&region) == region.store().0.bytes());
-        assert_eq!((region.stats().loads, region.stats().rescues), (64, 0));
-    }
-}
-
 /// Fails from an offset on, and counts the calls that failed.
 struct FailsFrom(Heap, u64, AtomicU64);
 
