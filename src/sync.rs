@@ -93,6 +93,8 @@ impl Forks {
 
     #[cold]
     fn catch_up_slowly(&self, now: usize, repair: impl FnOnce()) {
+        // (First, since these repair the state, too.)
+        crate::os::call_missed_handlers();
         let mut round = 0;
         loop {
             let seen = self.0.load(Ordering::Acquire);
@@ -110,7 +112,6 @@ impl Forks {
                 .compare_exchange(seen, repairing, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
             {
-                crate::os::call_missed_handlers();
                 repair();
                 self.0.store(now, Ordering::Release);
                 return;

@@ -2,10 +2,11 @@
 //! formatting or lazy thread-local state. Checked in release builds, since every addition in a debug build can
 //! panic.
 //!
-//! The walk follows calls and jumps from the handler. Five calls go through pointers: one from the registry to the owner of
+//! The walk follows calls and jumps from the handler. Six calls go through pointers: one from the registry to the owner of
 //! the address (a region, a file in memory, a paged region), from where further walks start; one to a region's filter, and
 //! one to a region's store, whose authors promised what a handler may do (from `FileStore`, walks start, too); one to the handlers before ours, and one to the function that gets the line about a
-//! refusal, which are not part of pagewise.
+//! refusal, which are not part of pagewise. In a child that was not told of its fork, one more leads to what would have been
+//! done then, which is made for handlers of forks.
 //!
 //! A program of its own, since its machine code is what it looks at.
 #![cfg(not(pagewise_model))]
@@ -231,6 +232,7 @@ fn everything_that_the_handler_reaches_is_harmless() {
             "Registry::with",
             "fault::serve",
             "filter::call",
+            "forks::call_handlers",
             "calls::<impl pagewise::paged::core::Core>::call_",
             "predecessors::call",
             "predecessors::hand_on",

@@ -63,9 +63,9 @@ fn what_is_said_of_fills_is_in_the_tables() {
         "a store to each page, transparent huge pages",
         "kernel demand paging, transparent huge pages",
     );
-    says(&format!("there is no clear difference ({huge}, from {interval})"));
-    let (low, high) = interval.split_once(" to ").expect("both ends");
-    assert!(low < "1" && high > "1", "it is clear: {interval}");
+    says(&format!("pagewise gains nothing ({huge}, from {interval})"));
+    let (_, high) = interval.split_once(" to ").expect("both ends");
+    assert!(high > "1", "it gains something: {interval}");
 }
 
 #[test]
@@ -88,14 +88,14 @@ fn what_is_said_of_scattered_pages_is_in_the_tables() {
 
 #[test]
 fn what_is_said_of_short_lives_is_in_the_tables() {
-    says("Making and dropping one takes system calls: 2 to 4 µs");
+    says("Making and dropping one takes system calls: 2 to 5 µs");
     let microseconds = |case: &str, rival: &str| {
         let row = TABLES.lines().find(|line| line.starts_with(&format!("| {case} | {rival} |")));
         let cell = row.and_then(|row| row.split('|').nth(4)).expect("it is measured");
         cell.trim().replace(',', "").parse::<f64>().expect("a number") / 1000.0
     };
     for case in ["create and drop a DemandRegion, by length", "reserve and release"] {
-        assert!((2.0..=4.0).contains(&microseconds(case, "pagewise, 1 MiB")), "{case}");
+        assert!((2.0..=5.0).contains(&microseconds(case, "pagewise, 1 MiB")), "{case}");
     }
 }
 

@@ -99,12 +99,14 @@ pub fn reinstall() -> Result<(), Error> {
 /// # Safety
 /// As [`Registry::add`](registry::Registry::add): the entry stays where it is until [`unregister`].
 pub(crate) unsafe fn register(entry: &Registered) {
+    os::call_missed_handlers();
     // SAFETY: the caller's promise.
     unsafe { REGISTRY.add(entry) }
 }
 
 /// Returns when no handler can be using the entry any more.
 pub(crate) fn unregister(entry: &Registered) {
+    os::call_missed_handlers();
     REGISTRY.remove(entry);
 }
 
@@ -146,6 +148,7 @@ pub(crate) enum Outcome {
 /// or at the landing of a guarded copy or an attempt that was refused; otherwise the fault is handed on.
 /// Async-signal-safe; uses no thread-local state but the error code, which it restores.
 fn serve(fault: Fault, context: &mut registers::Context) -> Handled {
+    os::call_missed_handlers();
     let handled = REGISTRY.with(fault.address, |entry| {
         // SAFETY: the registry holds the entry while we read it.
         match os::preserving_error_code(|| unsafe { (entry.serve)(entry.owner, fault) }) {

@@ -15,7 +15,8 @@ pub(crate) use unix::{
     FILE_CALLS_ARE_SIGNAL_SAFE, call_in_children, call_missed_handlers, commit, discard,
     expect_file_access, file_len, flush_file, forks, lock, make_sparse, map_file, open_direct,
     page_size, preserving_error_code, protect, read_at, release, reserve_granularity,
-    sleep_a_little, unlock, unmap_file, watch_forks, write_at, write_stderr, yield_now,
+    sleep_a_little, unlock, unmap_file, was_told_late, watch_forks, write_at, write_stderr,
+    yield_now,
 };
 
 /// `mmap(PROT_NONE)`. Not `MAP_GUARD`: `mprotect` returns success for guard pages, and leaves them inaccessible.

@@ -369,8 +369,8 @@ pub(crate) struct Wiped {
     /// See `process_mark`.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
     pub(crate) mark: std::sync::atomic::AtomicU64,
-    /// Set in a child that learned of its fork without being told.
-    pub(crate) knows: std::sync::atomic::AtomicBool,
+    /// Not set in a child whose fork called no handlers, until they are called late.
+    pub(crate) is_told: std::sync::atomic::AtomicBool,
 }
 
 /// For systems that have no `fork`: none is ever seen.
@@ -387,6 +387,10 @@ mod no_fork {
     pub(crate) fn call_in_children(_: fn()) {}
 
     pub(crate) fn call_missed_handlers() {}
+
+    pub(crate) fn was_told_late() -> bool {
+        false
+    }
 }
 
 #[cfg(any(windows, miri, pagewise_model))]

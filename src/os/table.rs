@@ -119,6 +119,8 @@ struct System {
     watch_forks: fn() -> Result<(), OsError>,
     /// Does what `call_in_children` would have done, once, in a child whose fork called nothing. *(signal)*
     call_missed_handlers: fn(),
+    /// Whether that was so in this process. *(signal)*
+    was_told_late: fn() -> bool,
     /// Calls a function in each child of a fork, before code of the program runs there. Needs `watch_forks`.
     #[cfg(unix)]
     call_in_children: fn(fn()),
@@ -259,6 +261,7 @@ const COMPLETE: System = System {
     forks: super::forks,
     watch_forks: super::watch_forks,
     call_missed_handlers: super::call_missed_handlers,
+    was_told_late: super::was_told_late,
     #[cfg(unix)]
     call_in_children: super::call_in_children,
     commits_strictly: system::commits_strictly,

@@ -14,7 +14,7 @@ pub(crate) use files::{
     FILE_CALLS_ARE_SIGNAL_SAFE, expect_file_access, file_len, flush_file, make_sparse, map_file,
     open_direct, read_at, unmap_file, write_at,
 };
-pub(crate) use forks::{call_in_children, call_missed_handlers, forks, watch_forks};
+pub(crate) use forks::{call_in_children, call_missed_handlers, forks, was_told_late, watch_forks};
 
 impl From<rustix::io::Errno> for OsError {
     fn from(errno: rustix::io::Errno) -> Self {

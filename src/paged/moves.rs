@@ -98,16 +98,20 @@ const MOST_AHEAD: usize = 128 << 10;
 const MOST_REPEATS: u32 = 10_000;
 
 impl Core {
-    /// Brings a page into the region.
+    /// Brings a page into the region, and no others.
     pub(super) fn bring<C: Caller>(&self, page: Number, write: bool) -> Result<(), Trouble> {
         let write = Some(write);
-        self.fulfil::<C>(Wish { page, write, pin: false, source: Source::Store }).map(|_| ())
+        self.fulfil_one::<C>(Wish { page, write, pin: false, source: Source::Store }).map(|_| ())
     }
 
     /// Does what is wished; afterwards the page is in the region, at least for a moment (pinned: until it is unpinned).
     pub(super) fn fulfil<C: Caller>(&self, wish: Wish) -> Result<Done, Trouble> {
         let done = self.fulfil_one::<C>(wish)?;
-        if let Done::Loaded { row: row @ 2.. } = done {
+        // (A page that comes for reading faults again when it is written: those are not worth it without a lent thread.)
+        let is_worth_it = wish.write != Some(true) || self.jobs.has_threads();
+        if let Done::Loaded { row: row @ 2.. } = done
+            && is_worth_it
+        {
             self.look_ahead::<C>(wish.page, row);
         }
         Ok(done)

@@ -78,6 +78,9 @@ impl Core {
         &self,
         refused: Option<RefusalReason>,
     ) -> Result<(), Trouble> {
+        if refused.is_some() && C::READS_AHEAD {
+            return Err(Trouble::GaveUp);
+        }
         if refused.is_some() && self.take_from_neighbour::<C>() {
             return Ok(());
         }
@@ -103,6 +106,10 @@ impl Core {
                         Err(_) if cooled < MOST_GIVING_WAY => continue,
                         hidden => hidden.map_err(Trouble::System),
                     }
+                }
+                Step::Write { frame, .. } if C::READS_AHEAD => {
+                    self.settle_as_it_was(frame);
+                    return Err(Trouble::GaveUp);
                 }
                 Step::Write { frame, page } => {
                     let written = self.write_frame::<C>(frame, page);

@@ -57,7 +57,10 @@ pub(super) unsafe fn forked(owner: *const ()) {
     // SAFETY: the caller's promise.
     let core = unsafe { &*owner.cast::<Core>() };
     if !core.is_left.swap(true, Ordering::Relaxed) {
-        core.engine.leave_to_parent(core.ground);
+        // (Later, other mappings may be there. A touch that finds none comes to the handler, and is refused.)
+        if !os::was_told_late() {
+            core.engine.leave_to_parent(core.ground);
+        }
         core.account.recount(0);
     }
 }

@@ -418,6 +418,8 @@ fn a_child_that_is_told_nothing_takes_over_what_threads_of_the_parent_held() {
         }
         let vec = ConcurrentVec::new(1 << 26).unwrap();
         let memory = Reservation::builder(64 * page_size()).build().unwrap();
+        let budget = pagewise::Budget::new(1 << 20);
+        let region = DemandRegion::builder(1 << 20).budget(budget.clone()).build().unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|threads| {
             let _stop = Stop(&stop);
@@ -430,7 +432,14 @@ fn a_child_that_is_told_nothing_takes_over_what_threads_of_the_parent_held() {
                     memory.decommit(..).unwrap();
                 }
             });
-            for _ in 0..300 {
+            // SAFETY: the region is not written otherwise.
+            threads.spawn(|| unsafe {
+                while !stop.load(Ordering::Relaxed) {
+                    region.write_shared(0, &[7; 100_000]).unwrap();
+                    region.decommit_shared(..).unwrap();
+                }
+            });
+            for nth in 0..300 {
                 // SAFETY: the child uses what is here, and nothing of the C library's that a thread may hold.
                 let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
                 if child == 0 {
@@ -440,7 +449,13 @@ fn a_child_that_is_told_nothing_takes_over_what_threads_of_the_parent_held() {
                         let pushed = vec.push(2);
                         let is_whole = vec[pushed] == 2 && vec[..pushed].iter().all(|n| *n == 1);
                         let is_usable = memory.decommit(..).is_ok() && memory.commit(..).is_ok();
-                        libc::_exit(i32::from(!is_whole || !is_usable));
+                        // Whichever is used first repairs all of it.
+                        let is_counted = nth % 2 == 0 || budget.used() <= 1 << 20;
+                        let is_region = region.write_shared(0, &[8; 50_000]).is_ok()
+                            && region.is_committed(..50_000)
+                            && budget.used() >= 50_000;
+                        let fine = is_whole && is_usable && is_counted && is_region;
+                        libc::_exit(i32::from(!fine));
                     }
                 }
                 let mut status = 0;

@@ -85,7 +85,7 @@ impl Then for (usize, usize) {
 #[test]
 fn a_fault_in_a_run_reads_the_next_pages_too() {
     for engine in engines() {
-        for (read_ahead, least, most) in [(0, 200, 200), (16 * page_size(), 10, 40)] {
+        for (read_ahead, least, most) in [(0, 200, 200), (16 * page_size(), 10, 100)] {
             let region = builder(engine, 200).limit(100 * page_size()).read_ahead(read_ahead);
             let region = region.build().unwrap();
             let expected = region.store().0.bytes();

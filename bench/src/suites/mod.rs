@@ -21,6 +21,8 @@ mod latency;
 mod paged;
 mod read;
 mod scale;
+#[cfg(all(target_os = "linux", feature = "servers"))]
+mod servers;
 mod shared;
 mod small;
 mod sparse;
@@ -56,6 +58,8 @@ pub const SUITES: &[Suite] = &[
     read::SUITE,
     #[cfg(target_os = "linux")]
     paged::SUITE,
+    #[cfg(all(target_os = "linux", feature = "servers"))]
+    servers::SUITE,
     churn::SUITE,
     scale::SUITE,
     fork::SUITE,

@@ -323,8 +323,8 @@ pub(crate) fn now_ns() -> u64 {
 /// See the contract of [`os`](super), for each range.
 pub(crate) unsafe fn zero_each(starts: &[NonNull<u8>], len: usize) -> Result<(), OsError> {
     const AT_ONCE: usize = 16;
-    /// This process, without a descriptor (Linux 6.14).
-    const PIDFD_SELF: i32 = -10_001;
+    /// This thread, whose memory it is, without a descriptor (Linux 6.14).
+    const PIDFD_SELF: i32 = -10_000;
     for starts in starts.chunks(AT_ONCE) {
         let mut ranges = [libc::iovec { iov_base: ptr::null_mut(), iov_len: len }; AT_ONCE];
         for (range, start) in ranges.iter_mut().zip(starts) {

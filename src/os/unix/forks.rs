@@ -14,7 +14,7 @@ const FIRST: usize = 1;
 static KEPT: Wiped = Wiped {
     forks: AtomicUsize::new(FIRST),
     mark: AtomicU64::new(0),
-    knows: AtomicBool::new(false),
+    is_told: AtomicBool::new(true),
 };
 
 /// What tells this process from its ancestors. Invariant: it lives for ever.
@@ -26,9 +26,25 @@ fn of_this_process() -> &'static Wiped {
 }
 
 /// A number that differs from those of this process's ancestors, as far as [`watch_forks`] was called in them. A child
-/// that was not told of its fork has zero.
+/// that was not told of its fork finds zero, and takes its number here.
+#[inline]
 pub(crate) fn forks() -> usize {
-    of_this_process().forks.load(Ordering::Relaxed)
+    match of_this_process().forks.load(Ordering::Relaxed) {
+        0 => take_a_number(),
+        number => number,
+    }
+}
+
+#[cold]
+#[inline(never)] // the fault handler has little stack
+fn take_a_number() -> usize {
+    let next = TOLD.fetch_add(1, Ordering::Relaxed) + 1;
+    let forks = &of_this_process().forks;
+    // Of several threads, one sets it.
+    match forks.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => next,
+        Err(number) => number,
+    }
 }
 
 /// What [`call_in_children`] was given: a function, or null.
@@ -41,14 +57,15 @@ static IN_CHILDREN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 /// functions it is going to call. Its child finds the number zero (see `wiped_in_children`).
 pub(crate) fn watch_forks() -> Result<(), OsError> {
     static WATCHED: AtomicBool = AtomicBool::new(false);
+    call_missed_handlers();
     if WATCHED.load(Ordering::Acquire) {
         return Ok(());
     }
     if ptr::eq(of_this_process(), &raw const KEPT)
         && let Some(wiped) = os::wiped_in_children()
     {
-        // (Set before it counts, and not again: in a child that was not told, it stays zero.)
         wiped.forks.store(TOLD.load(Ordering::Relaxed), Ordering::Relaxed);
+        wiped.is_told.store(true, Ordering::Relaxed);
         SELF.store(ptr::from_ref(wiped).cast_mut(), Ordering::Release);
     }
     // Two threads at once may register `forked` twice. Then each fork counts as two, and the function of
@@ -72,6 +89,7 @@ pub(crate) fn call_in_children(work: fn()) {
 unsafe extern "C" fn forked() {
     let number = TOLD.fetch_add(1, Ordering::Relaxed) + 1;
     of_this_process().forks.store(number, Ordering::Relaxed);
+    of_this_process().is_told.store(true, Ordering::Relaxed);
     call_handlers();
 }
 
@@ -85,12 +103,27 @@ fn call_handlers() {
     }
 }
 
-/// In a child that was not told of its fork: does once what would have been done then. (Its number stays zero: it may
-/// hold locks by it.) Async-signal-safe.
+/// In a child that was not told of its fork: does once what would have been done then. Async-signal-safe.
+#[inline]
+pub(crate) fn call_missed_handlers() {
+    if !of_this_process().is_told.load(Ordering::Relaxed) {
+        call_handlers_late();
+    }
+}
+
 #[cold]
 #[inline(never)] // the fault handler has little stack
-pub(crate) fn call_missed_handlers() {
-    if forks() == 0 && !of_this_process().knows.swap(true, Ordering::AcqRel) {
+fn call_handlers_late() {
+    if !of_this_process().is_told.swap(true, Ordering::AcqRel) {
+        IS_LATE.store(true, Ordering::Relaxed);
         call_handlers();
     }
 }
+
+/// Whether this process was told of its fork later than it happened: by now, it may have other mappings where its parent had
+/// some that it does not have.
+pub(crate) fn was_told_late() -> bool {
+    IS_LATE.load(Ordering::Relaxed)
+}
+
+static IS_LATE: AtomicBool = AtomicBool::new(false);

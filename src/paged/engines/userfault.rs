@@ -53,6 +53,10 @@ impl Mechanism for UserFault {
     const MAY_STOP_HALF_WAY: bool = true;
 
     fn new(ground: Ground) -> Result<Self, OsError> {
+        // What is not set aside cannot be used. (Whether there is this engine was asked before, and may have changed.)
+        if ground.besides < Self::besides(0, ground.read_only) {
+            return Err(OsError(0));
+        }
         let len = ground.frames_len();
         let align = ground.page_bytes.max(os::reserve_granularity());
         let attributes = Attributes {

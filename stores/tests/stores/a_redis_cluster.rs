@@ -1,156 +1,30 @@
 //! A real Redis Cluster of three masters with a replica each: what every store promises, damage, and a master that is
 //! killed.
 
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use pagewise::PagedRegion;
+use pagewise_stores::redis;
 use pagewise_stores::redis::cluster::ClusterClient;
-use pagewise_stores::redis::{self, cluster_routing::Slot};
 use pagewise_stores::{Error, RedisStore, RedisStoreBuilder};
 
 use crate::a_region_rests_on_a_store::a_region_is_an_array_in;
 use crate::ours;
-use crate::servers::{Folder, Server, free_ports, program, until};
+use crate::redis_cluster::Cluster;
+use crate::running::until;
 use crate::store_contract::{self as contract, noise, read, write};
 
 const EXTENT: usize = 16 << 10;
-const PASSWORD: &str = "of-this-test";
 
-struct Cluster {
-    folder: Folder,
-    ports: Vec<u16>,
-    bus: Vec<u16>,
-    nodes: Vec<Option<Server>>,
-}
-
-/// What a node says of another.
-struct Known {
-    id: String,
-    port: u16,
-    is_master: bool,
-    master: String,
-    slots: Vec<(u16, u16)>,
-}
-
-impl Cluster {
-    /// Starts six servers, and makes a cluster of them. `None` where there is no program for it.
-    fn start(name: &str) -> Option<Self> {
-        let server = program("PAGEWISE_TEST_REDIS_SERVER")?;
-        let (folder, mut ports) = (Folder::new(name), free_ports(12));
-        let bus = ports.split_off(6);
-        let mut this = Self { folder, ports, bus, nodes: Vec::new() };
-        for node in 0..6 {
-            std::fs::create_dir(this.folder.0.join(node.to_string())).unwrap();
-            this.nodes.push(None);
-            this.go_on(node);
-        }
-        let mut create = Command::new(server.with_file_name("redis-cli"));
-        create.env("REDISCLI_AUTH", PASSWORD).args(["--cluster", "create"]);
-        create.args(this.ports.iter().map(|port| format!("127.0.0.1:{port}")));
-        create.args(["--cluster-replicas", "1", "--cluster-yes"]).stdin(Stdio::null());
-        let created = create.output().unwrap();
-        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
-        this.until_whole();
-        Some(this)
-    }
-
-    fn go_on(&mut self, node: usize) {
-        let mut command = Command::new(program("PAGEWISE_TEST_REDIS_SERVER").unwrap());
-        let folder = self.folder.0.join(node.to_string());
-        for (name, value) in [
-            ("--bind", "127.0.0.1"),
-            ("--port", &self.ports[node].to_string()),
-            ("--cluster-port", &self.bus[node].to_string()),
-            ("--cluster-enabled", "yes"),
-            ("--cluster-node-timeout", "1500"),
-            ("--repl-diskless-sync-delay", "0"),
-            ("--save", ""),
-            ("--appendonly", "no"),
-            ("--requirepass", PASSWORD),
-            ("--masterauth", PASSWORD),
-        ] {
-            command.args([name, value]);
-        }
-        self.nodes[node] = Some(Server::start(command, &folder));
-        until("a Redis server answers", || self.ask(node, &["PING"]).is_ok());
-    }
-
-    /// Asks one of the servers, which must be up.
-    fn ask(&self, node: usize, words: &[&str]) -> redis::RedisResult<String> {
-        let address = format!("redis://:{PASSWORD}@127.0.0.1:{}", self.ports[node]);
-        let limit = Duration::from_secs(2);
-        let mut connection = redis::Client::open(address)?.get_connection_with_timeout(limit)?;
-        connection.set_read_timeout(Some(limit))?;
-        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
-    }
-
-    fn known(&self, node: usize) -> Vec<Known> {
-        let Ok(lines) = self.ask(node, &["CLUSTER", "NODES"]) else { return Vec::new() };
-        let parse = |line: &str| {
-            let words: Vec<_> = line.split(' ').collect();
-            let port = words[1].split(['@', ':']).nth(1)?.parse().ok()?;
-            let slots = words.get(8..).unwrap_or_default().iter().filter_map(|range| {
-                let (first, last) = range.split_once('-').unwrap_or((range, range));
-                Some((first.parse().ok()?, last.parse().ok()?))
-            });
-            let fine = !words[2].contains("fail") && words[7] == "connected";
-            fine.then(|| Known {
-                id: words[0].into(),
-                port,
-                is_master: words[2].contains("master"),
-                master: words[3].into(),
-                slots: slots.collect(),
-            })
-        };
-        lines.lines().filter_map(parse).collect()
-    }
-
-    /// Waits until every server that runs knows all masters, and every master has a replica that follows it.
-    fn until_whole(&self) {
-        until("the cluster is whole", || {
-            (0..6).all(|node| {
-                let known = self.known(node);
-                let has_replica =
-                    |master: &Known| known.iter().any(|other| other.master == master.id);
-                let masters: Vec<_> =
-                    known.iter().filter(|node| node.is_master && !node.slots.is_empty()).collect();
-                let state = self.ask(node, &["CLUSTER", "INFO"]).unwrap_or_default();
-                let role = self.ask(node, &["INFO", "replication"]).unwrap_or_default();
-                masters.len() == 3
-                    && masters.into_iter().all(has_replica)
-                    && state.contains("cluster_state:ok")
-                    && (role.contains("role:master") && role.contains("state=online")
-                        || role.contains("master_link_status:up"))
-            })
-        });
-    }
-
-    /// The servers that are master and replica of a key, by a server that is up.
-    fn places(&self, asked: usize, key: &str) -> (usize, Option<usize>) {
-        let slot = Slot::for_key(key);
-        let slot = (0..16384).find(|&number| Slot::new(number) == Some(slot)).unwrap();
-        let known = self.known(asked);
-        let node = |port| self.ports.iter().position(|&other| other == port).unwrap();
-        let holds =
-            |node: &&Known| node.slots.iter().any(|&(from, to)| (from..=to).contains(&slot));
-        let master = known.iter().find(holds).expect("every slot has a master");
-        let replica = known.iter().find(|node| node.master == master.id);
-        (node(master.port), replica.map(|replica| node(replica.port)))
-    }
-
-    fn addresses(&self) -> Vec<String> {
-        self.ports.iter().map(|port| format!("redis://:{PASSWORD}@127.0.0.1:{port}")).collect()
-    }
-
-    fn builder(&self, prefix: &str) -> RedisStoreBuilder {
-        RedisStore::builder(ClusterClient::builder(self.addresses()), prefix)
-            .threads(1)
-            .extent_bytes(EXTENT)
-            .deadline(Duration::from_secs(30))
-            .attempt(Duration::from_secs(2))
-            .back_off(Duration::from_millis(10), Duration::from_millis(200))
-    }
+/// A builder with small extents, for the store of a prefix.
+fn store_in(cluster: &Cluster, prefix: &str) -> RedisStoreBuilder {
+    RedisStore::builder(ClusterClient::builder(cluster.addresses()), prefix)
+        .threads(1)
+        .extent_bytes(EXTENT)
+        .deadline(Duration::from_secs(30))
+        .attempt(Duration::from_secs(2))
+        .back_off(Duration::from_millis(10), Duration::from_millis(200))
 }
 
 fn key(prefix: &str, extent: usize) -> String {
@@ -161,7 +35,7 @@ fn key(prefix: &str, extent: usize) -> String {
 fn values_of_a_redis_cluster_keep_the_contract_of_a_store() {
     let Some(cluster) = Cluster::start("redis-contract") else { return };
     for (name, granule, replicas) in [("small", 4096, 1), ("large", 32 << 10, 0)] {
-        let store = || cluster.builder(name).replicas(replicas);
+        let store = || store_in(&cluster, name).replicas(replicas);
         assert!(matches!(store().open(), Err(Error::NotFound)));
         let created = store().create(1_000_003).unwrap();
         let held = contract::a_new_store_keeps_the_contract(&created, granule, 22);
@@ -172,15 +46,15 @@ fn values_of_a_redis_cluster_keep_the_contract_of_a_store() {
     damage(&cluster);
     late_writes(&cluster);
     two_writers(&cluster);
-    cluster.builder("region").create(1_000_003).unwrap();
-    a_region_is_an_array_in(|| cluster.builder("region").open().unwrap(), 16 << 10);
+    store_in(&cluster, "region").create(1_000_003).unwrap();
+    a_region_is_an_array_in(|| store_in(&cluster, "region").open().unwrap(), 16 << 10);
     let strangers = cluster.ports.iter().map(|port| format!("redis://:guess@127.0.0.1:{port}"));
     let strangers = RedisStore::builder(ClusterClient::builder(strangers), "small");
     strangers.threads(1).deadline(Duration::from_secs(2)).open().expect_err("a wrong password");
 }
 
 fn damage(cluster: &Cluster) {
-    let store = cluster.builder("damage").create(100_000).unwrap();
+    let store = store_in(cluster, "damage").create(100_000).unwrap();
     write(&store, 0, &noise(1, 3 * EXTENT)).unwrap();
     let mut by_hand = ClusterClient::new(cluster.addresses()).unwrap().get_connection().unwrap();
     let key = key("damage", 1);
@@ -210,7 +84,7 @@ fn damage(cluster: &Cluster) {
 /// A write that was given up may reach the server after the next one.
 fn late_writes(cluster: &Cluster) {
     let script = include_str!("../../src/replace.lua");
-    let store = cluster.builder("late").create(100_000).unwrap();
+    let store = store_in(cluster, "late").create(100_000).unwrap();
     let mut by_hand = ClusterClient::new(cluster.addresses()).unwrap().get_connection().unwrap();
     let key = key("late", 0);
     // So many that the lowest byte of their number overflows.
@@ -234,9 +108,9 @@ fn late_writes(cluster: &Cluster) {
 }
 
 fn two_writers(cluster: &Cluster) {
-    let first = cluster.builder("two").create(100_000).unwrap();
+    let first = store_in(cluster, "two").create(100_000).unwrap();
     write(&first, 0, &noise(1, 100_000)).unwrap();
-    let second = cluster.builder("two").open().unwrap();
+    let second = store_in(cluster, "two").open().unwrap();
     assert!(read(&second, 0, 100_000).unwrap() == noise(1, 100_000));
     write(&first, 0, &noise(2, EXTENT)).expect("a second reader is no writer");
     write(&second, EXTENT as u64, &noise(3, EXTENT)).unwrap();
@@ -250,7 +124,7 @@ fn two_writers(cluster: &Cluster) {
 #[test]
 fn a_write_that_no_replica_has_is_an_error() {
     let Some(mut cluster) = Cluster::start("redis-replica") else { return };
-    let store = cluster.builder("x").deadline(Duration::from_secs(30)).create(200_000).unwrap();
+    let store = store_in(&cluster, "x").deadline(Duration::from_secs(30)).create(200_000).unwrap();
     write(&store, 0, &noise(1, 200_000)).unwrap();
     drop(store);
     let (master, replica) = cluster.places(0, &key("x", 3));
@@ -258,7 +132,7 @@ fn a_write_that_no_replica_has_is_an_error() {
     cluster.nodes[replica].as_ref().unwrap().signal(libc::SIGSTOP);
 
     let place = (3 * EXTENT) as u64;
-    let short = || cluster.builder("x").deadline(Duration::from_secs(2));
+    let short = || store_in(&cluster, "x").deadline(Duration::from_secs(2));
     let short = short().attempt(Duration::from_secs(1)).open().unwrap();
     let error = ours(write(&short, place, &noise(2, EXTENT)).expect_err("nobody else has it"));
     let Error::Deadline { source: Some(why), .. } = error else { panic!("{error}") };
@@ -268,7 +142,7 @@ fn a_write_that_no_replica_has_is_an_error() {
     // The master dies with what only it has; the replica, which was acknowledged everything else, takes over.
     cluster.nodes[master] = None;
     cluster.nodes[replica].as_ref().unwrap().signal(libc::SIGCONT);
-    let patient = cluster.builder("x").deadline(Duration::from_secs(60)).open().unwrap();
+    let patient = store_in(&cluster, "x").deadline(Duration::from_secs(60)).open().unwrap();
     let held = read(&patient, 0, 200_000).unwrap();
     let mut either = noise(1, 200_000);
     either[place as usize..][..EXTENT].copy_from_slice(&noise(2, EXTENT));
@@ -298,14 +172,14 @@ fn nothing_acknowledged_is_lost_with_a_master_that_is_killed() {
     const THREADS: usize = 3;
     let Some(mut cluster) = Cluster::start("redis-killed") else { return };
     let place = |extent: usize| (extent * EXTENT) as u64;
-    let store = cluster.builder("x").create(place(EXTENTS)).unwrap();
+    let store = store_in(&cluster, "x").create(place(EXTENTS)).unwrap();
     for extent in 0..EXTENTS {
         write(&store, place(extent), &noise(extent as u64, EXTENT)).unwrap();
     }
     drop(store);
     // A deadline shorter than the election of a new master, so that some calls are errors.
     let store =
-        cluster.builder("x").deadline(Duration::from_secs(2)).attempt(Duration::from_secs(1));
+        store_in(&cluster, "x").deadline(Duration::from_secs(2)).attempt(Duration::from_secs(1));
     let store = store.open().unwrap();
     let (master, replica) = cluster.places(0, &key("x", 0));
     let replica = replica.expect("every master has one");
@@ -376,7 +250,7 @@ fn nothing_acknowledged_is_lost_with_a_master_that_is_killed() {
 
     assert_ne!(errors.load(SeqCst), 0, "no call was an error: nothing was killed");
     assert_eq!(cluster.places(replica, &key("x", 0)).0, replica, "it has no new master");
-    let store = cluster.builder("x").open().unwrap();
+    let store = store_in(&cluster, "x").open().unwrap();
     assert_eq!(left.len(), EXTENTS);
     for may in &left {
         may.be(&read(&store, place(may.extent), EXTENT).unwrap());
@@ -385,4 +259,77 @@ fn nothing_acknowledged_is_lost_with_a_master_that_is_killed() {
     for extent in 0..EXTENTS {
         write(&store, place(extent), &noise(7, EXTENT)).unwrap();
     }
+}
+
+/// A region of which a quarter is in memory, while one master after the other is killed: what it gives is right or an
+/// error, and what was flushed is in the store, byte by byte.
+#[test]
+fn a_region_loses_nothing_with_masters_that_are_killed() {
+    const EXTENTS: usize = 40;
+    const LEN: usize = EXTENTS * EXTENT;
+    let Some(mut cluster) = Cluster::start("redis-region") else { return };
+    drop(store_in(&cluster, "x").create(LEN as u64).unwrap());
+    // A deadline shorter than the election of a new master.
+    let short = store_in(&cluster, "x").deadline(Duration::from_secs(1));
+    let store = short.attempt(Duration::from_millis(500)).open().unwrap();
+    let builder = PagedRegion::builder(store).page_bytes(EXTENT).limit(LEN / 4).io_threads(2);
+    let mut region = match builder.build() {
+        Ok(region) => region,
+        Err(pagewise::Error::Unsupported { what }) => return crate::not_here::not_here(what),
+        Err(error) => panic!("{error}"),
+    };
+    let mut array = noise(5, LEN);
+    region.write(0, &array).unwrap();
+    region.flush(..).unwrap();
+
+    let mut random = fastrand::Rng::with_seed(3);
+    let (mut fine, mut failed) = (0, 0);
+    for killed in 0..2 {
+        let (master, replica) = cluster.places(5 - killed, &key("x", killed));
+        let replica = replica.expect("every master has one");
+        // What was flushed a moment ago is all that is known of the store.
+        cluster.nodes[master].as_mut().unwrap().kill();
+        let mut ends = None;
+        while ends.is_none_or(|ends| std::time::Instant::now() < ends) {
+            let (offset, len) = (random.usize(..LEN - 5000), random.usize(1..5000));
+            let range = offset..offset + len;
+            let outcome = match random.u8(..3) {
+                0 => {
+                    let mut found = vec![0; len];
+                    let read = region.read(offset, &mut found).map_err(|error| error.copied);
+                    let right = *read.as_ref().err().unwrap_or(&len);
+                    assert!(found[..right] == array[range][..right], "what was read is wrong");
+                    read.is_ok()
+                }
+                1 => {
+                    let bytes = noise(random.u64(..), len);
+                    let written = region.write(offset, &bytes).map_err(|error| error.copied);
+                    let count = *written.as_ref().err().unwrap_or(&len);
+                    array[range][..count].copy_from_slice(&bytes[..count]);
+                    written.is_ok()
+                }
+                _ => region.flush(range).is_ok(),
+            };
+            if outcome {
+                fine += 1
+            } else {
+                failed += 1
+            }
+            let role = || cluster.ask(replica, &["INFO", "replication"]).unwrap_or_default();
+            if ends.is_none() && role().contains("role:master") {
+                ends = Some(std::time::Instant::now() + Duration::from_secs(3));
+            }
+        }
+        cluster.go_on(master);
+        cluster.until_whole();
+        until("a flush succeeds", || region.flush(..).is_ok());
+        let other = store_in(&cluster, "x").open().unwrap();
+        assert!(read(&other, 0, LEN).unwrap() == array, "flushed, and not in the store");
+        drop(other);
+    }
+    assert!(fine > 100 && failed > 0, "{fine} calls were right, {failed} were errors");
+    assert!(region.stats().io_errors > 0);
+    let mut found = vec![0; LEN];
+    region.read(0, &mut found).unwrap();
+    assert!(found == array);
 }

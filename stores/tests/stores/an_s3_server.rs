@@ -1,7 +1,5 @@
 //! A real S3 server: what every store promises, damage, and a server that is stopped and started again.
 
-use std::net::TcpStream;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -9,43 +7,10 @@ use std::time::Duration;
 use pagewise_stores::{Error, ObjectStoreBuilder};
 
 use crate::a_region_rests_on_a_store::a_region_is_an_array_in;
-use crate::servers::{Folder, SECRET, Server, free_ports, program, s3_client, until};
+use crate::running::until;
+use crate::s3_server::S3;
 use crate::store_contract::{self as contract, noise, read, write};
 use crate::{Client, builder, damage_is_an_error, ours};
-
-struct S3 {
-    folder: Folder,
-    port: u16,
-    server: Option<Server>,
-}
-
-impl S3 {
-    /// Starts a server with a bucket. `None` where there is no program for it.
-    fn start(name: &str) -> Option<Self> {
-        program("PAGEWISE_TEST_S3_SERVER")?;
-        let folder = Folder::new(name);
-        std::fs::create_dir_all(folder.0.join("bucket")).unwrap();
-        let mut this = Self { folder, port: free_ports(1)[0], server: None };
-        this.go_on();
-        Some(this)
-    }
-
-    fn go_on(&mut self) {
-        let mut command = Command::new(program("PAGEWISE_TEST_S3_SERVER").unwrap());
-        command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
-        command.args(["--access-key", "tester", "--secret-key", SECRET]).arg(&self.folder.0);
-        self.server = Some(Server::start(command, &self.folder.0));
-        until("the S3 server listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
-    }
-
-    fn stop(&mut self) {
-        self.server = None;
-    }
-
-    fn client(&self) -> Arc<dyn Client> {
-        s3_client(self.port)
-    }
-}
 
 fn patient(client: &Arc<dyn Client>, prefix: &str) -> ObjectStoreBuilder {
     builder(client, prefix).attempt(Duration::from_secs(5))

@@ -2,6 +2,14 @@
 
 #[path = "../../../tests/common/not_here.rs"]
 mod not_here;
+#[cfg(all(unix, feature = "redis"))]
+#[path = "../common/redis_cluster.rs"]
+mod redis_cluster;
+#[path = "../common/running.rs"]
+mod running;
+#[cfg(all(unix, feature = "aws"))]
+#[path = "../common/s3_server.rs"]
+mod s3_server;
 #[path = "../../../tests/common/store_contract.rs"]
 mod store_contract;
 
@@ -12,7 +20,7 @@ mod a_store_keeps_the_contract;
 #[cfg(all(unix, feature = "aws"))]
 mod an_s3_server;
 mod damage_is_an_error;
-mod servers;
+mod servers_are_there;
 mod servers_that_fail;
 
 use std::sync::Arc;

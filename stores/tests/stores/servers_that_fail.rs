@@ -316,12 +316,12 @@ fn a_redis_cluster_that_does_not_answer_is_an_error_when_the_deadline_comes() {
 }
 
 #[test]
-#[cfg(feature = "aws")]
+#[cfg(all(unix, feature = "aws"))]
 fn an_s3_server_that_does_not_answer_is_an_error_when_the_deadline_comes() {
     let (listener, silent) = silent_port();
     let closed = silent_port().1;
     for port in [silent, closed] {
-        let client = crate::servers::s3_client(port);
+        let client = crate::s3_server::s3_client(port);
         let store = builder(&client, "x")
             .deadline(Duration::from_millis(500))
             .attempt(Duration::from_millis(200));

@@ -1,5 +1,6 @@
 //! paged: memory whose pages come from a file, beside a pool of buffers, `pread`, `mmap`, and a thread that serves faults.
 
+mod confined;
 mod file;
 mod pool;
 mod scans;
@@ -66,5 +67,18 @@ fn cases() -> Vec<Case> {
                 .rival("mmap of the file, no limit", run(scans::mapped)),
         );
     }
+    let group = "a cgroup of a quarter, file not cached";
+    cases.push(
+        Case::new(format!("scan in {group}"), "ns/4 KiB", run(confined::scan_paged))
+            .rival("mmap of the file, sequential, in such a group", run(confined::scan_mapped))
+            .target(1.1, 0.7)
+            .long(),
+    );
+    cases.push(
+        Case::new(format!("random reads in {group}"), "ns/read", run(confined::random_paged))
+            .rival("mmap of the file, random, in such a group", run(confined::random_mapped))
+            .target(1.1, 0.7)
+            .long(),
+    );
     cases
 }

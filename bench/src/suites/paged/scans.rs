@@ -15,7 +15,7 @@ fn len(size: Size) -> usize {
     size.pick(1 << 30, 256 << 20, 64 << 20)
 }
 
-fn sum(bytes: &[u8]) -> u64 {
+pub fn sum(bytes: &[u8]) -> u64 {
     let number = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
     bytes.chunks_exact(8).fold(0, |sum, bytes| sum.wrapping_add(number(bytes)))
 }

@@ -1,4 +1,4 @@
-//! Real servers, which run as long as a test has them.
+//! Real servers, which run as long as somebody has them.
 #![allow(dead_code)] // some are for features
 
 use std::collections::BTreeSet;
@@ -11,22 +11,6 @@ use std::time::Duration;
 /// The program of a server, where a variable says where it is: `ci/stores` sets it.
 pub fn program(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from)
-}
-
-/// Servers that a plain run of the tests does not have are reported, not tested.
-#[test]
-fn real_servers_are_there() {
-    for (variable, what) in [
-        ("PAGEWISE_TEST_REDIS_SERVER", "a Redis Cluster (ci/stores starts one)"),
-        ("PAGEWISE_TEST_S3_SERVER", "an S3 server (ci/stores starts one)"),
-    ] {
-        if program(variable).is_none() {
-            crate::not_here::not_here(what);
-        }
-    }
-    // Whoever names an S3 server wants its tests.
-    let named = program("PAGEWISE_TEST_S3_SERVER").is_some();
-    assert!(!named || cfg!(feature = "aws"), "the tests with an S3 server need the feature aws");
 }
 
 /// Ports that nobody listens to now, and that no other test of this process is given. Below those that the system gives
@@ -114,26 +98,4 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(50));
     }
     panic!("for a minute, it was not so: {what}");
-}
-
-#[cfg(feature = "aws")]
-pub const SECRET: &str = "a secret of this test";
-
-/// A client of an S3 server on this machine, without retries of its own.
-#[cfg(feature = "aws")]
-pub fn s3_client(port: u16) -> std::sync::Arc<dyn crate::Client> {
-    use pagewise_stores::object_store::{ClientOptions, RetryConfig, aws::AmazonS3Builder};
-    let no_retries = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-    // On a connection that is used again, this server's answers wait 40 ms for an acknowledgement.
-    let options = ClientOptions::new().with_pool_max_idle_per_host(0).with_allow_http(true);
-    let client = AmazonS3Builder::new()
-        .with_endpoint(format!("http://127.0.0.1:{port}"))
-        .with_region("here")
-        .with_bucket_name("bucket")
-        .with_access_key_id("tester")
-        .with_secret_access_key(SECRET)
-        .with_client_options(options)
-        .with_retry(no_retries)
-        .build();
-    std::sync::Arc::new(client.unwrap())
 }
