@@ -75,7 +75,7 @@ fn draw(document: &str) -> (String, Vec<&'static str>) {
 }
 
 /// Where bars begin, how long the longest one is, and how high a line is.
-const START: f64 = MARGIN + 270.0;
+const START: f64 = MARGIN + 305.0;
 const LONGEST: f64 = WIDTH - MARGIN - 190.0 - START;
 const LINE: f64 = 21.0;
 
