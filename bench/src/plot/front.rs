@@ -104,7 +104,11 @@ fn draw_task(canvas: &mut Canvas, task: &Task, entries: &[Entry]) {
 
 /// How many times as long as pagewise a rival takes.
 fn times(times: f64) -> String {
-    if times >= 9.5 { format!("× {times:.0}") } else { format!("× {times:.2}") }
+    match times {
+        9.5.. => format!("× {times:.0}"),
+        0.0095.. => format!("× {times:.2}"),
+        _ => format!("× {times:.4}"),
+    }
 }
 
 /// A number of nanoseconds in a unit that fits; `ns/push` keeps what stands behind the slash.
