@@ -2,7 +2,7 @@
 //! killed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pagewise::PagedRegion;
 use pagewise_stores::redis;
@@ -289,8 +289,9 @@ fn a_region_loses_nothing_with_masters_that_are_killed() {
         let replica = replica.expect("every master has one");
         // What was flushed a moment ago is all that is known of the store.
         cluster.nodes[master].as_mut().unwrap().kill();
-        let mut ends = None;
-        while ends.is_none_or(|ends| std::time::Instant::now() < ends) {
+        let (killed_at, mut ends) = (Instant::now(), None);
+        while ends.is_none_or(|ends| Instant::now() < ends) {
+            assert!(killed_at.elapsed() < Duration::from_secs(60), "no replica takes over");
             let (offset, len) = (random.usize(..LEN - 5000), random.usize(1..5000));
             let range = offset..offset + len;
             let outcome = match random.u8(..3) {
@@ -317,7 +318,7 @@ fn a_region_loses_nothing_with_masters_that_are_killed() {
             }
             let role = || cluster.ask(replica, &["INFO", "replication"]).unwrap_or_default();
             if ends.is_none() && role().contains("role:master") {
-                ends = Some(std::time::Instant::now() + Duration::from_secs(3));
+                ends = Some(Instant::now() + Duration::from_secs(3));
             }
         }
         cluster.go_on(master);
@@ -327,7 +328,7 @@ fn a_region_loses_nothing_with_masters_that_are_killed() {
         assert!(read(&other, 0, LEN).unwrap() == array, "flushed, and not in the store");
         drop(other);
     }
-    assert!(fine > 100 && failed > 0, "{fine} calls were right, {failed} were errors");
+    assert!(fine > 20 && failed > 0, "{fine} calls were right, {failed} were errors");
     assert!(region.stats().io_errors > 0);
     let mut found = vec![0; LEN];
     region.read(0, &mut found).unwrap();
