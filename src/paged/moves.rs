@@ -107,7 +107,8 @@ impl Core {
     /// Does what is wished; afterwards the page is in the region, at least for a moment (pinned: until it is unpinned).
     pub(super) fn fulfil<C: Caller>(&self, wish: Wish) -> Result<Done, Trouble> {
         let done = self.fulfil_one::<C>(wish)?;
-        // (A page that comes for reading faults again when it is written: those are not worth it without a lent thread.)
+        // A page that is read ahead faults again when it is written. So where this thread would have to read it, and the
+        // program writes, reading ahead saves no fault.
         let is_worth_it = wish.write != Some(true) || self.jobs.has_threads();
         if let Done::Loaded { row: row @ 2.. } = done
             && is_worth_it
