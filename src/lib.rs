@@ -146,7 +146,7 @@ pub use paged::PagedArray;
 #[doc(inline)]
 pub use paged::{
     FileStore, FileStoreBuilder, InHandler, PageStore, PagedError, PagedRegion, PagedRegionBuilder,
-    PagedState, PagedStats, Pinned, PinnedMut, WriteBack,
+    PagedState, PagedStats, Pinned, PinnedMut, SecondChance, WriteBack,
 };
 #[doc(inline)]
 pub use reservation::{

@@ -31,6 +31,24 @@ pub enum WriteBack {
     Late,
 }
 
+/// Whether a page that is about to leave stays in memory for a while, out of the region, so that a touch brings it back
+/// without the store: see [`PagedRegionBuilder::second_chance`].
+///
+/// ```
+/// assert_eq!(pagewise::SecondChance::default(), pagewise::SecondChance::Measured);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecondChance {
+    /// Unless the store's reads take less than 8 µs, as those of a file in the system's cache do.
+    #[default]
+    Measured,
+    /// Every page.
+    Always,
+    /// Changed pages alone, which have to be written first.
+    Never,
+}
+
 /// Options for a [`PagedRegion`].
 ///
 /// ```
@@ -59,6 +77,7 @@ pub struct PagedRegionBuilder<S> {
     io_threads: usize,
     read_ahead: usize,
     write_back: WriteBack,
+    second_chance: SecondChance,
     read_only: bool,
     engine: Engine,
     events: usize,
@@ -80,6 +99,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             io_threads: 0,
             read_ahead: 1 << 20,
             write_back: WriteBack::default(),
+            second_chance: SecondChance::default(),
             read_only: false,
             engine: Engine::Auto,
             events: 0,
@@ -111,8 +131,9 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// The most bytes of memory that the region holds, at every moment: rounded down to whole pages. By default as many as
     /// the store has, so that no page ever leaves.
     ///
-    /// Where the userfault engine serves a region that is not [read-only](Self::read_only), a 64th of the limit, at least
-    /// two pages and at most 16, is for pages that were copied and have memory twice for a while.
+    /// Of that, the userfault engine sets a 64th aside, at most 16 pages: for pages that were copied and have memory twice
+    /// for a while (two at least, where the region is not [read-only](Self::read_only)), and, where pages are the system's,
+    /// for the buffers that they are read into.
     ///
     /// ```
     /// use pagewise::{FileStore, PagedRegion};
@@ -232,6 +253,29 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         self
     }
 
+    /// Whether a page that is about to leave gets a second chance. An eighth of the limit is for such pages. By default
+    /// that is measured: where the store is as quick as memory, the room is worth more, and to drop pages takes a third
+    /// of the time that it takes to move them.
+    ///
+    /// This is about pages of the system's size in regions of the userfault engine. All others get their chance always.
+    ///
+    /// ```
+    /// use pagewise::{FileStore, PagedRegion, SecondChance};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b10-{}", std::process::id()));
+    /// let store = FileStore::create(&path, 1 << 20)?;
+    /// # std::fs::remove_file(&path)?;
+    /// let builder = PagedRegion::builder(store).page_bytes(pagewise::page_size()).limit(1 << 18);
+    /// let built = builder.second_chance(SecondChance::Never).build();
+    /// # let Ok(region) = built else { return Ok(()) };
+    /// assert!(region.pin(..1000)?.iter().all(|&byte| byte == 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn second_chance(mut self, which: SecondChance) -> Self {
+        self.second_chance = which;
+        self
+    }
+
     /// Forbids writing to the region. Pages then come and go by the fastest way.
     ///
     /// ```
@@ -324,11 +368,12 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             .ok_or(Error::Overflow { requested: len })?;
         let limit = self.limit.unwrap_or(usize::MAX) / page_bytes;
         let read_only = self.read_only;
-        let besides = ChosenEngine::besides(self.engine, limit.min(pages as usize), read_only);
-        let frames = limit.saturating_sub(besides as usize).min(pages as usize);
+        let needed = limit.min(pages as usize);
+        let besides = ChosenEngine::besides(self.engine, needed, page_bytes, read_only);
+        let frames = limit.saturating_sub(besides.pages()).min(pages as usize);
         let least = LEAST_FRAMES.min(pages as usize);
         if frames < least {
-            let requested = (besides as usize + least) * page_bytes;
+            let requested = (besides.pages() + least) * page_bytes;
             let limit = self.limit.unwrap_or_default();
             return Err(Error::LimitReached { offset: 0, requested, used: 0, limit });
         }
@@ -352,16 +397,15 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
 
     /// Reserves the addresses, and registers them.
     fn core(self, len: usize, mut ground: Ground) -> Result<(Arc<Core>, Arc<S>), Error> {
-        // Pages that were copied have memory twice for a while.
-        let copies = ground.besides as usize * ground.page_bytes;
+        let besides = ground.besides.pages() * ground.page_bytes;
         let account =
-            Account::new(ground.frames as usize * ground.page_bytes + copies, self.budget);
-        if copies > 0 {
-            account.take_exactly(copies).map_err(|reason| {
+            Account::new(ground.frames as usize * ground.page_bytes + besides, self.budget);
+        if besides > 0 {
+            account.take_exactly(besides).map_err(|reason| {
                 let refusal = crate::error::Refusal { offset: 0, region: 0, reason };
-                Error::of_commit(refusal, copies)
+                Error::of_commit(refusal, besides)
             })?;
-            account.committed(copies);
+            account.committed(besides);
         }
         let align = ground.page_bytes.max(os::reserve_granularity());
         let attributes =
@@ -406,6 +450,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             store.clone(),
             account,
             self.read_ahead,
+            self.second_chance,
             write_early,
             self.events,
             registered,

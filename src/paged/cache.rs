@@ -320,6 +320,31 @@ impl Cache {
         self.first(Queue::Warm)
     }
 
+    /// Holds the frames that are the next to cool, as far as their pages need no writing: each with its page. Returns how
+    /// many there are, at most as many as there is room for.
+    pub(super) fn hold_next_clean(&mut self, into: &mut [(Number, Number)]) -> usize {
+        let mut count = 0;
+        for place in into {
+            if !self.next_to_cool_is_clean() {
+                break;
+            }
+            let Some(frame) = self.next_to_cool() else { break };
+            *place = (frame, self.hold_with_page(frame).0);
+            count += 1;
+        }
+        count
+    }
+
+    /// Whether the page of the frame that is the next to cool needs no writing.
+    pub(super) fn next_to_cool_is_clean(&self) -> bool {
+        self.next_to_cool().and_then(|frame| self.frame(frame)).is_some_and(|frame| !frame.dirty)
+    }
+
+    /// Whether a page that cools can leave without being written.
+    pub(super) fn has_cool_clean(&self) -> bool {
+        self.queue(Queue::CoolClean).len > 0
+    }
+
     /// The frame that is the next to give up its page: clean ones come first, since they need no writing.
     pub(super) fn next_to_leave(&self) -> Option<Number> {
         self.first(Queue::CoolClean).or_else(|| self.first(Queue::CoolDirty))
@@ -461,6 +486,21 @@ mod tests {
             (cache.taken(), cache.frame_of(0), cache.frame_of(1)),
             (1, Some(frames[0]), None)
         );
+    }
+
+    #[test]
+    fn clean_pages_are_held_up_to_the_first_dirty_one() {
+        let mut cache = Cache::new(10, 5);
+        let frames: Vec<_> = (0..5).map(|page| settled(&mut cache, page)).collect();
+        let mut held = [(0, 0); 2];
+        assert_eq!(cache.hold_next_clean(&mut held), 2);
+        assert_eq!(held, [(frames[0], 0), (frames[1], 1)]);
+        cache.hold(frames[3]);
+        cache.settle(frames[3], Place::Region, true, true); // the youngest by now
+        let mut held = [(0, 0); 5];
+        assert_eq!((cache.hold_next_clean(&mut held), cache.busy), (2, 4));
+        assert_eq!(held[..2], [(frames[2], 2), (frames[4], 4)]);
+        assert_eq!((cache.hold_next_clean(&mut held), cache.next_to_cool()), (0, Some(frames[3])));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::cache::Number;
 use super::core::{Core, Trouble};
 use super::moves::Caller;
 use super::stats::add;
+use crate::os;
 
 impl Core {
     /// # Safety
@@ -19,12 +20,14 @@ impl Core {
         bytes: NonNull<u8>,
         len: usize,
     ) -> Result<(), Trouble> {
+        let began = os::now_ns();
         // SAFETY: the caller's promise.
         let read = unsafe { self.call_store::<C>(false, offset, bytes, len) };
         if let Err(error) = read {
             add(&self.counters.io_errors, 1);
             return Err(Trouble::store("read", page, error));
         }
+        self.counters.note_read(os::now_ns().saturating_sub(began));
         add(&self.counters.loads, 1);
         add(&self.counters.bytes_read, len as u64);
         Ok(())

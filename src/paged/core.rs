@@ -6,6 +6,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use super::builder::SecondChance;
 use super::cache::{Cache, Number};
 use super::engines::{ChosenEngine, Ground};
 use super::jobs::Jobs;
@@ -29,6 +30,7 @@ pub(super) struct Core {
     pub(super) account: Account,
     /// Bytes that are read at once where pages are touched one after the other.
     pub(super) read_ahead: usize,
+    pub(super) second_chance: SecondChance,
     lock: SpinLock,
     /// Only for the holder of the lock.
     state: UnsafeCell<State>,
@@ -99,6 +101,7 @@ impl Core {
         store: Arc<dyn PageStore>,
         account: Account,
         read_ahead: usize,
+        second_chance: SecondChance,
         write_early: bool,
         events: usize,
         registered: Registered,
@@ -113,6 +116,7 @@ impl Core {
             store_in_handler,
             account,
             read_ahead,
+            second_chance,
             lock: SpinLock::new(),
             state: UnsafeCell::new(State { cache, last_loaded: Number::MAX - 1, row: 0 }),
             changes: AtomicU32::new(0),

@@ -25,7 +25,7 @@ mod writing;
 pub use access::PagedError;
 #[cfg(feature = "zerocopy")]
 pub use array::PagedArray;
-pub use builder::{PagedRegionBuilder, WriteBack};
+pub use builder::{PagedRegionBuilder, SecondChance, WriteBack};
 pub use file_store::{FileStore, FileStoreBuilder};
 #[cfg(feature = "lz4")]
 pub use memory_store::MemoryStore;

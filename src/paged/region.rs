@@ -458,6 +458,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
             let evicted = fault::uninterrupted(|| self.core.evict_page(page));
             result = result.and(evicted.map_err(|trouble| self.error(trouble, page)));
         }
+        fault::uninterrupted(|| self.core.empty_free_frames());
         result
     }
 

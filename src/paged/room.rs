@@ -1,7 +1,9 @@
 //! Room for pages: how others leave the region, and the memory.
 
+use super::builder::SecondChance;
 use super::cache::{Number, Place};
 use super::core::{Core, State, Trouble};
+use super::engines::MOST_DROPPED;
 use super::moves::{Caller, Program, Wish};
 use super::stats::add;
 use crate::error::RefusalReason;
@@ -9,6 +11,8 @@ use crate::os::{self, Cause, OsError};
 
 /// What has to be done so that a frame becomes free.
 enum Step {
+    /// Clean pages are dropped.
+    Drop,
     Cool {
         frame: Number,
         page: Number,
@@ -31,6 +35,9 @@ enum Step {
 const MOST_FAILURES: u32 = 4;
 /// So many pages cool at once at most, each time that room is needed.
 const COOL_AT_ONCE: u32 = 2;
+/// The same where clean pages are dropped: those that cool are all to be written, which takes longer than to look for a
+/// clean one.
+const COOL_BEFORE_DROP: u32 = 8;
 /// So many pages give way to a mapping that the system refuses.
 const MOST_GIVING_WAY: u32 = 64;
 
@@ -85,14 +92,16 @@ impl Core {
             return Ok(());
         }
         let (mut cooled, mut failures) = (0, 0);
+        let most = if self.drops() { COOL_BEFORE_DROP } else { COOL_AT_ONCE };
         loop {
             let (step, moment) = self.with(|state| {
-                (
-                    self.next_step(state, cooled < COOL_AT_ONCE, failures, refused.is_some()),
-                    self.moment(),
-                )
+                (self.next_step(state, cooled < most, failures, refused.is_some()), self.moment())
             });
             let failed = match step {
+                Step::Drop => match self.drop_pages(MOST_DROPPED) {
+                    Ok(()) => return Ok(()), // another thread may take the room first
+                    Err(error) => Err(Trouble::System(error)),
+                },
                 Step::Leave(frame) => {
                     self.with(|state| state.cache.free(frame));
                     self.changed();
@@ -148,9 +157,14 @@ impl Core {
         if cache.has_room(!refused) {
             return Step::Again;
         }
+        let drops = failures == 0 && self.drops();
+        if drops && !cache.has_cool_clean() && cache.next_to_cool_is_clean() {
+            return Step::Drop;
+        }
         let cools = cache.cooling();
         let goal = (cache.capacity() / 8).max(1);
         let next = match failures {
+            0 if drops && cache.has_cool_clean() => None,
             0 => cache.next_to_cool().filter(|_| cools == 0 || may_cool && cools < goal),
             // What cools could not be written: one that needs no writing.
             _ => cache.next_clean_to_cool().or(cache.next_to_cool().filter(|_| cools == 0)),
@@ -187,11 +201,49 @@ impl Core {
         hidden
     }
 
+    /// Whether clean pages are dropped instead of cooling: where the store brings one back as quickly as it could move. (To
+    /// the order of leaving, it makes no difference: a page that is touched again comes back as the youngest.)
+    fn drops(&self) -> bool {
+        let is_quick = match self.second_chance {
+            SecondChance::Always => false,
+            SecondChance::Never => true,
+            SecondChance::Measured => self.counters.reads_quickly(),
+        };
+        is_quick && self.engine.drops(self.ground)
+    }
+
+    /// Drops clean pages that are the next to cool, so that their frames are free; none where another thread was faster.
+    #[inline(never)] // keeps its array off the stack of those who do not call it
+    fn drop_pages(&self, most: usize) -> Result<(), OsError> {
+        let mut frames = [(0, 0); MOST_DROPPED];
+        let count = self.with(|state| {
+            // (Few at once, of few: what is dropped early is missing.)
+            let most = most.min(state.cache.capacity() / 64).max(1);
+            state.cache.hold_next_clean(frames.get_mut(..most).unwrap_or_default())
+        });
+        let frames = frames.get(..count).unwrap_or_default();
+        let dropped = self.engine.drop_pages(self.ground, frames);
+        let gone = dropped.unwrap_or_default();
+        self.with(|state| {
+            for (number, &(frame, _)) in frames.iter().enumerate() {
+                if number < gone {
+                    state.cache.free(frame);
+                } else {
+                    state.cache.settle_as_it_was(frame);
+                }
+            }
+        });
+        self.changed();
+        add(&self.counters.evictions, gone as u64);
+        dropped.map(|_| ())
+    }
+
     /// For a neighbour: gives up the page that would be the next to leave, and its memory; `false` where none can.
     pub(super) fn give_up_one<C: Caller>(&self) -> bool {
         let can_write = !C::IS_HANDLER || self.store_in_handler || self.jobs.has_threads();
         for _ in 0..MOST_FAILURES {
             match self.with(|state| self.next_step(state, false, 0, true)) {
+                Step::Drop => _ = self.drop_pages(1),
                 Step::Cool { frame, page, dirty } => _ = self.cool(frame, page, dirty),
                 Step::Write { frame, .. } if !can_write => {
                     self.settle_as_it_was(frame);
@@ -248,21 +300,34 @@ impl Core {
         Ok(())
     }
 
-    /// Gives back the memory of a frame that is held, whose page is in the store; `false` where the system could not take
-    /// it.
+    /// Gives back what the frames without a page hold.
+    pub(super) fn empty_free_frames(&self) {
+        let most = self.with(|state| state.cache.used());
+        for _ in 0..most {
+            let free = self.with(|state| state.cache.take_free_to_empty());
+            if !free.is_some_and(|frame| self.drop_frame(frame)) {
+                return;
+            }
+        }
+    }
+
+    /// Gives back the memory of a frame that is held, whose page, if it has one, is in the store; `false` where the system
+    /// could not take it.
     fn drop_frame(&self, frame: Number) -> bool {
         let emptied = self.engine.empty(self.ground, frame);
-        self.with(|state| {
+        let had_page = self.with(|state| {
             if emptied {
                 state.cache.count(frame, false);
             }
+            let had_page = state.cache.page_of(frame).is_some();
             state.cache.free(frame);
+            had_page
         });
         if emptied {
             self.account.decommitted(self.ground.page_bytes);
         }
         self.changed();
-        add(&self.counters.evictions, 1);
+        add(&self.counters.evictions, u64::from(had_page));
         emptied
     }
 }

@@ -45,7 +45,7 @@ pub struct PagedStats {
     pub bytes_written: u64,
     /// How long threads waited in faults, in all.
     pub waited: Duration,
-    /// Bytes of memory that the region holds now: at most its limit.
+    /// Bytes of memory that the region holds now, with the room of the pages that are about to come: at most its limit.
     pub resident: usize,
     /// Bytes of pages that differ from the store now.
     pub dirty: usize,
@@ -55,11 +55,17 @@ pub struct PagedStats {
     pub events_lost: u64,
 }
 
+/// A page of the system that is read in less time is not worth a second chance: to move a page takes 1 to 2 µs, with several
+/// threads 10 and more, and of those that cool, one of four, or of eight, is touched again.
+const QUICK_NS: u64 = 8_000;
+
 macro_rules! counters {
     ($($name:ident),*) => {
         #[derive(Debug, Default)]
         pub(super) struct Counters {
             $(pub(super) $name: AtomicU64,)*
+            /// How long the store's reads take, in nanoseconds: the mean of the last ones; zero before the first.
+            read_ns: AtomicU64,
             /// The store's last error that no caller was told: it was a fault's, or a lent thread's.
             last_error: Mutex<Option<io::Error>>,
         }
@@ -87,6 +93,22 @@ impl Counters {
         kind
     }
 
+    /// The store was read, in so many nanoseconds.
+    pub(super) fn note_read(&self, took: u64) {
+        // One that takes very long, since the processor did something else, must not count as many.
+        const MOST: u64 = 8 * QUICK_NS;
+        let mean = self.read_ns.load(Ordering::Relaxed);
+        let took = took.min(MOST);
+        // (Of two threads, one may be forgotten.)
+        let next = if mean == 0 { took } else { (7 * mean + took) / 8 };
+        self.read_ns.store(next.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether the store is as quick as memory, or nearly so.
+    pub(super) fn reads_quickly(&self) -> bool {
+        (1..QUICK_NS).contains(&self.read_ns.load(Ordering::Relaxed))
+    }
+
     pub(super) fn take_error(&self) -> Option<io::Error> {
         self.last_error.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
     }
@@ -111,4 +133,24 @@ impl Counters {
 /// Adds to a counter.
 pub(super) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_quick_as_long_as_most_of_its_last_reads_are() {
+        let counters = Counters::default();
+        assert!(!counters.reads_quickly(), "nothing is known yet");
+        (0..3).for_each(|_| counters.note_read(700));
+        assert!(counters.reads_quickly());
+        counters.note_read(50_000_000); // the thread did not run, perhaps
+        (0..3).for_each(|_| counters.note_read(700));
+        assert!(counters.reads_quickly());
+        (0..60).for_each(|_| counters.note_read(QUICK_NS + 100));
+        assert!(!counters.reads_quickly());
+        (0..40).for_each(|_| counters.note_read(0));
+        assert!(counters.reads_quickly());
+    }
 }

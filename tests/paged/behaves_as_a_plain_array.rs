@@ -107,7 +107,7 @@ fn over_a_store<S: PageStore + 'static>(
     assert!(stored == array && slice(&region) == array);
 }
 
-fn one_operation<S: PageStore>(
+pub fn one_operation<S: PageStore>(
     region: &mut PagedRegion<S>,
     array: &mut [u8],
     random: &mut fastrand::Rng,

@@ -610,13 +610,16 @@ fn locked_memory_gets_no_more_than_the_budget() {
                 "mlockall(MCL_FUTURE): it needs privileges, and memory for all that is mapped",
             );
         }
-        for engine in engines() {
+        let sizes = [2 << 20, page_size()];
+        for (engine, size) in
+            engines().into_iter().flat_map(|engine| sizes.map(|size| (engine, size)))
+        {
             let budget = Budget::new(12 << 20);
             let store = InTheHandler(Heap::new(some_bytes(64 << 20)));
             let before = resident();
             let region = PagedRegion::builder(store)
                 .engine(engine)
-                .page_bytes(2 << 20)
+                .page_bytes(size)
                 .limit(64 << 20)
                 .budget(budget.clone())
                 .build()

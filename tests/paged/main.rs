@@ -11,6 +11,8 @@ mod a_child_leaves_the_region_to_its_parent;
 #[cfg(target_os = "linux")]
 mod behaves_as_a_plain_array;
 #[cfg(target_os = "linux")]
+mod clean_pages_are_dropped;
+#[cfg(target_os = "linux")]
 mod corners_hold;
 #[cfg(target_os = "linux")]
 mod faults_say_what_they_did;

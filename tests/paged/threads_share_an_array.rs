@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use pagewise::{PagedArray, PagedRegion, page_size};
+use pagewise::{PagedArray, PagedRegion, SecondChance, page_size};
 
 use crate::behaves_as_a_plain_array::engines;
 use crate::stores::{Heap, InTheHandler, slice};
@@ -10,13 +10,13 @@ use crate::stores::{Heap, InTheHandler, slice};
 #[test]
 fn no_count_is_lost_while_pages_come_and_go() {
     for engine in engines() {
-        for lent in [0, 2] {
-            let pages = 24;
+        for (lent, pages, limit) in [(0, 24, 10), (2, 24, 10), (0, 300, 150)] {
             let store = InTheHandler(Heap::new(vec![0; pages * page_size()]));
             let region = PagedRegion::builder(store)
                 .engine(engine)
                 .page_bytes(page_size())
-                .limit(10 * page_size())
+                .limit(limit * page_size())
+                .second_chance(SecondChance::Never)
                 .io_threads(lent)
                 .build()
                 .unwrap();
@@ -25,7 +25,7 @@ fn no_count_is_lost_while_pages_come_and_go() {
             let done = AtomicBool::new(false);
             let counted: u64 = std::thread::scope(|scope| {
                 let (counters, done) = (&counters, &done);
-                scope.spawn(move || disturb(counters, done));
+                scope.spawn(move || disturb(counters, limit, done));
                 let counting: Vec<_> =
                     (0..3).map(|seed| scope.spawn(move || count(counters, seed))).collect();
                 let counted = counting.into_iter().map(|thread| thread.join().unwrap()).sum();
@@ -61,7 +61,7 @@ fn count(counters: &Counters, seed: u64) -> u64 {
     counted
 }
 
-fn disturb(counters: &Counters, done: &AtomicBool) {
+fn disturb(counters: &Counters, limit: usize, done: &AtomicBool) {
     let mut random = fastrand::Rng::with_seed(99);
     while !done.load(Relaxed) {
         let start = random.usize(..counters.len());
@@ -74,7 +74,7 @@ fn disturb(counters: &Counters, done: &AtomicBool) {
             _ => drop(counters.pin(start..end.min(start + 64)).unwrap()),
         }
         let stats = counters.stats();
-        assert!(stats.resident <= 10 * page_size(), "{stats:?}");
+        assert!(stats.resident <= limit * page_size(), "{stats:?}");
     }
 }
 

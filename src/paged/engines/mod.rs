@@ -22,10 +22,24 @@ pub(super) struct Ground {
     pub(super) page_bytes: usize,
     pub(super) pages: Number,
     pub(super) frames: Number,
-    /// How many pages more than there are frames may have memory.
-    pub(super) besides: Number,
+    pub(super) besides: Besides,
     /// The program never writes to the region.
     pub(super) read_only: bool,
+}
+
+/// How many pages more than there are frames may have memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Besides {
+    /// Pages that were copied, and have memory twice for a while.
+    pub(super) copies: Number,
+    /// Pages of memory that a page is read into before it is copied to the region.
+    pub(super) buffers: Number,
+}
+
+impl Besides {
+    pub(super) fn pages(self) -> usize {
+        self.copies as usize + self.buffers as usize
+    }
 }
 
 impl Ground {
@@ -56,6 +70,9 @@ impl Ground {
     }
 }
 
+/// The most pages that are dropped at once.
+pub(super) const MOST_DROPPED: usize = 16;
+
 /// What an engine does. All but [`new`](Self::new), [`empty`](Self::empty) and [`release`](Self::release) are
 /// async-signal-safe.
 ///
@@ -63,8 +80,8 @@ impl Ground {
 /// [`hide`](Self::hide); outside of that, each touch of it faults. Where a function fails, the page is where
 /// it was.
 trait Mechanism: Sized {
-    /// How many pages more than there are frames may have memory at some moments, of a limit of so many pages.
-    fn besides(limit: usize, read_only: bool) -> Number;
+    /// What is needed beside the frames, of a limit of so many pages.
+    fn besides(limit: usize, page_bytes: usize, read_only: bool) -> Besides;
 
     /// Whether [`hide`](Self::hide) that fails may have changed something.
     const MAY_STOP_HALF_WAY: bool;
@@ -90,6 +107,13 @@ trait Mechanism: Sized {
 
     /// The page leaves the region; its frame holds its bytes.
     fn hide(&self, ground: Ground, frame: Number, page: Number) -> Result<(), OsError>;
+
+    /// Whether [`drop_pages`](Self::drop_pages) takes less time than [`hide`](Self::hide) of the same pages.
+    fn drops(ground: Ground) -> bool;
+
+    /// Pages, at most [`MOST_DROPPED`], leave the region, and their bytes are lost: for each its frame, which has no memory
+    /// then, and its number. Returns how many left: fewer, from the first one on, where one cannot.
+    fn drop_pages(&self, ground: Ground, frames: &[(Number, Number)]) -> Result<usize, OsError>;
 
     /// Whether the next write to a page in the region faults.
     fn protect(
@@ -130,11 +154,16 @@ macro_rules! chosen {
 }
 
 impl ChosenEngine {
-    /// How many pages beside the frames an engine needs: see [`Mechanism::besides`].
-    pub(super) fn besides(engine: Engine, limit: usize, read_only: bool) -> Number {
+    /// See [`Mechanism::besides`].
+    pub(super) fn besides(
+        engine: Engine,
+        limit: usize,
+        page_bytes: usize,
+        read_only: bool,
+    ) -> Besides {
         match Self::decide(engine) {
-            Engine::UserFault => UserFault::besides(limit, read_only),
-            _ => Shared::besides(limit, read_only),
+            Engine::UserFault => UserFault::besides(limit, page_bytes, read_only),
+            _ => Shared::besides(limit, page_bytes, read_only),
         }
     }
 
@@ -205,6 +234,21 @@ impl ChosenEngine {
 
     pub(super) fn hide(&self, ground: Ground, frame: Number, page: Number) -> Result<(), OsError> {
         chosen!(self, engine => engine.hide(ground, frame, page))
+    }
+
+    pub(super) fn drops(&self, ground: Ground) -> bool {
+        match self {
+            Self::UserFault(_) => UserFault::drops(ground),
+            Self::Shared(_) => Shared::drops(ground),
+        }
+    }
+
+    pub(super) fn drop_pages(
+        &self,
+        ground: Ground,
+        frames: &[(Number, Number)],
+    ) -> Result<usize, OsError> {
+        chosen!(self, engine => engine.drop_pages(ground, frames))
     }
 
     pub(super) fn protect(

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::cache::Number;
-use super::{Ground, Mechanism};
+use super::{Besides, Ground, Mechanism};
 use crate::os::{self, Access, OsError};
 
 /// Invariant: `own` maps all of `memory`, readable and writable. Each page of the region that is shown is a mapping of
@@ -26,8 +26,8 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Mechanism for Shared {
-    fn besides(_limit: usize, _read_only: bool) -> Number {
-        0
+    fn besides(_limit: usize, _page_bytes: usize, _read_only: bool) -> Besides {
+        Besides::default()
     }
 
     const MAY_STOP_HALF_WAY: bool = false;
@@ -92,6 +92,15 @@ impl Mechanism for Shared {
     fn hide(&self, ground: Ground, _frame: Number, page: Number) -> Result<(), OsError> {
         // SAFETY: the page belongs to the holder of the frame, and its bytes stay in the frame.
         unsafe { os::map_nothing(ground.page(page), ground.page_bytes) }
+    }
+
+    /// A page that is hidden has its bytes at the frame anyway.
+    fn drops(_ground: Ground) -> bool {
+        false
+    }
+
+    fn drop_pages(&self, _: Ground, _: &[(Number, Number)]) -> Result<usize, OsError> {
+        Ok(0)
     }
 
     fn protect(

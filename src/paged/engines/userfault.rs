@@ -4,16 +4,20 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use super::super::cache::Number;
-use super::{Ground, Mechanism};
+use super::{Besides, Ground, MOST_DROPPED, Mechanism};
 use crate::os::{self, Attributes, HugePages, OsError};
 use crate::sync::relax;
 
 /// Invariant: the region is registered for missing and for protected pages, the frames for missing ones. A page that is
 /// not shown is missing in the region; a frame whose page is shown is missing, too, or [`LEFT`].
 ///
-/// A page that is copied has memory twice, for a while: what it was copied from goes back to the system together with
-/// that of others, since each time all processors that run the program are interrupted. No more than `besides` pages
-/// have memory twice at any moment.
+/// Giving memory back interrupts all processors that run the program, and so does moving a page. So both are avoided,
+/// or done for many pages at once:
+///
+/// - A page of the system's size is read into a **buffer**, and copied to the region: the buffer serves the next one.
+///   Where none is free, the frame gets memory of its own.
+/// - A page that is copied from its frame has memory twice, for a while: that of the frame goes back to the system
+///   together with that of others. No more than `besides.copies` pages have memory twice at any moment.
 #[derive(Debug)]
 pub(in crate::paged) struct UserFault {
     frames: NonNull<u8>,
@@ -21,12 +25,16 @@ pub(in crate::paged) struct UserFault {
     memory: Box<[AtomicU8]>,
     /// How many pages more may have memory twice.
     spare: AtomicU32,
+    /// A bit for each buffer that no frame has.
+    buffers: AtomicU32,
     /// The frames that are [`LEFT`], plus one; zero for none.
     left: [AtomicU32; MOST_BESIDES as usize],
 }
 
 /// The most pages that have memory twice.
 const MOST_BESIDES: Number = 16;
+/// The most buffers: so many threads read at once without memory of a frame.
+const MOST_BUFFERS: usize = 8;
 
 /// A frame has no memory, and its page is not shown.
 const EMPTY: u8 = 0;
@@ -36,6 +44,8 @@ const HERE: u8 = 1;
 const SHOWN: u8 = 2;
 /// The page is in the region with other memory; the frame has memory that is worth nothing, and goes back soon.
 const LEFT: u8 = 3;
+/// The frame has no memory; what its page is going to be is in a buffer, whose number is added to this.
+const BUFFERED: u8 = 8;
 
 // SAFETY: the pointer is to memory that lives as long as this value, and whose parts belong to the holders of
 // frames.
@@ -44,20 +54,23 @@ unsafe impl Send for UserFault {}
 unsafe impl Sync for UserFault {}
 
 impl Mechanism for UserFault {
-    /// Of a region whose pages may become writable, at most a 64th. Two at least: one thread that copies must not wait
-    /// for another.
-    fn besides(limit: usize, read_only: bool) -> Number {
-        if read_only { 0 } else { (limit / 64).clamp(2, MOST_BESIDES as usize) as Number }
+    /// At most a 64th. Where pages may become writable, two copies at least: one thread that copies must not wait for
+    /// another.
+    fn besides(limit: usize, page_bytes: usize, read_only: bool) -> Besides {
+        let (limit, most) = (limit / 64, MOST_BESIDES as usize);
+        let buffers = if is_small(page_bytes) { (limit / 2).min(MOST_BUFFERS) } else { 0 };
+        let copies = if read_only { 0 } else { limit.min(most).saturating_sub(buffers).max(2) };
+        Besides { copies: copies as Number, buffers: buffers as Number }
     }
 
     const MAY_STOP_HALF_WAY: bool = true;
 
     fn new(ground: Ground) -> Result<Self, OsError> {
         // What is not set aside cannot be used. (Whether there is this engine was asked before, and may have changed.)
-        if ground.besides < Self::besides(0, ground.read_only) {
+        if ground.besides.copies < Self::besides(0, ground.page_bytes, ground.read_only).copies {
             return Err(OsError(0));
         }
-        let len = ground.frames_len();
+        let len = memory_len(ground);
         let align = ground.page_bytes.max(os::reserve_granularity());
         let attributes = Attributes {
             huge_pages: if is_huge(ground) { HugePages::Transparent } else { HugePages::Never },
@@ -66,11 +79,11 @@ impl Mechanism for UserFault {
         };
         let frames = os::reserve(len, align, &attributes)?;
         let memory = (0..ground.frames).map(|_| AtomicU8::new(EMPTY)).collect();
-        let spare = AtomicU32::new(ground.besides);
         let made = Self {
             frames,
             memory,
-            spare,
+            spare: AtomicU32::new(ground.besides.copies),
+            buffers: AtomicU32::new((1 << ground.besides.buffers) - 1),
             left: [const { AtomicU32::new(0) }; MOST_BESIDES as usize],
         };
         made.set_up(ground).inspect_err(|_| made.release(ground))?;
@@ -78,8 +91,8 @@ impl Mechanism for UserFault {
     }
 
     fn own(&self, ground: Ground, frame: Number) -> Result<NonNull<u8>, OsError> {
-        let own = self.address(ground, frame);
-        if self.state(frame) == EMPTY {
+        if self.state(frame) == EMPTY && !self.take_buffer(frame) {
+            let own = self.address(ground, frame);
             // SAFETY: the frame is the caller's, and has no memory.
             unsafe {
                 if is_huge(ground) {
@@ -91,11 +104,11 @@ impl Mechanism for UserFault {
             }
             self.set_state(frame, HERE);
         }
-        Ok(own)
+        Ok(self.place(ground, frame))
     }
 
     fn bytes(&self, ground: Ground, frame: Number, page: Number, shown: bool) -> NonNull<u8> {
-        if shown { ground.page(page) } else { self.address(ground, frame) }
+        if shown { ground.page(page) } else { self.place(ground, frame) }
     }
 
     fn show(
@@ -105,7 +118,15 @@ impl Mechanism for UserFault {
         page: Number,
         writable: bool,
     ) -> Result<(), OsError> {
-        let (own, at, len) = (self.address(ground, frame), ground.page(page), ground.page_bytes);
+        let (own, at, len) = (self.place(ground, frame), ground.page(page), ground.page_bytes);
+        if let Some(buffer) = self.buffer_of(frame) {
+            // SAFETY: the buffer is the frame's, the page has no memory, and both are the caller's. One page of the system
+            // appears, or none.
+            unsafe { os::copy_pages(at, own, len, writable || ground.read_only) }?;
+            self.set_state(frame, SHOWN);
+            self.return_buffer(buffer);
+            return Ok(());
+        }
         if writable || ground.read_only {
             // SAFETY: the frame has memory, the page has none, and both are the caller's.
             unsafe { os::move_pages(at, own, len, false) }.inspect_err(|_| {
@@ -143,6 +164,33 @@ impl Mechanism for UserFault {
         Ok(())
     }
 
+    fn drops(ground: Ground) -> bool {
+        ground.besides.buffers > 0
+    }
+
+    fn drop_pages(&self, ground: Ground, frames: &[(Number, Number)]) -> Result<usize, OsError> {
+        let mut starts = [ground.start; MOST_DROPPED];
+        for (start, &(frame, page)) in starts.iter_mut().zip(frames) {
+            self.until_taken_back(ground, frame)?;
+            *start = ground.page(page);
+        }
+        let starts = starts.get(..frames.len()).unwrap_or_default();
+        // SAFETY: the pages are shown, and the caller gives up what they hold.
+        let mut result = unsafe { os::zero_each(starts, ground.page_bytes) };
+        let mut count = frames.len();
+        if result.is_err() {
+            // Some of them may be gone.
+            // SAFETY: as above.
+            let gone = |start: &&NonNull<u8>| unsafe {
+                result = os::zero(**start, ground.page_bytes);
+                result.is_ok()
+            };
+            count = starts.iter().take_while(gone).count();
+        }
+        frames.iter().take(count).for_each(|&(frame, _)| self.set_state(frame, EMPTY));
+        if count > 0 { Ok(count) } else { result.map(|()| 0) }
+    }
+
     fn protect(
         &self,
         ground: Ground,
@@ -161,6 +209,10 @@ impl Mechanism for UserFault {
     }
 
     fn empty(&self, ground: Ground, frame: Number) -> bool {
+        if let Some(buffer) = self.buffer_of(frame) {
+            self.set_state(frame, EMPTY);
+            self.return_buffer(buffer);
+        }
         if self.state(frame) != HERE {
             return self.state(frame) == EMPTY;
         }
@@ -178,7 +230,7 @@ impl Mechanism for UserFault {
 
     /// The region and the frames are not there (see `set_up`): takes their addresses.
     fn leave_to_parent(&self, ground: Ground) {
-        for (start, len) in [(ground.start, ground.len()), (self.frames, ground.frames_len())] {
+        for (start, len) in [(ground.start, ground.len()), (self.frames, memory_len(ground))] {
             if os::occupy(start, len).is_err() {
                 // Another mapping is there by now, and the child might take it for the region.
                 std::process::abort();
@@ -188,7 +240,7 @@ impl Mechanism for UserFault {
 
     fn release(&self, ground: Ground) {
         // SAFETY: all of the frames, which nobody uses any more.
-        let released = unsafe { os::release(self.frames, ground.frames_len()) };
+        let released = unsafe { os::release(self.frames, memory_len(ground)) };
         debug_assert!(released.is_ok(), "a mapping of our own can be unmapped: {released:?}");
     }
 }
@@ -199,14 +251,24 @@ fn is_huge(ground: Ground) -> bool {
     ground.page_bytes >= page * (page / size_of::<u64>())
 }
 
+/// Whether a page of the region is one of the system: these are read into buffers. (Each appears whole, or not at all.)
+fn is_small(page_bytes: usize) -> bool {
+    page_bytes == os::page_size()
+}
+
+/// Bytes of the frames, and of the buffers behind them.
+fn memory_len(ground: Ground) -> usize {
+    ground.frames_len() + ground.besides.buffers as usize * ground.page_bytes
+}
+
 impl UserFault {
     fn set_up(&self, ground: Ground) -> Result<(), OsError> {
         // SAFETY: the region and the frames are new. In a child, pages that are missing would be zeros: neither is
         // there. `MADV_DONTFORK` comes first, since it may cut mappings.
         unsafe {
             os::keep_from_children(ground.start, ground.len())?;
-            os::keep_from_children(self.frames, ground.frames_len())?;
-            for (start, len) in [(ground.start, ground.len()), (self.frames, ground.frames_len())] {
+            os::keep_from_children(self.frames, memory_len(ground))?;
+            for (start, len) in [(ground.start, ground.len()), (self.frames, memory_len(ground))] {
                 if !is_huge(ground) {
                     os::keep_pages_small_and_own(start, len);
                 }
@@ -214,7 +276,8 @@ impl UserFault {
                 os::userfault_pages(start, len, start == ground.start)?;
                 os::commit(start, len)?;
             }
-            Ok(())
+            let buffers = memory_len(ground) - ground.frames_len();
+            os::userfault_commit(self.frames.add(ground.frames_len()), buffers)
         }
     }
 
@@ -236,6 +299,38 @@ impl UserFault {
     fn address(&self, ground: Ground, frame: Number) -> NonNull<u8> {
         // SAFETY: inside the frames.
         unsafe { self.frames.add(ground.offset(frame)) }
+    }
+
+    /// Where the bytes of a page are that is not shown, or will be.
+    fn place(&self, ground: Ground, frame: Number) -> NonNull<u8> {
+        match self.buffer_of(frame) {
+            // SAFETY: behind the frames, where the buffers are.
+            Some(buffer) => unsafe {
+                self.frames.add(ground.frames_len() + buffer as usize * ground.page_bytes)
+            },
+            None => self.address(ground, frame),
+        }
+    }
+
+    /// The number of the buffer that a frame has.
+    fn buffer_of(&self, frame: Number) -> Option<u8> {
+        self.state(frame).checked_sub(BUFFERED)
+    }
+
+    /// Gives a frame without memory a buffer; `false` where none is free.
+    fn take_buffer(&self, frame: Number) -> bool {
+        let lowest_taken = |free: u32| (free != 0).then(|| free & (free - 1));
+        match self.buffers.fetch_update(Ordering::Acquire, Ordering::Relaxed, lowest_taken) {
+            Ok(free) => {
+                self.set_state(frame, BUFFERED + free.trailing_zeros() as u8);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn return_buffer(&self, buffer: u8) {
+        self.buffers.fetch_or(1 << buffer, Ordering::Release);
     }
 
     fn state(&self, frame: Number) -> u8 {
@@ -317,5 +412,39 @@ impl UserFault {
             let _ = unsafe { os::move_pages(at.add(offset), own.add(offset), page, false) };
             offset += page;
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::super::ChosenEngine;
+    use super::*;
+    use crate::{FileStore, PagedRegion, SecondChance, page_size};
+
+    /// Of a read that fails, the frame keeps the buffer; whoever takes the frame next uses it.
+    #[test]
+    fn buffers_come_back() {
+        let path = std::env::temp_dir().join(format!("pagewise-buffers-{}", std::process::id()));
+        let store = FileStore::create(&path, 2_000 * page_size() as u64).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let builder = PagedRegion::builder(store).page_bytes(page_size()).read_ahead(0);
+        let builder = builder.second_chance(SecondChance::Never);
+        let region = builder.limit(1_024 * page_size()).build().unwrap();
+        let ChosenEngine::UserFault(engine) = &region.core.engine else { return };
+        let free = || engine.buffers.load(Ordering::Relaxed).count_ones();
+        let read = |page: usize| region.read(page * page_size(), &mut [0]).is_ok();
+        assert_eq!(free(), MOST_BUFFERS as u32);
+        assert!((0..1_500).all(read));
+        assert_eq!(free(), MOST_BUFFERS as u32);
+        file.set_len(0).unwrap();
+        assert!((0..100).all(|page| !read(page)));
+        assert!(free() >= MOST_BUFFERS as u32 - 1);
+        file.set_len(2_000 * page_size() as u64).unwrap();
+        assert!((0..2_000).all(read));
+        region.evict(..).unwrap();
+        assert_eq!(free(), MOST_BUFFERS as u32);
+        let aside = region.core.ground.besides.pages() * page_size();
+        assert_eq!(region.stats().resident, aside);
     }
 }

@@ -23,10 +23,14 @@ pub fn misses_of(size: Size) -> usize {
     size.pick(100_000, 30_000, 200)
 }
 
-/// A number below `below` that looks like a random one: a multiplication spreads the index.
+/// A number below `below` that looks like a random one (by splitmix64). Multiples of one constant would not do: they
+/// come to each page before they come to one again, which suits no cache of pages.
 pub fn at_random(index: usize, below: usize) -> usize {
-    let spread = (index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((u128::from(spread) * below as u128) >> 64) as usize
+    let mut mixed = (index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    ((u128::from(mixed) * below as u128) >> 64) as usize
 }
 
 fn array(region: PagedRegion<FileStore>) -> Result<PagedArray<u64, FileStore>, pagewise::Error> {
