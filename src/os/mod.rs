@@ -10,6 +10,7 @@
 use std::ffi::CString;
 use std::fmt;
 use std::io;
+use std::ptr::NonNull;
 
 mod table;
 
@@ -327,6 +328,14 @@ pub enum HugePages {
     Transparent,
     /// Pages from the explicit pool of huge pages (Linux `hugetlb`). An error where it is empty.
     Explicit,
+}
+
+/// A range of addresses, as `struct iovec` has it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Span {
+    pub(crate) start: NonNull<u8>,
+    pub(crate) len: usize,
 }
 
 /// Properties of a reservation that a new mapping of its pages does not have by itself.

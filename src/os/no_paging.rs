@@ -5,7 +5,7 @@ use std::fs::File;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
-use super::{Access, OsError};
+use super::{Access, OsError, Span};
 
 const NONE: OsError = OsError(0);
 
@@ -107,7 +107,7 @@ pub(crate) fn mark_process() -> Result<(), OsError> {
 
 /// # Safety
 /// None.
-pub(crate) unsafe fn zero_each(_: &[NonNull<u8>], _: usize) -> Result<(), OsError> {
+pub(crate) unsafe fn zero_each(_: &[Span]) -> Result<(), OsError> {
     Err(NONE)
 }
 

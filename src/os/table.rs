@@ -16,7 +16,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
 
-use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency, system};
+use super::{Access, Attributes, Cause, Expected, FileAccess, OsError, Residency, Span, system};
 
 type CopyPages = unsafe fn(NonNull<u8>, NonNull<u8>, usize, bool) -> Result<(), OsError>;
 type MapShared =
@@ -192,8 +192,8 @@ struct System {
     mark_process: fn() -> Result<(), OsError>,
     /// Committed → Resident, or an error. *(signal)*
     populate_for_writing: UnsafeRange,
-    /// `zero` for several ranges of one length. *(signal)*
-    zero_each: unsafe fn(&[NonNull<u8>], usize) -> Result<(), OsError>,
+    /// `zero` for several ranges. *(signal)*
+    zero_each: unsafe fn(&[Span]) -> Result<(), OsError>,
     /// Gives shared memory its memory now, or refuses. *(signal)*
     fill_shared: fn(&File, u64, u64) -> Result<(), OsError>,
     /// Keeps pages small, and from being merged with equal ones.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::builder::SecondChance;
 use super::cache::{Cache, Number};
+use super::dropping::Lists;
 use super::engines::{ChosenEngine, Ground};
 use super::jobs::Jobs;
 use super::stats::Counters;
@@ -38,6 +39,7 @@ pub(super) struct Core {
     changes: AtomicU32,
     waiting: AtomicU32,
     pub(super) jobs: Jobs,
+    pub(super) dropping: Lists,
     pub(super) counters: Counters,
     pub(super) events: EventRing,
     /// This process is a child of the one that made the region.
@@ -122,6 +124,7 @@ impl Core {
             changes: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             jobs: Jobs::new(write_early),
+            dropping: Lists::default(),
             counters: Counters::default(),
             events: EventRing::new(events),
             is_left: AtomicBool::new(false),

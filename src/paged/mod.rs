@@ -7,6 +7,7 @@ mod builder;
 mod cache;
 mod calls;
 mod core;
+mod dropping;
 mod engines;
 mod file_store;
 mod jobs;

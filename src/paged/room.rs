@@ -1,9 +1,7 @@
 //! Room for pages: how others leave the region, and the memory.
 
-use super::builder::SecondChance;
 use super::cache::{Number, Place};
 use super::core::{Core, State, Trouble};
-use super::engines::MOST_DROPPED;
 use super::moves::{Caller, Program, Wish};
 use super::stats::add;
 use crate::error::RefusalReason;
@@ -98,7 +96,7 @@ impl Core {
                 (self.next_step(state, cooled < most, failures, refused.is_some()), self.moment())
             });
             let failed = match step {
-                Step::Drop => match self.drop_pages(MOST_DROPPED) {
+                Step::Drop => match self.drop_pages(usize::MAX) {
                     Ok(()) => return Ok(()), // another thread may take the room first
                     Err(error) => Err(Trouble::System(error)),
                 },
@@ -199,43 +197,6 @@ impl Core {
             self.jobs.something_is_to_be_written();
         }
         hidden
-    }
-
-    /// Whether clean pages are dropped instead of cooling: where the store brings one back as quickly as it could move. (To
-    /// the order of leaving, it makes no difference: a page that is touched again comes back as the youngest.)
-    fn drops(&self) -> bool {
-        let is_quick = match self.second_chance {
-            SecondChance::Always => false,
-            SecondChance::Never => true,
-            SecondChance::Measured => self.counters.reads_quickly(),
-        };
-        is_quick && self.engine.drops(self.ground)
-    }
-
-    /// Drops clean pages that are the next to cool, so that their frames are free; none where another thread was faster.
-    #[inline(never)] // keeps its array off the stack of those who do not call it
-    fn drop_pages(&self, most: usize) -> Result<(), OsError> {
-        let mut frames = [(0, 0); MOST_DROPPED];
-        let count = self.with(|state| {
-            // (Few at once, of few: what is dropped early is missing.)
-            let most = most.min(state.cache.capacity() / 64).max(1);
-            state.cache.hold_next_clean(frames.get_mut(..most).unwrap_or_default())
-        });
-        let frames = frames.get(..count).unwrap_or_default();
-        let dropped = self.engine.drop_pages(self.ground, frames);
-        let gone = dropped.unwrap_or_default();
-        self.with(|state| {
-            for (number, &(frame, _)) in frames.iter().enumerate() {
-                if number < gone {
-                    state.cache.free(frame);
-                } else {
-                    state.cache.settle_as_it_was(frame);
-                }
-            }
-        });
-        self.changed();
-        add(&self.counters.evictions, gone as u64);
-        dropped.map(|_| ())
     }
 
     /// For a neighbour: gives up the page that would be the next to leave, and its memory; `false` where none can.

@@ -136,6 +136,59 @@ fn less_than_a_kibibyte_of_stack() {
             assert!(bytes < spare(), "{what}: {bytes} bytes");
         }
     });
+    tell(&ended);
+}
+
+/// The same for pages from a file, among them changed ones that make room: calls of the store come on top.
+#[cfg(target_os = "linux")]
+#[test]
+fn less_than_two_kibibytes_where_pages_come_from_a_file() {
+    use pagewise::{Engine, FileStore, PagedRegion, SecondChance, page_size};
+
+    let ended = in_a_process("less_than_two_kibibytes_where_pages_come_from_a_file", || {
+        set_three(libc::SIGUSR1, nothing, libc::SA_ONSTACK, &[]);
+        let kernel = depth(|| send(libc::SIGUSR1));
+        let path = std::env::temp_dir().join(format!("pagewise-depth-{}", std::process::id()));
+        let mut measured = Vec::new();
+        for engine in [Engine::UserFault, Engine::Protect] {
+            for chance in [SecondChance::Always, SecondChance::Never] {
+                let store = FileStore::create(&path, 4_096 * page_size() as u64).unwrap();
+                std::fs::remove_file(&path).unwrap();
+                let builder = PagedRegion::builder(store).page_bytes(page_size());
+                let builder = builder.limit(1_024 * page_size()).second_chance(chance);
+                let Ok(mut region) = builder.engine(engine).events(4).build() else {
+                    common::not_here(&format!("the stack that {engine:?} needs for pages"));
+                    continue;
+                };
+                let all = region.len();
+                // SAFETY: the file has no other name.
+                let bytes = unsafe { region.as_mut_slice() };
+                let used = depth(|| {
+                    for at in (0..all).step_by(page_size()) {
+                        std::hint::black_box(bytes[at]);
+                    }
+                    for at in (0..all).step_by(3 * page_size()) {
+                        bytes[at] = 1;
+                    }
+                });
+                measured.push(((engine, chance), used.saturating_sub(kernel)));
+            }
+        }
+        eprintln!("{MEASURED}{kernel} bytes; beyond it: {measured:?}");
+        if common::emulated() {
+            return common::not_here(
+                "the depth of the stack (the emulator builds frames of its own)",
+            );
+        }
+        for (what, bytes) in measured {
+            assert!(bytes < 2 * spare(), "{what:?}: {bytes} bytes");
+        }
+    });
+    tell(&ended);
+}
+
+/// Hands on the line that tells the depth.
+fn tell(ended: &common::Ended) {
     ended.well();
     ended
         .stderr

@@ -12,7 +12,7 @@ use super::calls::check;
 use super::unix;
 use super::userfault::{self, register};
 use super::{OsError, advise, page_size, wiped, zero};
-use crate::os::Access;
+use crate::os::{Access, Span};
 
 /// Whether pages can be moved from one address to another (Linux 6.8), and the first write to a page be noticed.
 pub(crate) fn pages_move() -> bool {
@@ -315,34 +315,26 @@ pub(crate) fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// [`zero`] for several ranges of the same length. Linux 6.16 interrupts the other processors once for all of them
+/// [`zero`] for several ranges, at most 1,024. Linux 6.16 interrupts the other processors once for all of them
 /// ([`process_madvise(2)`](https://man7.org/linux/man-pages/man2/process_madvise.2.html), which works on the caller's own
 /// memory so from 6.13 on). Async-signal-safe.
 ///
 /// # Safety
 /// See the contract of [`os`](super), for each range.
-pub(crate) unsafe fn zero_each(starts: &[NonNull<u8>], len: usize) -> Result<(), OsError> {
-    const AT_ONCE: usize = 16;
+pub(crate) unsafe fn zero_each(spans: &[Span]) -> Result<(), OsError> {
     /// This thread, whose memory it is, without a descriptor (Linux 6.14).
     const PIDFD_SELF: i32 = -10_000;
-    for starts in starts.chunks(AT_ONCE) {
-        let mut ranges = [libc::iovec { iov_base: ptr::null_mut(), iov_len: len }; AT_ONCE];
-        for (range, start) in ranges.iter_mut().zip(starts) {
-            range.iov_base = start.as_ptr().cast();
-        }
-        // SAFETY: the caller gives up the contents.
-        let advised = unsafe {
-            let (first, count) = (ranges.as_ptr(), starts.len());
-            let advice = libc::MADV_DONTNEED;
-            libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, first, count, advice, 0)
-        };
-        if advised != (starts.len() * len) as i64 {
-            // (Older kernels, and locked memory.)
-            // SAFETY: as above.
-            starts.iter().try_for_each(|&start| unsafe { zero(start, len) })?;
-        }
+    // (Laid out as `struct iovec`.)
+    let (first, count, advice) = (spans.as_ptr(), spans.len(), libc::MADV_DONTNEED);
+    // SAFETY: the caller gives up the contents.
+    let advised =
+        unsafe { libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, first, count, advice, 0) };
+    if usize::try_from(advised) == Ok(spans.iter().map(|span| span.len).sum()) {
+        return Ok(());
     }
-    Ok(())
+    // (Older kernels, and locked memory.)
+    // SAFETY: as above.
+    spans.iter().try_for_each(|span| unsafe { zero(span.start, span.len) })
 }
 
 /// `MADV_POPULATE_WRITE` (Linux 5.14), for pages that are not registered. Async-signal-safe.

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use super::cache::Number;
 use crate::error::Error;
-use crate::os::OsError;
+use crate::os::{OsError, Span};
 use crate::reservation::Engine;
 
 use shared::Shared;
@@ -70,9 +70,6 @@ impl Ground {
     }
 }
 
-/// The most pages that are dropped at once.
-pub(super) const MOST_DROPPED: usize = 16;
-
 /// What an engine does. All but [`new`](Self::new), [`empty`](Self::empty) and [`release`](Self::release) are
 /// async-signal-safe.
 ///
@@ -111,9 +108,14 @@ trait Mechanism: Sized {
     /// Whether [`drop_pages`](Self::drop_pages) takes less time than [`hide`](Self::hide) of the same pages.
     fn drops(ground: Ground) -> bool;
 
-    /// Pages, at most [`MOST_DROPPED`], leave the region, and their bytes are lost: for each its frame, which has no memory
-    /// then, and its number. Returns how many left: fewer, from the first one on, where one cannot.
-    fn drop_pages(&self, ground: Ground, frames: &[(Number, Number)]) -> Result<usize, OsError>;
+    /// Pages leave the region, and their bytes are lost: for each its frame, which has no memory then, and its number.
+    /// `spans` is room for as many. Returns how many left: fewer, from the first one on, where one cannot.
+    fn drop_pages(
+        &self,
+        ground: Ground,
+        frames: &[(Number, Number)],
+        spans: &mut [Span],
+    ) -> Result<usize, OsError>;
 
     /// Whether the next write to a page in the region faults.
     fn protect(
@@ -247,8 +249,9 @@ impl ChosenEngine {
         &self,
         ground: Ground,
         frames: &[(Number, Number)],
+        spans: &mut [Span],
     ) -> Result<usize, OsError> {
-        chosen!(self, engine => engine.drop_pages(ground, frames))
+        chosen!(self, engine => engine.drop_pages(ground, frames, spans))
     }
 
     pub(super) fn protect(

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::cache::Number;
 use super::{Besides, Ground, Mechanism};
-use crate::os::{self, Access, OsError};
+use crate::os::{self, Access, OsError, Span};
 
 /// Invariant: `own` maps all of `memory`, readable and writable. Each page of the region that is shown is a mapping of
 /// its frame; the others are inaccessible.
@@ -99,7 +99,12 @@ impl Mechanism for Shared {
         false
     }
 
-    fn drop_pages(&self, _: Ground, _: &[(Number, Number)]) -> Result<usize, OsError> {
+    fn drop_pages(
+        &self,
+        _: Ground,
+        _: &[(Number, Number)],
+        _: &mut [Span],
+    ) -> Result<usize, OsError> {
         Ok(0)
     }
 

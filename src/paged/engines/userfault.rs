@@ -4,8 +4,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use super::super::cache::Number;
-use super::{Besides, Ground, MOST_DROPPED, Mechanism};
-use crate::os::{self, Attributes, HugePages, OsError};
+use super::{Besides, Ground, Mechanism};
+use crate::os::{self, Attributes, HugePages, OsError, Span};
 use crate::sync::relax;
 
 /// Invariant: the region is registered for missing and for protected pages, the frames for missing ones. A page that is
@@ -168,24 +168,28 @@ impl Mechanism for UserFault {
         ground.besides.buffers > 0
     }
 
-    fn drop_pages(&self, ground: Ground, frames: &[(Number, Number)]) -> Result<usize, OsError> {
-        let mut starts = [ground.start; MOST_DROPPED];
-        for (start, &(frame, page)) in starts.iter_mut().zip(frames) {
+    fn drop_pages(
+        &self,
+        ground: Ground,
+        frames: &[(Number, Number)],
+        spans: &mut [Span],
+    ) -> Result<usize, OsError> {
+        for (span, &(frame, page)) in spans.iter_mut().zip(frames) {
             self.until_taken_back(ground, frame)?;
-            *start = ground.page(page);
+            *span = Span { start: ground.page(page), len: ground.page_bytes };
         }
-        let starts = starts.get(..frames.len()).unwrap_or_default();
+        let spans = spans.get(..frames.len()).unwrap_or_default();
         // SAFETY: the pages are shown, and the caller gives up what they hold.
-        let mut result = unsafe { os::zero_each(starts, ground.page_bytes) };
+        let mut result = unsafe { os::zero_each(spans) };
         let mut count = frames.len();
         if result.is_err() {
             // Some of them may be gone.
             // SAFETY: as above.
-            let gone = |start: &&NonNull<u8>| unsafe {
-                result = os::zero(**start, ground.page_bytes);
+            let gone = |span: &&Span| unsafe {
+                result = os::zero(span.start, span.len);
                 result.is_ok()
             };
-            count = starts.iter().take_while(gone).count();
+            count = spans.iter().take_while(gone).count();
         }
         frames.iter().take(count).for_each(|&(frame, _)| self.set_state(frame, EMPTY));
         if count > 0 { Ok(count) } else { result.map(|()| 0) }
@@ -370,18 +374,18 @@ impl UserFault {
     #[inline(never)] // keeps its arrays off the stack of those who seldom call it
     fn take_back(&self, ground: Ground) -> Result<bool, OsError> {
         let mut frames = [0; MOST_BESIDES as usize];
-        let mut starts = [ground.start; MOST_BESIDES as usize];
+        let mut spans =
+            [Span { start: ground.start, len: ground.page_bytes }; MOST_BESIDES as usize];
         let mut count = 0;
         let left =
             self.left.iter().filter_map(|slot| slot.swap(0, Ordering::Acquire).checked_sub(1));
-        for ((frame, start), left) in frames.iter_mut().zip(&mut starts).zip(left) {
-            (*frame, *start) = (left, self.address(ground, left));
+        for ((frame, span), left) in frames.iter_mut().zip(&mut spans).zip(left) {
+            (*frame, span.start) = (left, self.address(ground, left));
             count += 1;
         }
         let frames = frames.iter().copied().take(count);
         // SAFETY: the frames' pages are elsewhere; nobody uses a frame that was left until it is `SHOWN`.
-        let gone =
-            unsafe { os::zero_each(starts.get(..count).unwrap_or_default(), ground.page_bytes) };
+        let gone = unsafe { os::zero_each(spans.get(..count).unwrap_or_default()) };
         if let Err(error) = gone {
             frames.for_each(|frame| self.leave(frame));
             return Err(error);
