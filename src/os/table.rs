@@ -198,6 +198,8 @@ struct System {
     fill_shared: fn(&File, u64, u64) -> Result<(), OsError>,
     /// Keeps pages small, and from being merged with equal ones.
     keep_pages_small_and_own: unsafe fn(NonNull<u8>, usize),
+    /// The number of the processor that runs the thread. *(signal)*
+    processor: fn() -> u32,
     /// Nanoseconds since some moment in the past. *(signal)*
     now_ns: fn() -> u64,
 
@@ -297,6 +299,7 @@ const COMPLETE: System = System {
     zero_each: system::zero_each,
     fill_shared: system::fill_shared,
     keep_pages_small_and_own: system::keep_pages_small_and_own,
+    processor: system::processor,
     now_ns: system::now_ns,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]
     errno: system::errno,

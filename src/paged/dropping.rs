@@ -11,8 +11,8 @@ use super::stats::add;
 use crate::os::{OsError, Span};
 use crate::sync::relax;
 
-/// The most pages that leave at once. Each time, the kernel interrupts the other processors that run the program: with 64,
-/// two threads that miss all the time take 0.7 of the time that they take with 16, and with 256 0.9 of that.
+/// The most pages that leave at once. Each time, the kernel interrupts the other processors that run the program: two
+/// threads that miss all the time take nine tenths of the time that they take with 16; with 256 they gain nothing more.
 const MOST: usize = 64;
 /// A cache of fewer than so many times that gives up fewer at once: what is dropped early is missing.
 const SHARE: usize = 128;

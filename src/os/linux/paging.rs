@@ -307,6 +307,12 @@ pub(crate) unsafe fn keep_pages_small_and_own(start: NonNull<u8>, len: usize) {
     }
 }
 
+/// The number of the processor that runs this thread at the moment. Async-signal-safe.
+pub(crate) fn processor() -> u32 {
+    // SAFETY: a plain call. (Where the kernel cannot tell, it is an error, and the number any.)
+    unsafe { libc::sched_getcpu() as u32 }
+}
+
 /// Nanoseconds since some moment in the past. Async-signal-safe.
 pub(crate) fn now_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -321,16 +321,22 @@ impl UserFault {
         self.state(frame).checked_sub(BUFFERED)
     }
 
-    /// Gives a frame without memory a buffer; `false` where none is free.
+    /// Gives a frame without memory a buffer; `false` where none is free. Each processor has one that it likes best, since
+    /// the bytes of the last page are in its cache.
     fn take_buffer(&self, frame: Number) -> bool {
-        let lowest_taken = |free: u32| (free != 0).then(|| free & (free - 1));
-        match self.buffers.fetch_update(Ordering::Acquire, Ordering::Relaxed, lowest_taken) {
-            Ok(free) => {
-                self.set_state(frame, BUFFERED + free.trailing_zeros() as u8);
-                true
-            }
-            Err(_) => false,
+        let liked = os::processor() % MOST_BUFFERS as u32;
+        let mut taken = 0;
+        let take = |free: u32| {
+            // The next free one, from the one that is liked on.
+            let from = if free >> liked != 0 { free >> liked << liked } else { free };
+            taken = from & from.wrapping_neg();
+            (free != 0).then_some(free & !taken)
+        };
+        let found = self.buffers.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok();
+        if found {
+            self.set_state(frame, BUFFERED + taken.trailing_zeros() as u8);
         }
+        found
     }
 
     fn return_buffer(&self, buffer: u8) {
@@ -447,6 +453,15 @@ mod tests {
         file.set_len(2_000 * page_size() as u64).unwrap();
         assert!((0..2_000).all(read));
         region.evict(..).unwrap();
+        assert_eq!(free(), MOST_BUFFERS as u32);
+        // Each is given once; then none is left.
+        let frames = 0..MOST_BUFFERS as Number;
+        assert!(frames.clone().all(|frame| engine.take_buffer(frame)) && !engine.take_buffer(99));
+        let mut given: Vec<_> =
+            frames.clone().filter_map(|frame| engine.buffer_of(frame)).collect();
+        given.sort_unstable();
+        assert_eq!(given, Vec::from_iter(0..MOST_BUFFERS as u8));
+        assert!(frames.clone().all(|frame| engine.empty(region.core.ground, frame)));
         assert_eq!(free(), MOST_BUFFERS as u32);
         let aside = region.core.ground.besides.pages() * page_size();
         assert_eq!(region.stats().resident, aside);
