@@ -26,6 +26,12 @@ fn run(subject: impl Fn(Size) -> Outcome + 'static) -> impl Fn(Size) -> Sample +
     move |size| subject(size).unwrap_or_else(|error| Sample::absent(error.to_string()))
 }
 
+fn rescue(name: &str, direct: bool) -> Case {
+    Case::new(name, "ns/touch", run(move |size| touches::rescues(size, direct)))
+        .rival("pagewise, a load from the file", run(move |size| touches::loads(size, direct)))
+        .target(0.7, 0.5)
+}
+
 fn cases() -> Vec<Case> {
     let pool = "a buffer pool: quick_cache over pread, 4 KiB";
     let mut cases = vec![
@@ -35,6 +41,17 @@ fn cases() -> Vec<Case> {
             .target(1.02, 1.0)
             .rival(pool, run(pool::resident))
             .target(0.20, 0.05),
+        Case::new(
+            "an element of a resident page of 2 MiB, at random",
+            "ns/element",
+            run(touches::resident_huge),
+        )
+        .huge()
+        .rival("Vec of the same size", run(touches::plain))
+        .target(1.02, 1.0)
+        .rival("Vec of the same size, in huge pages", run(touches::plain_huge))
+        .target(1.02, 1.0)
+        .huge(),
         Case::new("misses at random, 4 KiB, half resident", "ns/access", run(touches::misses))
             .rival(pool, run(pool::misses))
             .target(3.0, 1.5)
@@ -49,9 +66,8 @@ fn cases() -> Vec<Case> {
         )
         .rival("pagewise, 1 thread", run(|size| touches::threads(size, 1)))
         .target(0.625, 0.55),
-        Case::new("a page that was about to leave (rescue)", "ns/touch", run(touches::rescues))
-            .rival("pagewise, a load from the file", run(touches::loads))
-            .target(0.7, 0.5),
+        rescue("a page that was about to leave (rescue), file in the cache", false),
+        rescue("a page that was about to leave (rescue), file on the disk", true).long(),
         Case::new("everything dirty is written back, 64 KiB", "ns/4 KiB", run(scans::write_back))
             .rival("pwrite of the same extents", run(scans::pwrite))
             .target(1.3, 1.05),

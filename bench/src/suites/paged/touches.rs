@@ -1,9 +1,10 @@
 //! Elements here and there.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
 
-use pagewise::{FileStore, PagedArray, PagedRegion, page_size};
+use pagewise::{FileStore, PagedArray, PagedRegion, SecondChance, page_size};
 
 use super::Outcome;
 use super::file::Numbers;
@@ -38,24 +39,68 @@ fn array(region: PagedRegion<FileStore>) -> Result<PagedArray<u64, FileStore>, p
     unsafe { PagedArray::new(region) }
 }
 
+/// Where the system's memory lies makes accesses at random up to a third slower or faster: so each sample is the mean over
+/// several arrays.
+const ARRAYS: usize = 6;
+
 pub fn resident(size: Size) -> Outcome {
     let numbers = Numbers::new(RESIDENT(size))?;
-    let array = array(numbers.region()?.build()?)?;
-    black_box(array.iter().fold(0u64, |sum, &number| sum.wrapping_add(number)));
-    Ok(elements(&array, accesses(size)))
+    of_arrays(size, || {
+        let array = array(numbers.region()?.build()?)?;
+        black_box(array.iter().fold(0u64, |sum, &number| sum.wrapping_add(number)));
+        Ok(array)
+    })
+}
+
+/// Pages of 2 MiB, each a huge page where the system has one.
+pub fn resident_huge(size: Size) -> Outcome {
+    let numbers = Numbers::new(RESIDENT(size).max(2 << 20))?;
+    of_arrays(size, || {
+        let region = numbers.region()?.page_bytes(2 << 20).read_only().build()?;
+        // SAFETY: nobody writes to the file.
+        let array = unsafe { PagedArray::<u64, _>::read_only(region) };
+        black_box(array.iter().fold(0u64, |sum, &number| sum.wrapping_add(number)));
+        Ok(array)
+    })
 }
 
 pub fn plain(size: Size) -> Outcome {
-    let array: Vec<u64> = (0..RESIDENT(size) as u64 / 8).collect();
-    Ok(elements(&array, accesses(size)))
+    of_arrays(size, || Ok((0..RESIDENT(size) as u64 / 8).collect::<Vec<_>>()))
 }
 
-fn elements(array: &[u64], count: usize) -> Sample {
+pub fn plain_huge(size: Size) -> Outcome {
+    of_arrays(size, || {
+        let count = RESIDENT(size) / size_of::<u64>();
+        let mut array = Vec::<u64>::with_capacity(count);
+        let spare = array.spare_capacity_mut();
+        crate::system::advise_huge(spare.as_mut_ptr().cast(), size_of_val(spare))?;
+        array.extend(0..count as u64);
+        Ok(array)
+    })
+}
+
+fn of_arrays<A: Deref<Target = [u64]>>(
+    size: Size,
+    make: impl Fn() -> Result<A, Box<dyn std::error::Error>>,
+) -> Outcome {
+    let (mut took, count) = (Duration::ZERO, accesses(size) / ARRAYS);
+    // (Kept, so that each has other memory.)
+    let mut arrays = Vec::new();
+    for _ in 0..ARRAYS {
+        let array = make()?;
+        took += elements(&array, 0, count);
+        arrays.push(array);
+    }
+    Ok(Sample::per(took, count * ARRAYS))
+}
+
+/// How long it takes to read elements, those of the places `from` to `to` of the sequence.
+fn elements(array: &[u64], from: usize, to: usize) -> Duration {
     let began = Instant::now();
-    for index in 0..count {
+    for index in from..to {
         black_box(array[at_random(index, array.len())]);
     }
-    Sample::per(began.elapsed(), count)
+    began.elapsed()
 }
 
 /// A region of which a half is resident, after as many accesses as will be measured.
@@ -65,7 +110,7 @@ fn half_resident(
 ) -> Result<PagedArray<u64, FileStore>, Box<dyn std::error::Error>> {
     let region = numbers.region()?.page_bytes(page_size()).limit(numbers.len / 2).build()?;
     let array = array(region)?;
-    elements(&array, misses_of(size));
+    elements(&array, 0, misses_of(size));
     Ok(array)
 }
 
@@ -73,17 +118,9 @@ pub fn misses(size: Size) -> Outcome {
     let numbers = Numbers::new(MISSES(size))?;
     let array = half_resident(&numbers, size)?;
     let (count, before) = (misses_of(size), array.stats().loads);
-    let sample = later_elements(&array, count, 2 * count);
+    let sample = Sample::per(elements(&array, count, 2 * count), count);
     let loads = array.stats().loads - before;
     Ok(sample.note(format!("{loads} of {count} accesses load a page")))
-}
-
-fn later_elements(array: &[u64], from: usize, to: usize) -> Sample {
-    let began = Instant::now();
-    for index in from..to {
-        black_box(array[at_random(index, array.len())]);
-    }
-    Sample::per(began.elapsed(), to - from)
 }
 
 pub fn threads(size: Size, threads: usize) -> Outcome {
@@ -94,7 +131,7 @@ pub fn threads(size: Size, threads: usize) -> Outcome {
     std::thread::scope(|scope| {
         for thread in 1..=threads {
             let each = count / threads;
-            scope.spawn(move || later_elements(array, thread * count, thread * count + each));
+            scope.spawn(move || elements(array, thread * count, thread * count + each));
         }
     });
     Ok(Sample::per(began.elapsed(), count))
@@ -164,16 +201,29 @@ pub fn manager_thread(size: Size) -> Outcome {
     Ok(each_page(array, size))
 }
 
-/// Pages that cool, since as many others came after them, and are touched again.
-pub fn rescues(size: Size) -> Outcome {
-    let numbers = Numbers::new(MISSES(size))?;
-    let region = numbers.region()?.page_bytes(page_size()).limit(numbers.len / 2).build()?;
-    let array = array(region)?;
+/// An array of which half is in memory, and whose pages get a second chance.
+fn half(numbers: &Numbers, direct: bool) -> Result<PagedArray<u64, FileStore>, pagewise::Error> {
+    let store = FileStore::builder(&numbers.path).direct(direct).open()?;
+    let builder = PagedRegion::builder(store).page_bytes(page_size()).limit(numbers.len / 2);
+    let builder = if direct { builder } else { builder.second_chance(SecondChance::Always) };
+    array(builder.build()?)
+}
+
+/// Bytes of the file: a quarter where the disk is asked.
+fn file(size: Size, direct: bool) -> std::io::Result<Numbers> {
+    Numbers::new(if direct { MISSES(size) / 4 } else { MISSES(size) })
+}
+
+/// Pages that cool, since as many others came after them, and are touched again. `direct`: the file is read from the disk,
+/// and second chances are what is measured to be worth it.
+pub fn rescues(size: Size, direct: bool) -> Outcome {
+    let numbers = file(size, direct)?;
+    let array = half(&numbers, direct)?;
     let per_page = page_size() / size_of::<u64>();
-    let mut touched = std::time::Duration::ZERO;
+    let mut touched = Duration::ZERO;
     let (mut count, mut next, pages) = (0, 0, array.len() / per_page);
     let frames = array.stats().resident.max(numbers.len / 2) / page_size();
-    let rounds = size.pick(40, 10, 1);
+    let rounds = size.pick(if direct { 4 } else { 40 }, if direct { 2 } else { 10 }, 1);
     for _ in 0..rounds {
         // Fills the region, and makes an eighth of its pages cool.
         for _ in 0..frames + frames / 8 {
@@ -195,10 +245,9 @@ pub fn rescues(size: Size) -> Outcome {
     Ok(Sample::per(touched, rounds * (frames / 32)).note(format!("{count} rescues")))
 }
 
-pub fn loads(size: Size) -> Outcome {
-    let numbers = Numbers::new(MISSES(size))?;
-    let region = numbers.region()?.page_bytes(page_size()).limit(numbers.len / 2).build()?;
-    let array = array(region)?;
+pub fn loads(size: Size, direct: bool) -> Outcome {
+    let numbers = file(size, direct)?;
+    let array = half(&numbers, direct)?;
     let per_page = page_size() / size_of::<u64>();
     let pages = array.len() / per_page;
     let touch = |from: usize, to: usize| {
