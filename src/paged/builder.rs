@@ -3,7 +3,7 @@
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::cache::Number;
+use super::cache::{MOST_FRAMES, Number};
 use super::core::Core;
 use super::engines::{ChosenEngine, Ground};
 use super::jobs;
@@ -370,7 +370,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         let read_only = self.read_only;
         let needed = limit.min(pages as usize);
         let besides = ChosenEngine::besides(self.engine, needed, page_bytes, read_only);
-        let frames = limit.saturating_sub(besides.pages()).min(pages as usize);
+        let frames = limit.saturating_sub(besides.pages()).min(pages as usize).min(MOST_FRAMES);
         let least = LEAST_FRAMES.min(pages as usize);
         if frames < least {
             let requested = (besides.pages() + least) * page_bytes;

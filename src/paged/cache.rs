@@ -3,9 +3,12 @@
 //! A **frame** is room for one page. A page that is in no frame is only in the store. No system calls here: these are
 //! the numbers, and `moves.rs` does what they say.
 //!
-//! The order is that of arrival, with a second chance: a frame that has been in the region for longest loses its
-//! access (it *cools*), and gives up its page only when it is the oldest of those. A page that is touched while it cools comes
-//! back to the region, as the youngest.
+//! The order is that of [SIEVE](https://www.usenix.org/conference/nsdi24/presentation/zhang-yazhuo): a hand goes from the page
+//! that came first to the one that came last, and takes pages out that nobody touches. Those that are touched stay where
+//! they are, behind the hand, until it begins again: so a scan, whose pages are touched once, drives out none that is in
+//! use. Here, behind the hand is a queue of its own. Touches are not visible, so the hand takes each page's access away
+//! (the page *cools*), and the page leaves when it is the oldest of those that cool; one that is touched before comes
+//! back, behind the hand.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 
@@ -27,15 +30,16 @@ pub(super) enum Place {
 enum Queue {
     None = 0,
     Free,
-    /// In the region; the one that came first is the next to cool.
-    Warm,
+    /// In the region. The hand goes through one of these two; what is behind it is in the other one.
+    Even,
+    Odd,
     /// Cooling; its page is as the store has it.
     CoolClean,
     /// Cooling; its page must be written back before it is given up.
     CoolDirty,
 }
 
-const QUEUES: usize = 5;
+const QUEUES: usize = 6;
 
 /// The number of a frame, or of a page.
 pub(super) type Number = u32;
@@ -54,6 +58,10 @@ pub(super) struct Frame {
     pub(super) again: u32,
     pub(super) place: Place,
     queue: Queue,
+    /// Its queue when it is in the region.
+    home: Queue,
+    /// It was [said](Cache::expect_no_more) that nobody needs the page.
+    unwanted: bool,
     /// A thread is changing what is written here, or the page's bytes.
     pub(super) busy: bool,
     /// The page differs from the store.
@@ -73,12 +81,16 @@ struct Ends {
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// For each page, the number of its frame, plus one; zero for none.
+    /// For each page, the number of its frame, plus one; or [`DROPPED`] and when that was; or zero.
     pages: Box<[Number]>,
     frames: Box<[Frame]>,
     /// Frames that were used before; those behind never were.
     used: Number,
     queues: [Ends; QUEUES],
+    /// The queue that the hand goes through: its first frame is the next to cool.
+    hand: Queue,
+    /// How many pages were dropped.
+    drops: Number,
     /// Frames with a page that a thread holds.
     pub(super) busy: usize,
     /// Frames whose page is pinned.
@@ -87,6 +99,13 @@ pub(super) struct Cache {
     /// Frames whose memory is taken from the limit.
     pub(super) counted: usize,
 }
+
+/// One of so many frames cools, so that pages that are in use have the time to come back.
+pub(super) const COOL_SHARE: usize = 8;
+/// Of a page's number: it was dropped, as one of so many.
+const DROPPED: Number = 1 << (Number::BITS - 1);
+/// The most frames, so that their numbers differ from those of drops.
+pub(super) const MOST_FRAMES: usize = DROPPED as usize - 2;
 
 /// A slice of zeros, whose memory the system provides where it is first written.
 ///
@@ -116,6 +135,8 @@ impl Cache {
             frames,
             used: 0,
             queues: [Ends::default(); QUEUES],
+            hand: Queue::Even,
+            drops: 0,
             busy: 0,
             pinned: 0,
             dirty: 0,
@@ -125,7 +146,7 @@ impl Cache {
 
     /// The frame that holds a page.
     pub(super) fn frame_of(&self, page: Number) -> Option<Number> {
-        self.pages.get(page as usize)?.checked_sub(1)
+        self.pages.get(page as usize).filter(|&&word| word < DROPPED)?.checked_sub(1)
     }
 
     pub(super) fn frame(&self, frame: Number) -> Option<&Frame> {
@@ -168,7 +189,12 @@ impl Cache {
     }
 
     pub(super) fn warm(&self) -> usize {
-        self.queue(Queue::Warm).len
+        self.queue(Queue::Even).len + self.queue(Queue::Odd).len
+    }
+
+    /// The queue behind the hand.
+    fn behind(&self) -> Queue {
+        if self.hand == Queue::Even { Queue::Odd } else { Queue::Even }
     }
 
     pub(super) fn cooling(&self) -> usize {
@@ -195,12 +221,15 @@ impl Cache {
 
     /// The first frame to cool whose page needs no writing. Looks at all of them.
     pub(super) fn next_clean_to_cool(&self) -> Option<Number> {
-        let mut at = self.first(Queue::Warm);
-        while let Some(frame) = at.and_then(|number| self.frame(number)).filter(|frame| frame.dirty)
-        {
-            at = frame.next.checked_sub(1);
-        }
-        at
+        [self.hand, self.behind()].into_iter().find_map(|queue| {
+            let mut at = self.first(queue);
+            while let Some(frame) =
+                at.and_then(|number| self.frame(number)).filter(|frame| frame.dirty)
+            {
+                at = frame.next.checked_sub(1);
+            }
+            at
+        })
     }
 
     /// Gives a page a free frame that was used before, and holds it.
@@ -234,11 +263,25 @@ impl Cache {
     }
 
     fn enter(&mut self, page: Number, frame: Number) {
+        // One that comes back as soon as a cooling one would have was touched twice, as that.
+        let soon = (self.frames.len() / COOL_SHARE).max(1);
+        let (drops, mut is_back) = (self.drops, false);
         if let Some(word) = self.pages.get_mut(page as usize) {
+            is_back =
+                *word >= DROPPED && drops.wrapping_sub(*word) as usize & !(DROPPED as usize) < soon;
             *word = frame + 1;
         }
+        let home = if is_back { self.behind() } else { self.hand };
         if let Some(frame) = self.frame_mut(frame) {
-            frame.page = page + 1;
+            (frame.page, frame.home, frame.unwanted) = (page + 1, home, false);
+        }
+    }
+
+    /// The page of a frame that is held was touched again: it will be behind the hand.
+    pub(super) fn is_wanted(&mut self, number: Number) {
+        let behind = self.behind();
+        if let Some(frame) = self.frame_mut(number) {
+            (frame.home, frame.unwanted) = (behind, false);
         }
     }
 
@@ -265,6 +308,7 @@ impl Cache {
         let was_dirty = frame.dirty;
         (frame.busy, frame.place, frame.dirty, frame.writable) = (false, place, dirty, writable);
         frame.again = 0;
+        frame.unwanted &= !writable;
         self.busy -= 1;
         self.dirty = self.dirty + usize::from(dirty) - usize::from(was_dirty);
         self.queue_up(number);
@@ -286,6 +330,16 @@ impl Cache {
             frame.page = 0;
         }
         self.settle(number, Place::Nowhere, false, false);
+    }
+
+    /// The same for a page that is dropped, which is remembered.
+    pub(super) fn free_dropped(&mut self, number: Number) {
+        let page = self.page_of(number);
+        self.free(number);
+        self.drops = (self.drops + 1) & !DROPPED;
+        if let Some(word) = page.and_then(|page| self.pages.get_mut(page as usize)) {
+            *word = DROPPED | self.drops;
+        }
     }
 
     /// Keeps the page of a frame in the region. The frame is not held.
@@ -317,7 +371,19 @@ impl Cache {
 
     /// The frame that is the next to cool.
     pub(super) fn next_to_cool(&self) -> Option<Number> {
-        self.first(Queue::Warm)
+        self.first(self.hand).or_else(|| self.first(self.behind()))
+    }
+
+    /// Has the hand begin again, where it has gone through its queue.
+    pub(super) fn turn(&mut self) {
+        if self.queue(self.hand).len == 0 {
+            self.hand = self.behind();
+        }
+    }
+
+    /// Whether nobody needs the page any more that is the next to cool.
+    pub(super) fn next_to_cool_is_unwanted(&self) -> bool {
+        self.next_to_cool().and_then(|frame| self.frame(frame)).is_some_and(|frame| frame.unwanted)
     }
 
     /// Holds the frames that are the next to cool, as far as their pages need no writing: each with its page. Returns how
@@ -357,11 +423,16 @@ impl Cache {
 
     /// Has the page of a frame leave before all others.
     pub(super) fn expect_no_more(&mut self, number: Number) {
-        let Some(queue) = self.frame(number).map(|frame| frame.queue) else { return };
-        if matches!(queue, Queue::Warm | Queue::CoolClean | Queue::CoolDirty) {
-            self.leave_queue(number);
-            self.push_first(queue, number);
-        }
+        let hand = self.hand;
+        let Some(frame) = self.frame_mut(number) else { return };
+        (frame.home, frame.unwanted) = (hand, true);
+        let queue = match frame.queue {
+            Queue::Even | Queue::Odd => hand,
+            cool @ (Queue::CoolClean | Queue::CoolDirty) => cool,
+            Queue::None | Queue::Free => return,
+        };
+        self.leave_queue(number);
+        self.push_first(queue, number);
     }
 
     fn queue(&self, queue: Queue) -> Ends {
@@ -373,16 +444,18 @@ impl Cache {
     }
 
     fn queue_up(&mut self, number: Number) {
-        let Some(frame) = self.frame(number) else { return };
+        let Some(frame) = self.frame_mut(number) else { return };
         let queue = match frame.place {
             Place::Nowhere => Queue::Free,
             _ if frame.pins > 0 => return,
-            Place::Region => Queue::Warm,
+            Place::Region => frame.home,
             Place::Frame if frame.dirty => Queue::CoolDirty,
             Place::Frame => Queue::CoolClean,
         };
+        // (Once: the next try, where one fails, is for another.)
+        let is_unwanted = std::mem::take(&mut frame.unwanted);
         // A free frame whose memory was used a moment ago is the next to be used again; one without memory is the last.
-        if queue == Queue::Free && frame.counted {
+        if is_unwanted || queue == Queue::Free && frame.counted {
             self.push_first(queue, number);
         } else {
             self.push_last(queue, number);
@@ -449,7 +522,14 @@ mod tests {
         frame
     }
 
+    fn rescue(cache: &mut Cache, frame: Number) {
+        cache.hold(frame);
+        cache.is_wanted(frame);
+        cache.settle(frame, Place::Region, false, false);
+    }
+
     fn cool(cache: &mut Cache) -> Number {
+        cache.turn();
         let frame = cache.next_to_cool().unwrap();
         cache.hold(frame);
         let dirty = cache.frame(frame).unwrap().dirty;
@@ -458,14 +538,15 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_touched_while_it_cools_leaves_last() {
-        let mut cache = Cache::new(10, 3);
+    fn a_page_that_is_touched_while_it_cools_is_behind_the_hand() {
+        let mut cache = Cache::new(10, 4);
         let frames: Vec<_> = (0..3).map(|page| settled(&mut cache, page)).collect();
         assert_eq!([cool(&mut cache), cool(&mut cache)], frames[..2]);
-        cache.hold(frames[0]);
-        cache.settle(frames[0], Place::Region, false, false); // a rescue
+        rescue(&mut cache, frames[0]);
         assert_eq!(cache.next_to_leave(), Some(frames[1]));
-        assert_eq!([cool(&mut cache), cool(&mut cache)], [frames[2], frames[0]]);
+        // Pages that came later leave earlier, and then the hand begins again.
+        let last = settled(&mut cache, 9);
+        assert_eq!([(); 3].map(|()| cool(&mut cache)), [frames[2], last, frames[0]]);
     }
 
     #[test]
@@ -531,24 +612,52 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_dropped_page_that_comes_back_soon_is_behind_the_hand() {
+        let mut cache = Cache::new(100, 16);
+        let drop_next = |cache: &mut Cache| {
+            let mut held = [(0, 0)];
+            cache.turn();
+            assert_eq!(cache.hold_next_clean(&mut held), 1);
+            cache.free_dropped(held[0].0);
+            held[0].1
+        };
+        (0..16).for_each(|page| _ = settled(&mut cache, page));
+        let gone = [(); 4].map(|()| drop_next(&mut cache));
+        assert_eq!(gone, [0, 1, 2, 3]);
+        assert!(gone.iter().all(|&page| cache.frame_of(page).is_none()));
+        // Two of sixteen frames would cool: so two of the four come soon, and are behind the hand.
+        (0..4).for_each(|page| _ = settled(&mut cache, page));
+        let order = [(); 16].map(|()| drop_next(&mut cache));
+        assert_eq!(order[..14], [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1]);
+        assert_eq!(order[14..], [2, 3]);
+    }
+
     /// Against lists that are plain vectors.
     #[test]
     fn queues_are_as_plain_lists_whatever_happens() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
             let mut cache = Cache::new(64, 8);
-            let (mut warm, mut cold) = (Vec::new(), Vec::<Number>::new());
+            let (mut warm, mut behind, mut cold) = (Vec::new(), Vec::new(), Vec::<Number>::new());
             for _ in 0..200 {
-                match random.u8(0..4) {
+                if warm.is_empty() {
+                    std::mem::swap(&mut warm, &mut behind);
+                }
+                cache.turn();
+                match random.u8(0..6) {
                     0 => {
                         let page = random.u32(0..64);
-                        if cache.frame_of(page).is_none() && warm.len() + cold.len() < 8 {
+                        let taken = warm.len() + behind.len() + cold.len();
+                        if cache.frame_of(page).is_none() && taken < 8 {
                             warm.push(settled(&mut cache, page));
                         }
                     }
                     1 if !warm.is_empty() => {
+                        let first = cache.next_to_cool_is_unwanted();
                         assert_eq!(cool(&mut cache), warm[0]);
-                        cold.push(warm.remove(0));
+                        let place = if first { 0 } else { cold.len() };
+                        cold.insert(place, warm.remove(0));
                     }
                     2 if !cold.is_empty() => {
                         let frame = cold.remove(random.usize(..cold.len()));
@@ -557,17 +666,31 @@ mod tests {
                     }
                     3 if !warm.is_empty() => {
                         let frame = warm.remove(random.usize(..warm.len()));
+                        let first = cache.frame(frame).unwrap().unwanted;
                         cache.pin(frame);
-                        assert_eq!(cache.warm(), warm.len());
+                        assert_eq!(cache.warm(), warm.len() + behind.len());
                         cache.unpin(frame);
-                        warm.push(frame);
+                        warm.insert(if first { 0 } else { warm.len() }, frame);
+                    }
+                    4 if !cold.is_empty() => {
+                        let frame = cold.remove(random.usize(..cold.len()));
+                        rescue(&mut cache, frame);
+                        behind.push(frame);
+                    }
+                    5 if !behind.is_empty() => {
+                        let frame = behind.remove(random.usize(..behind.len()));
+                        cache.expect_no_more(frame);
+                        assert!(cache.next_to_cool_is_unwanted());
+                        warm.insert(0, frame);
                     }
                     _ => {}
                 }
-                assert_eq!((cache.warm(), cache.cooling()), (warm.len(), cold.len()));
-                assert_eq!(cache.next_to_cool(), warm.first().copied());
+                let next = warm.first().or(behind.first()).copied();
+                assert_eq!((cache.next_to_cool(), cache.next_clean_to_cool()), (next, next));
+                assert_eq!(cache.warm(), warm.len() + behind.len());
+                assert_eq!(cache.cooling(), cold.len());
                 assert_eq!(cache.next_to_leave(), cold.first().copied());
-                assert_eq!(cache.taken(), warm.len() + cold.len());
+                assert_eq!(cache.taken(), warm.len() + behind.len() + cold.len());
             }
         }
     }

@@ -64,7 +64,7 @@ impl Lists {
 
 impl Core {
     /// Whether clean pages are dropped instead of cooling: where the store brings one back as quickly as it could move. (To
-    /// the order of leaving, it makes no difference: a page that is touched again comes back as the youngest.)
+    /// the order of leaving, it makes little difference: one that comes back soon counts as rescued.)
     pub(super) fn drops(&self) -> bool {
         let is_quick = match self.second_chance {
             SecondChance::Always => false,
@@ -80,6 +80,7 @@ impl Core {
         self.dropping.with(|Batch { frames, spans }| {
             let count = self.with(|state| {
                 let most = most.min(state.cache.capacity() / SHARE).clamp(1, MOST);
+                state.cache.turn();
                 state.cache.hold_next_clean(frames.get_mut(..most).unwrap_or_default())
             });
             let frames = frames.get(..count).unwrap_or_default();
@@ -88,7 +89,7 @@ impl Core {
             self.with(|state| {
                 for (number, &(frame, _)) in frames.iter().enumerate() {
                     if number < gone {
-                        state.cache.free(frame);
+                        state.cache.free_dropped(frame);
                     } else {
                         state.cache.settle_as_it_was(frame);
                     }

@@ -277,6 +277,7 @@ impl Core {
         let shown = self.show(wish, frame, dirty);
         self.with(|state| {
             if shown.is_ok() {
+                state.cache.is_wanted(frame);
                 state.cache.settle(frame, Place::Region, dirty, dirty);
                 if wish.pin {
                     state.cache.pin(frame);

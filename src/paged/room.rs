@@ -1,6 +1,6 @@
 //! Room for pages: how others leave the region, and the memory.
 
-use super::cache::{Number, Place};
+use super::cache::{COOL_SHARE, Number, Place};
 use super::core::{Core, State, Trouble};
 use super::moves::{Caller, Program, Wish};
 use super::stats::add;
@@ -148,10 +148,10 @@ impl Core {
         }
     }
 
-    /// Decides what makes room, and holds the frame. An eighth of the frames cools, so that pages that are in use have
-    /// the time to come back.
+    /// Decides what makes room, and holds the frame.
     fn next_step(&self, state: &mut State, may_cool: bool, failures: u32, refused: bool) -> Step {
         let cache = &mut state.cache;
+        cache.turn();
         if cache.has_room(!refused) {
             return Step::Again;
         }
@@ -160,10 +160,12 @@ impl Core {
             return Step::Drop;
         }
         let cools = cache.cooling();
-        let goal = (cache.capacity() / 8).max(1);
+        let goal = (cache.capacity() / COOL_SHARE).max(1);
         let next = match failures {
             0 if drops && cache.has_cool_clean() => None,
-            0 => cache.next_to_cool().filter(|_| cools == 0 || may_cool && cools < goal),
+            0 => cache.next_to_cool().filter(|_| {
+                cools == 0 || may_cool && (cools < goal || cache.next_to_cool_is_unwanted())
+            }),
             // What cools could not be written: one that needs no writing.
             _ => cache.next_clean_to_cool().or(cache.next_to_cool().filter(|_| cools == 0)),
         };

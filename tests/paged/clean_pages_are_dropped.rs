@@ -13,15 +13,15 @@ use crate::behaves_as_a_plain_array::{engines, one_operation, some_bytes};
 use crate::stores::{Heap, InTheHandler, slice};
 
 /// From so many pages on, some are set aside for buffers.
-const LIMIT: usize = 256;
-const PAGES: usize = 1_000;
+pub const LIMIT: usize = 256;
+pub const PAGES: usize = 1_000;
 
-fn builder<S: PageStore + 'static>(store: S, chance: SecondChance) -> PagedRegionBuilder<S> {
+pub fn builder<S: PageStore + 'static>(store: S, chance: SecondChance) -> PagedRegionBuilder<S> {
     let builder = PagedRegion::builder(store).page_bytes(page_size()).read_ahead(0);
     builder.limit(LIMIT * page_size()).second_chance(chance)
 }
 
-fn heap() -> InTheHandler<Heap> {
+pub fn heap() -> InTheHandler<Heap> {
     InTheHandler(Heap::new(some_bytes(PAGES * page_size())))
 }
 

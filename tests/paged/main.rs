@@ -21,6 +21,8 @@ mod files_are_larger_than_memory;
 #[cfg(target_os = "linux")]
 mod no_more_memory_than_the_limit;
 #[cfg(target_os = "linux")]
+mod pages_in_use_stay;
+#[cfg(target_os = "linux")]
 mod threads_share_an_array;
 #[cfg(target_os = "linux")]
 mod what_a_store_cannot_do_is_an_error;
