@@ -201,10 +201,11 @@ pub fn manager_thread(size: Size) -> Outcome {
     Ok(each_page(array, size))
 }
 
-/// An array of which half is in memory, and whose pages get a second chance.
+/// An array of which half is in memory, and whose pages get a second chance. Nothing is read ahead: each touch faults.
 fn half(numbers: &Numbers, direct: bool) -> Result<PagedArray<u64, FileStore>, pagewise::Error> {
     let store = FileStore::builder(&numbers.path).direct(direct).open()?;
     let builder = PagedRegion::builder(store).page_bytes(page_size()).limit(numbers.len / 2);
+    let builder = builder.read_ahead(0);
     let builder = if direct { builder } else { builder.second_chance(SecondChance::Always) };
     array(builder.build()?)
 }
@@ -218,31 +219,32 @@ fn file(size: Size, direct: bool) -> std::io::Result<Numbers> {
 /// and second chances are what is measured to be worth it.
 pub fn rescues(size: Size, direct: bool) -> Outcome {
     let numbers = file(size, direct)?;
-    let array = half(&numbers, direct)?;
     let per_page = page_size() / size_of::<u64>();
-    let mut touched = Duration::ZERO;
-    let (mut count, mut next, pages) = (0, 0, array.len() / per_page);
-    let frames = array.stats().resident.max(numbers.len / 2) / page_size();
-    let rounds = size.pick(if direct { 4 } else { 40 }, if direct { 2 } else { 10 }, 1);
-    for _ in 0..rounds {
-        // Fills the region, and makes an eighth of its pages cool.
-        for _ in 0..frames + frames / 8 {
-            black_box(array[next % pages * per_page]);
-            next += 1;
-        }
-        let before = array.stats().rescues;
-        let oldest = next.saturating_sub(frames * 15 / 16);
+    let (mut took, mut count) = (Duration::ZERO, 0);
+    for _ in 0..size.pick(if direct { 4 } else { 20 }, if direct { 2 } else { 5 }, 1) {
+        // In a region that was not used before, pages leave in the order in which they came.
+        let array = half(&numbers, direct)?;
+        let touch = |pages: std::ops::Range<usize>| {
+            for page in pages {
+                black_box(array[page * per_page]);
+            }
+        };
+        let frames = numbers.len / 2 / page_size();
+        touch(0..frames + frames / 8);
+        let before = array.stats();
+        // An eighth of the frames cools: the pages behind those that left.
+        let first = before.evictions as usize + frames / 32;
+        let cool = first..first + frames / 16;
+        count += cool.len();
         let began = Instant::now();
-        for page in oldest..oldest + frames / 32 {
-            black_box(array[page % pages * per_page]);
+        touch(cool.clone());
+        took += began.elapsed();
+        let rescues = array.stats().rescues - before.rescues;
+        if rescues != cool.len() as u64 {
+            return Err(format!("{rescues} of {} touches were rescues", cool.len()).into());
         }
-        touched += began.elapsed();
-        count += (array.stats().rescues - before) as usize;
     }
-    if count == 0 {
-        return Err("no page was rescued".into());
-    }
-    Ok(Sample::per(touched, rounds * (frames / 32)).note(format!("{count} rescues")))
+    Ok(Sample::per(took, count))
 }
 
 pub fn loads(size: Size, direct: bool) -> Outcome {
