@@ -27,7 +27,7 @@ pub(crate) use paging::{
     allow_writing, copy_pages, empty_shared, fill_shared, forbid_writing, keep_from_children,
     keep_pages_small_and_own, map_nothing, map_shared, mark_process, move_pages, now_ns, occupy,
     pages_move, populate_for_writing, process_mark, processor, shared_memory, userfault_forget,
-    userfault_is_open, userfault_pages, wait_while, wake, zero_each,
+    userfault_is_open, userfault_pages, wait_while, wake, zero_each, zeroes_at_once,
 };
 pub(crate) use populating::prefaulting_pays;
 #[cfg(test)]

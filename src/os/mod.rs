@@ -70,7 +70,7 @@ pub mod refusals;
 #[cfg(any(miri, pagewise_model, pagewise_refusals, all(test, loom)))]
 pub(crate) use refusals::{
     commit, decommit, discard, guard_install, guard_remove, lock, protect, release, reserve,
-    unlock, userfault_commit, zero,
+    unlock, userfault_commit, zero, zero_each,
 };
 
 #[cfg(not(all(target_os = "linux", not(any(miri, pagewise_model)))))]

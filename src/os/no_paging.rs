@@ -101,6 +101,10 @@ pub(crate) fn process_mark() -> u64 {
     0
 }
 
+pub(crate) fn zeroes_at_once() -> bool {
+    false
+}
+
 pub(crate) fn processor() -> u32 {
     0
 }

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::{Access, Attributes, OsError, system};
+use super::{Access, Attributes, OsError, Span, system};
 
 #[cfg(any(miri, pagewise_model))]
 pub use super::imp::is_accessible;
@@ -246,6 +246,18 @@ calls! {
     guard_install: GuardInstall();
     guard_remove: GuardRemove();
     userfault_commit: UserFaultCommit();
+}
+
+/// `zero` of each: those before the one that is refused are done.
+///
+/// # Safety
+/// As for the system's function of this name.
+pub(crate) unsafe fn zero_each(spans: &[Span]) -> Result<(), OsError> {
+    let is_refused = |span: &Span| met(Call::Zero, span.start.as_ptr().addr(), span.len).is_some();
+    let granted = spans.iter().position(is_refused);
+    // SAFETY: the caller's promise.
+    unsafe { system::zero_each(spans.get(..granted.unwrap_or(spans.len())).unwrap_or_default())? };
+    if granted.is_some() { Err(REFUSED) } else { Ok(()) }
 }
 
 #[cfg(all(test, not(loom)))]

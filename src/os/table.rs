@@ -198,6 +198,8 @@ struct System {
     fill_shared: fn(&File, u64, u64) -> Result<(), OsError>,
     /// Keeps pages small, and from being merged with equal ones.
     keep_pages_small_and_own: unsafe fn(NonNull<u8>, usize),
+    /// Whether `zero_each` is one system call. *(signal)*
+    zeroes_at_once: fn() -> bool,
     /// The number of the processor that runs the thread. *(signal)*
     processor: fn() -> u32,
     /// Nanoseconds since some moment in the past. *(signal)*
@@ -299,6 +301,7 @@ const COMPLETE: System = System {
     zero_each: system::zero_each,
     fill_shared: system::fill_shared,
     keep_pages_small_and_own: system::keep_pages_small_and_own,
+    zeroes_at_once: system::zeroes_at_once,
     processor: system::processor,
     now_ns: system::now_ns,
     #[cfg(all(unix, not(any(miri, pagewise_model))))]

@@ -40,7 +40,7 @@ pub enum WriteBack {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecondChance {
-    /// Unless the store's reads take less than 8 µs, as those of a file in the system's cache do.
+    /// Unless the store's last reads took less than 8 µs each, in the mean, as those of a file in the system's cache do.
     #[default]
     Measured,
     /// Every page.
@@ -131,9 +131,9 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// The most bytes of memory that the region holds, at every moment: rounded down to whole pages. By default as many as
     /// the store has, so that no page ever leaves.
     ///
-    /// Of that, the userfault engine sets a 64th aside, at most 16 pages: for pages that were copied and have memory twice
-    /// for a while (two at least, where the region is not [read-only](Self::read_only)), and, where pages are the system's,
-    /// for the buffers that they are read into.
+    /// Of that, the userfault engine sets some aside. Where the region is not [read-only](Self::read_only), a 64th, at least
+    /// two pages and at most 16, for pages that were copied and have memory twice for a while. Where pages are the system's,
+    /// a 128th, at most eight pages, for the buffers that they are read into; of the 16, as many fewer are for copies.
     ///
     /// ```
     /// use pagewise::{FileStore, PagedRegion};
@@ -253,11 +253,12 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
         self
     }
 
-    /// Whether a page that is about to leave gets a second chance. An eighth of the limit is for such pages. By default
-    /// that is measured: where the store is as quick as memory, the room is worth more, and to drop pages takes a third
-    /// of the time that it takes to move them.
+    /// Whether a page that is about to leave gets a second chance. An eighth of the pages in memory wait for theirs. By
+    /// default that is measured: where the store is as quick as memory, the room is worth more, and to drop pages takes
+    /// less time than to move them (a third of it, where the kernel drops many at once: from Linux 6.16 on).
     ///
-    /// This is about pages of the system's size in regions of the userfault engine. All others get their chance always.
+    /// This is about pages of the system's size (see [`page_bytes`](Self::page_bytes)), of the userfault engine, and where
+    /// the limit and the store have at least 128 of them. All others get their chance always.
     ///
     /// ```
     /// use pagewise::{FileStore, PagedRegion, SecondChance};
@@ -265,7 +266,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// # let path = std::env::temp_dir().join(format!("pagewise-doc-b10-{}", std::process::id()));
     /// let store = FileStore::create(&path, 1 << 20)?;
     /// # std::fs::remove_file(&path)?;
-    /// let builder = PagedRegion::builder(store).page_bytes(pagewise::page_size()).limit(1 << 18);
+    /// let builder = PagedRegion::builder(store).page_bytes(pagewise::page_size()).limit(3 << 18);
     /// let built = builder.second_chance(SecondChance::Never).build();
     /// # let Ok(region) = built else { return Ok(()) };
     /// assert!(region.pin(..1000)?.iter().all(|&byte| byte == 0));

@@ -455,7 +455,8 @@ impl Cache {
         // (Once: the next try, where one fails, is for another.)
         let is_unwanted = std::mem::take(&mut frame.unwanted);
         // A free frame whose memory was used a moment ago is the next to be used again; one without memory is the last.
-        if is_unwanted || queue == Queue::Free && frame.counted {
+        let is_first = if queue == Queue::Free { frame.counted } else { is_unwanted };
+        if is_first {
             self.push_first(queue, number);
         } else {
             self.push_last(queue, number);

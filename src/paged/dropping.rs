@@ -8,14 +8,16 @@ use super::builder::SecondChance;
 use super::cache::Number;
 use super::core::Core;
 use super::stats::add;
-use crate::os::{OsError, Span};
+use crate::os::{self, OsError, Span};
 use crate::sync::relax;
 
 /// The most pages that leave at once. Each time, the kernel interrupts the other processors that run the program: two
 /// threads that miss all the time take nine tenths of the time that they take with 16; with 256 they gain nothing more.
 const MOST: usize = 64;
-/// A cache of fewer than so many times that gives up fewer at once: what is dropped early is missing.
+/// At most one of so many pages that are in the region leaves with the next one: what is dropped early is missing.
 const SHARE: usize = 128;
+/// The most where the kernel is told of each page by a call of its own.
+const MOST_SINGLY: usize = 4;
 
 /// Pages that a thread is about to drop. (Not on its stack: that of a signal handler may be small.)
 struct Batch {
@@ -74,12 +76,20 @@ impl Core {
         is_quick && self.engine.drops(self.ground)
     }
 
-    /// Drops clean pages that are the next to cool, at most so many, so that their frames are free; none where another
-    /// thread was faster.
-    pub(super) fn drop_pages(&self, most: usize) -> Result<(), OsError> {
+    /// Drops clean pages that are the next to cool, at most so many, so that their frames are free; none where there is
+    /// room by now (`more_memory`: also where there is a frame whose memory is not counted).
+    pub(super) fn drop_pages(&self, most: usize, more_memory: bool) -> Result<(), OsError> {
+        // What is not missed when it is gone must not be dropped.
+        if !self.engine.is_intact() {
+            return Err(OsError(0));
+        }
+        let most = most.min(if os::zeroes_at_once() { MOST } else { MOST_SINGLY });
         self.dropping.with(|Batch { frames, spans }| {
             let count = self.with(|state| {
-                let most = most.min(state.cache.capacity() / SHARE).clamp(1, MOST);
+                if state.cache.has_room(more_memory) {
+                    return 0; // another thread was faster
+                }
+                let most = most.min(state.cache.warm() / SHARE).max(1);
                 state.cache.turn();
                 state.cache.hold_next_clean(frames.get_mut(..most).unwrap_or_default())
             });

@@ -13,7 +13,7 @@ use crate::fault;
 /// On whose behalf a page is moved. A type, so that the handler's code contains nothing that only the others do.
 pub(super) trait Caller {
     const IS_HANDLER: bool = false;
-    /// It reads ahead: it gives up rather than wait for another thread, which may wait for it.
+    /// It reads ahead: it gives up rather than wait for a thread that may wait for it.
     const READS_AHEAD: bool = false;
     /// The same thread, when it reads ahead.
     type Ahead: Caller;

@@ -24,7 +24,7 @@ use crate::reservation::Engine;
 /// that a program works with more than its memory holds, as one slice.
 ///
 /// The builder's [`limit`](PagedRegionBuilder::limit) is the most memory that the region takes. Where a page needs room,
-/// the page that has not been touched for longest gives up its own; if it was changed, it is written to the
+/// a page that has not been touched for long gives up its own; if it was changed, it is written to the
 /// store first.
 ///
 /// What [`flush`](Self::flush) returned `Ok` for is in the store, and synced. Nothing more is promised: no order between

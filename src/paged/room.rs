@@ -36,6 +36,8 @@ const COOL_AT_ONCE: u32 = 2;
 /// The same where clean pages are dropped: those that cool are all to be written, which takes longer than to look for a
 /// clean one.
 const COOL_BEFORE_DROP: u32 = 8;
+/// So often a region tries to give up a page for a neighbour, while its own threads take the room.
+const MOST_ROUNDS: u32 = 1_000;
 /// So many pages give way to a mapping that the system refuses.
 const MOST_GIVING_WAY: u32 = 64;
 
@@ -96,7 +98,7 @@ impl Core {
                 (self.next_step(state, cooled < most, failures, refused.is_some()), self.moment())
             });
             let failed = match step {
-                Step::Drop => match self.drop_pages(usize::MAX) {
+                Step::Drop => match self.drop_pages(usize::MAX, refused.is_none()) {
                     Ok(()) => return Ok(()), // another thread may take the room first
                     Err(error) => Err(Trouble::System(error)),
                 },
@@ -204,23 +206,31 @@ impl Core {
     /// For a neighbour: gives up the page that would be the next to leave, and its memory; `false` where none can.
     pub(super) fn give_up_one<C: Caller>(&self) -> bool {
         let can_write = !C::IS_HANDLER || self.store_in_handler || self.jobs.has_threads();
-        for _ in 0..MOST_FAILURES {
-            match self.with(|state| self.next_step(state, false, 0, true)) {
-                Step::Drop => _ = self.drop_pages(1),
-                Step::Cool { frame, page, dirty } => _ = self.cool(frame, page, dirty),
+        let (mut failures, mut rounds) = (0, 0);
+        while failures < MOST_FAILURES && rounds < MOST_ROUNDS {
+            rounds += 1;
+            match self.with(|state| self.next_step(state, false, failures, true)) {
+                Step::Drop => failures += u32::from(self.drop_pages(1, false).is_err()),
+                Step::Cool { frame, page, dirty } => {
+                    failures += u32::from(self.cool(frame, page, dirty).is_err());
+                }
                 Step::Write { frame, .. } if !can_write => {
                     self.settle_as_it_was(frame);
                     return false;
                 }
                 Step::Write { frame, page } => {
                     if let Err(trouble) = self.write_frame::<C>(frame, page) {
+                        failures += 1;
                         trouble.discard::<C>();
                     }
                 }
                 Step::Leave(frame) => return self.drop_frame(frame),
                 Step::Again => {
+                    // (Unless a thread of that region was faster.)
                     let frame = self.with(|state| state.cache.take_free_to_empty());
-                    return frame.is_some_and(|frame| self.drop_frame(frame));
+                    if let Some(frame) = frame {
+                        return self.drop_frame(frame);
+                    }
                 }
                 Step::Stuck { .. } | Step::Wait => return false,
             }

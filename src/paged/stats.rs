@@ -95,12 +95,13 @@ impl Counters {
 
     /// The store was read, in so many nanoseconds.
     pub(super) fn note_read(&self, took: u64) {
-        // One that takes very long, since the processor did something else, must not count as many.
-        const MOST: u64 = 8 * QUICK_NS;
+        /// One that takes longer, since the thread did not run, perhaps, counts as this.
+        const MOST: u64 = 1_000_000;
+        const READS: u64 = 32;
         let mean = self.read_ns.load(Ordering::Relaxed);
         let took = took.min(MOST);
         // (Of two threads, one may be forgotten.)
-        let next = if mean == 0 { took } else { (7 * mean + took) / 8 };
+        let next = if mean == 0 { took } else { ((READS - 1) * mean + took) / READS };
         self.read_ns.store(next.max(1), Ordering::Relaxed);
     }
 
@@ -145,12 +146,16 @@ mod tests {
         assert!(!counters.reads_quickly(), "nothing is known yet");
         (0..3).for_each(|_| counters.note_read(700));
         assert!(counters.reads_quickly());
-        counters.note_read(50_000_000); // the thread did not run, perhaps
-        (0..3).for_each(|_| counters.note_read(700));
-        assert!(counters.reads_quickly());
-        (0..60).for_each(|_| counters.note_read(QUICK_NS + 100));
+        (0..500).for_each(|_| counters.note_read(QUICK_NS + 100));
         assert!(!counters.reads_quickly());
-        (0..40).for_each(|_| counters.note_read(0));
+        (0..10).for_each(|_| counters.note_read(0));
+        assert!(counters.reads_quickly());
+        counters.note_read(u64::MAX);
+        assert!(
+            !counters.reads_quickly(),
+            "one of many that takes very long is what the others would be spared"
+        );
+        (0..60).for_each(|_| counters.note_read(700));
         assert!(counters.reads_quickly());
     }
 }

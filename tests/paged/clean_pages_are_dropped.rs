@@ -2,7 +2,7 @@
 //! and others get their second chance.
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use pagewise::{
@@ -122,6 +122,96 @@ fn what_is_dropped_and_read_again_is_a_plain_array() {
             assert_eq!(region.stats().resident, kept, "{engine:?}");
         }
     }
+}
+
+#[test]
+fn pages_of_a_quick_store_get_no_second_chance() {
+    if crate::common::emulated() || crate::common::sanitized() {
+        return crate::common::not_here("a store that is as quick as memory");
+    }
+    let region = builder(heap(), SecondChance::Measured).build().unwrap();
+    if region.engine() == Engine::UserFault {
+        assert_eq!(touches_what_cools(&region), (0, 0), "{:?}", region.stats());
+    }
+}
+
+/// However many pages the store has, a region that may hold few drops few at once.
+#[test]
+fn what_is_dropped_early_is_little_of_what_is_held() {
+    for engine in engines() {
+        let loads = [SecondChance::Always, SecondChance::Never].map(|chance| {
+            let budget = Budget::new(144 * page_size());
+            let store = InTheHandler(Heap::new(vec![1; 8_192 * page_size()]));
+            let builder = PagedRegion::builder(store).engine(engine).page_bytes(page_size());
+            let builder = builder.read_ahead(0).second_chance(chance).budget(budget);
+            let region = builder.build().unwrap();
+            let mut random = fastrand::Rng::with_seed(8);
+            for _ in 0..20_000 {
+                std::hint::black_box(slice(&region)[random.usize(..150) * page_size()]);
+            }
+            region.stats().loads
+        });
+        assert!(loads[1] < loads[0] * 11 / 10, "{engine:?}: {loads:?}");
+    }
+}
+
+/// Free room is seen, whatever was evicted before.
+#[test]
+fn a_page_that_nobody_needs_hides_no_free_room() {
+    for engine in engines() {
+        let region = builder(heap(), SecondChance::Always).engine(engine).build().unwrap();
+        touches_what_cools(&region);
+        region.store().0.reads_fail.store(1, Relaxed);
+        region.read(900 * page_size(), &mut [0]).unwrap_err();
+        region.store().0.reads_fail.store(0, Relaxed);
+        for page in COOL.end..COOL.end + 6 {
+            let page = page * page_size()..(page + 1) * page_size();
+            region.done_with(page.clone()).unwrap();
+            region.evict(page).unwrap();
+        }
+        region.evict(..).unwrap();
+        let kept = if engine == Engine::UserFault { LIMIT / 64 * page_size() } else { 0 };
+        assert_eq!(region.stats().resident, kept, "{engine:?}");
+    }
+}
+
+/// A neighbour without a page gets one, though the threads of the larger region take all room that they make.
+#[test]
+fn a_neighbour_gets_its_page_from_a_region_whose_threads_miss() {
+    let page = page_size();
+    let budget = Budget::new(1_024 * page);
+    let of = |pages: usize| {
+        let store = InTheHandler(Heap::new(vec![7; pages * page]));
+        let builder = PagedRegion::builder(store).page_bytes(page).read_ahead(0);
+        builder.second_chance(SecondChance::Never).budget(budget.clone()).build().unwrap()
+    };
+    let (large, small) = (of(4_096), of(64));
+    let (done, misses) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for seed in 0..3 {
+            let (large, done, misses) = (&large, &done, &misses);
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                while !done.load(Relaxed) {
+                    large.read(random.usize(..4_096) * page, &mut [0]).unwrap();
+                    misses.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        let results: Vec<_> = (0..3_000)
+            .map(|_| {
+                small.evict(..).unwrap();
+                let before = misses.load(Relaxed);
+                while misses.load(Relaxed) < before + 20 {
+                    std::thread::yield_now();
+                }
+                small.read(0, &mut [0])
+            })
+            .collect();
+        done.store(true, Relaxed);
+        let refused: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        assert!(refused.is_empty(), "{} refusals: {:?}", refused.len(), refused[0]);
+    });
 }
 
 /// A page that was dropped for a neighbour gives its memory to the budget.

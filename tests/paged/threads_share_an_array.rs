@@ -10,7 +10,9 @@ use crate::stores::{Heap, InTheHandler, slice};
 #[test]
 fn no_count_is_lost_while_pages_come_and_go() {
     for engine in engines() {
-        for (lent, pages, limit) in [(0, 24, 10), (2, 24, 10), (0, 300, 150)] {
+        for (lent, pages, limit, each) in
+            [(0, 24, 10, 6_000), (2, 24, 10, 6_000), (2, 9_000, 8_400, 30_000)]
+        {
             let store = InTheHandler(Heap::new(vec![0; pages * page_size()]));
             let region = PagedRegion::builder(store)
                 .engine(engine)
@@ -27,7 +29,7 @@ fn no_count_is_lost_while_pages_come_and_go() {
                 let (counters, done) = (&counters, &done);
                 scope.spawn(move || disturb(counters, limit, done));
                 let counting: Vec<_> =
-                    (0..3).map(|seed| scope.spawn(move || count(counters, seed))).collect();
+                    (0..3).map(|seed| scope.spawn(move || count(counters, each, seed))).collect();
                 let counted = counting.into_iter().map(|thread| thread.join().unwrap()).sum();
                 done.store(true, Relaxed);
                 counted
@@ -35,6 +37,7 @@ fn no_count_is_lost_while_pages_come_and_go() {
             assert_eq!(counters.iter().map(|counter| counter.load(Relaxed)).sum::<u64>(), counted);
             counters.flush(..).unwrap();
             let stats = counters.stats();
+            assert!(stats.evictions > 0, "{stats:?}");
             assert_eq!((stats.dirty, stats.pinned, stats.io_errors), (0, 0, 0), "{stats:?}");
             let region = counters.into_region();
             let stored = region.store().0.bytes();
@@ -46,10 +49,10 @@ fn no_count_is_lost_while_pages_come_and_go() {
 
 type Counters = PagedArray<AtomicU64, InTheHandler<Heap>>;
 
-fn count(counters: &Counters, seed: u64) -> u64 {
+fn count(counters: &Counters, each: usize, seed: u64) -> u64 {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut counted = 0;
-    for _ in 0..6_000 {
+    for _ in 0..each {
         let at = random.usize(..counters.len());
         if random.bool() {
             counters[at].fetch_add(1, Relaxed);

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -328,6 +328,10 @@ pub(crate) fn now_ns() -> u64 {
 /// # Safety
 /// See the contract of [`os`](super), for each range.
 pub(crate) unsafe fn zero_each(spans: &[Span]) -> Result<(), OsError> {
+    if !zeroes_at_once() {
+        // SAFETY: the caller's promise.
+        return unsafe { zero_singly(spans) };
+    }
     /// This thread, whose memory it is, without a descriptor (Linux 6.14).
     const PIDFD_SELF: i32 = -10_000;
     // (Laid out as `struct iovec`.)
@@ -338,9 +342,26 @@ pub(crate) unsafe fn zero_each(spans: &[Span]) -> Result<(), OsError> {
     if usize::try_from(advised) == Ok(spans.iter().map(|span| span.len).sum()) {
         return Ok(());
     }
-    // (Older kernels, and locked memory.)
+    if advised < 0 {
+        ZEROES_AT_ONCE.store(false, Ordering::Relaxed);
+    }
+    // (Older kernels, a filter of system calls, and locked memory.)
     // SAFETY: as above.
+    unsafe { zero_singly(spans) }
+}
+
+/// # Safety
+/// As [`zero_each`].
+unsafe fn zero_singly(spans: &[Span]) -> Result<(), OsError> {
+    // SAFETY: the caller's promise.
     spans.iter().try_for_each(|span| unsafe { zero(span.start, span.len) })
+}
+
+static ZEROES_AT_ONCE: AtomicBool = AtomicBool::new(true);
+
+/// Whether [`zero_each`] is one system call: until that was refused once. Async-signal-safe.
+pub(crate) fn zeroes_at_once() -> bool {
+    ZEROES_AT_ONCE.load(Ordering::Relaxed)
 }
 
 /// `MADV_POPULATE_WRITE` (Linux 5.14), for pages that are not registered. Async-signal-safe.
