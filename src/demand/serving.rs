@@ -48,11 +48,7 @@ impl Core {
             FaultAnswer::CommitPages(count) => {
                 Some(size.pages(page, page.saturating_add(count.max(1)).min(pages)))
             }
-            FaultAnswer::Refuse => {
-                let region = self.reservation.as_ptr().addr();
-                let refusal = Refusal { offset, region, reason: RefusalReason::Filter };
-                return self.refused(fault.write, refusal);
-            }
+            FaultAnswer::Refuse => return self.refused_by_filter(fault.write, offset),
             FaultAnswer::NotMine => return Outcome::NotOurs,
         };
         let mut round = 0;
@@ -93,6 +89,13 @@ impl Core {
     fn already(&self, page: usize) -> Outcome {
         self.counters.raced.fetch_add(1, Ordering::Relaxed);
         if self.repeats.is_too_often(page) { Outcome::NotOurs } else { Outcome::Resolved }
+    }
+
+    #[cold]
+    #[inline(never)] // keeps a refusal off the stack of faults that are served
+    fn refused_by_filter(&self, write: Option<bool>, offset: usize) -> Outcome {
+        let region = self.reservation.as_ptr().addr();
+        self.refused(write, Refusal { offset, region, reason: RefusalReason::Filter })
     }
 
     #[cold]

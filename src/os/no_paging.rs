@@ -81,7 +81,7 @@ pub(crate) fn empty_shared(_: &File, _: u64, _: u64) -> Result<(), OsError> {
 
 pub(crate) fn wait_while(_: &AtomicU32, _: u32) {}
 
-pub(crate) fn wake(_: *const AtomicU32) {}
+pub(crate) fn wake(_: *const AtomicU32, _: u32) {}
 
 pub(crate) fn now_ns() -> u64 {
     0

@@ -182,8 +182,8 @@ struct System {
     empty_shared: fn(&File, u64, u64) -> Result<(), OsError>,
     /// Waits while a word has a value, until `wake`. May return early. *(signal)*
     wait_while: fn(&AtomicU32, u32),
-    /// Wakes all that wait for a word. *(signal)*
-    wake: fn(*const AtomicU32),
+    /// Wakes so many threads at most that wait for a word. *(signal)*
+    wake: fn(*const AtomicU32, u32),
     /// Whether the descriptor that `userfault_pages` uses is still there. *(signal)*
     userfault_is_open: fn() -> bool,
     /// A number that this process has after `mark_process`, and no child of it. *(signal)*

@@ -170,7 +170,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         source: Source,
         each: impl FnOnce() -> Result<(), AccessError>,
     ) -> Result<(), (usize, Trouble)> {
-        let wish = Wish { page, write: Some(write), pin: true, source };
+        let wish = Wish { pin: true, source, ..Wish::of_store(page, Some(write)) };
         fault::uninterrupted(|| {
             self.core.fulfil::<Program>(wish).map_err(|trouble| (0, trouble))?;
             let result = each();

@@ -75,7 +75,7 @@ pub struct PagedRegionBuilder<S> {
     limit: Option<usize>,
     budget: Option<Budget>,
     io_threads: usize,
-    read_ahead: usize,
+    read_ahead: Option<usize>,
     write_back: WriteBack,
     second_chance: SecondChance,
     read_only: bool,
@@ -85,6 +85,9 @@ pub struct PagedRegionBuilder<S> {
 
 /// One instruction may need so many pages at once: two that its source lies in, and two for its target.
 const LEAST_FRAMES: usize = 4;
+
+/// Bytes that are read ahead unless the program says otherwise, or lends many threads.
+const LEAST_AHEAD: usize = 1 << 20;
 
 /// The largest page: what a huge page has where pages are 4 KiB.
 const MOST_PAGE_BYTES: usize = 2 << 20;
@@ -97,7 +100,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             limit: None,
             budget: None,
             io_threads: 0,
-            read_ahead: 1 << 20,
+            read_ahead: None,
             write_back: WriteBack::default(),
             second_chance: SecondChance::default(),
             read_only: false,
@@ -194,8 +197,11 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     }
 
     /// How many bytes at most are read ahead of pages that are touched one after the other: by the
-    /// [`io_threads`](Self::io_threads), while the program goes on. Without these, the touch that brings a page also reads
-    /// those ahead, and waits for them: at most 128 KiB. By default 1 MiB; 0 reads nothing ahead.
+    /// [`io_threads`](Self::io_threads), while the program goes on, and no more than a quarter of the limit. Each of these
+    /// threads reads one page at a time; so many more pages as are read ahead make up for some that take longer than others.
+    /// Without such threads, the touch that brings a page also reads those ahead, and waits for them: at most 128 KiB.
+    ///
+    /// By default 1 MiB, or two pages for each of the threads, if that is more; 0 reads nothing ahead.
     ///
     /// ```
     /// use pagewise::{FileStore, PagedRegion};
@@ -209,7 +215,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn read_ahead(mut self, bytes: usize) -> Self {
-        self.read_ahead = bytes;
+        self.read_ahead = Some(bytes);
         self
     }
 
@@ -443,6 +449,9 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             forked,
         };
         let store = Arc::new(self.store);
+        let read_ahead = self
+            .read_ahead
+            .unwrap_or(LEAST_AHEAD.max(self.io_threads.saturating_mul(2 * ground.page_bytes)));
         let write_early = self.write_back == WriteBack::Early;
         let mut core = Arc::new(Core::new(
             ground,
@@ -450,7 +459,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             engine,
             store.clone(),
             account,
-            self.read_ahead,
+            read_ahead,
             self.second_chance,
             write_early,
             self.events,

@@ -9,6 +9,10 @@
 //! use. Here, behind the hand is a queue of its own. Touches are not visible, so the hand takes each page's access away
 //! (the page *cools*), and the page leaves when it is the oldest of those that cool; one that is touched before comes
 //! back, behind the hand.
+//!
+//! A **mark** is a page that was read ahead, and is left out of the region until it is touched: its first touch faults, and so
+//! tells that the program has come as far as this page. It waits among the pages that are in the region, and not among
+//! those that cool, since otherwise it would leave before it is used.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 
@@ -30,7 +34,7 @@ pub(super) enum Place {
 enum Queue {
     None = 0,
     Free,
-    /// In the region. The hand goes through one of these two; what is behind it is in the other one.
+    /// In the region, or a mark. The hand goes through one of these two; what is behind it is in the other one.
     Even,
     Odd,
     /// Cooling; its page is as the store has it.
@@ -68,6 +72,9 @@ pub(super) struct Frame {
     pub(super) dirty: bool,
     /// The program can write to the page without a fault.
     pub(super) writable: bool,
+    /// The page was read ahead and not touched since, and is in its frame so that the first touch faults. Such a page is
+    /// never dirty.
+    pub(super) mark: bool,
     /// The frame's memory is taken from the limit.
     counted: bool,
 }
@@ -303,11 +310,27 @@ impl Cache {
 
     /// Ends [`hold`](Self::hold): the page is at `place`, and as the store has it or not.
     pub(super) fn settle(&mut self, number: Number, place: Place, dirty: bool, writable: bool) {
+        self.settle_all(number, place, dirty, writable, false);
+    }
+
+    /// Ends [`hold`](Self::hold): the page was read ahead into its frame, and its first touch is to be noticed.
+    pub(super) fn settle_as_mark(&mut self, number: Number) {
+        self.settle_all(number, Place::Frame, false, false, true);
+    }
+
+    fn settle_all(
+        &mut self,
+        number: Number,
+        place: Place,
+        dirty: bool,
+        writable: bool,
+        mark: bool,
+    ) {
         let Some(frame) = self.frame_mut(number) else { return };
         debug_assert!(frame.busy, "only a holder settles");
         let was_dirty = frame.dirty;
         (frame.busy, frame.place, frame.dirty, frame.writable) = (false, place, dirty, writable);
-        frame.again = 0;
+        (frame.again, frame.mark) = (0, mark);
         frame.unwanted &= !writable;
         self.busy -= 1;
         self.dirty = self.dirty + usize::from(dirty) - usize::from(was_dirty);
@@ -316,8 +339,8 @@ impl Cache {
 
     /// Ends [`hold`](Self::hold): nothing changed.
     pub(super) fn settle_as_it_was(&mut self, number: Number) {
-        let Some(&Frame { place, dirty, writable, .. }) = self.frame(number) else { return };
-        self.settle(number, place, dirty, writable);
+        let Some(&Frame { place, dirty, writable, mark, .. }) = self.frame(number) else { return };
+        self.settle_all(number, place, dirty, writable, mark);
     }
 
     /// Ends [`hold`](Self::hold): the frame has no page any more.
@@ -401,9 +424,10 @@ impl Cache {
         count
     }
 
-    /// Whether the page of the frame that is the next to cool needs no writing.
+    /// Whether the page of the frame that is the next to cool can be dropped: it needs no writing, and is in the region.
     pub(super) fn next_to_cool_is_clean(&self) -> bool {
-        self.next_to_cool().and_then(|frame| self.frame(frame)).is_some_and(|frame| !frame.dirty)
+        let next = self.next_to_cool().and_then(|frame| self.frame(frame));
+        next.is_some_and(|frame| !frame.dirty && !frame.mark)
     }
 
     /// Whether a page that cools can leave without being written.
@@ -449,6 +473,7 @@ impl Cache {
             Place::Nowhere => Queue::Free,
             _ if frame.pins > 0 => return,
             Place::Region => frame.home,
+            Place::Frame if frame.mark => frame.home,
             Place::Frame if frame.dirty => Queue::CoolDirty,
             Place::Frame => Queue::CoolClean,
         };
@@ -632,6 +657,46 @@ mod tests {
         let order = [(); 16].map(|()| drop_next(&mut cache));
         assert_eq!(order[..14], [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1]);
         assert_eq!(order[14..], [2, 3]);
+    }
+
+    #[test]
+    fn a_mark_waits_among_the_warm_pages_and_cools_clean() {
+        let mut cache = Cache::new(10, 3);
+        let first = settled(&mut cache, 0);
+        let mark = cache.take_new(1).unwrap();
+        cache.settle_as_mark(mark);
+        let last = settled(&mut cache, 2);
+        assert_eq!((cache.warm(), cache.cooling(), cache.dirty), (3, 0, 0));
+        assert_eq!(
+            cache.frame(mark).map(|frame| (frame.place, frame.mark)),
+            Some((Place::Frame, true))
+        );
+        // Whoever holds it and does nothing leaves it a mark.
+        cache.hold(mark);
+        cache.settle_as_it_was(mark);
+        assert!(cache.frame(mark).unwrap().mark);
+        assert_eq!([cool(&mut cache), cool(&mut cache), cool(&mut cache)], [first, last, mark]);
+        assert!(!cache.frame(mark).unwrap().mark, "it cools as any other page");
+        assert_eq!(cache.next_to_leave(), Some(first));
+    }
+
+    #[test]
+    fn a_mark_that_is_touched_or_freed_is_none_any_more() {
+        let mut cache = Cache::new(10, 2);
+        let mark = cache.take_new(1).unwrap();
+        cache.settle_as_mark(mark);
+        cache.hold(mark);
+        cache.settle(mark, Place::Region, false, false);
+        assert_eq!(
+            cache.frame(mark).map(|frame| (frame.place, frame.mark)),
+            Some((Place::Region, false))
+        );
+        cache.hold(mark);
+        cache.settle_as_mark(mark);
+        cache.hold(mark);
+        cache.free(mark);
+        assert!(!cache.frame(mark).unwrap().mark);
+        assert_eq!((cache.warm(), cache.frame_of(1)), (0, None));
     }
 
     /// Against lists that are plain vectors.

@@ -56,9 +56,11 @@ pub(super) struct Core {
 /// What the lock protects.
 pub(super) struct State {
     pub(super) cache: Cache,
-    /// The page that was loaded last, and how many were loaded in a row before it.
-    pub(super) last_loaded: Number,
+    /// The page that was the last to be loaded, or to be touched as a mark, and how many were touched in a row before it.
+    pub(super) last_touched: Number,
     pub(super) row: Number,
+    /// The end of the pages that lent threads were asked to read ahead in this row; zero where there are none yet.
+    pub(super) asked: Number,
 }
 
 // SAFETY: the state is used by the holder of the lock alone, the link by that of the list's; the pointers are to the
@@ -120,7 +122,12 @@ impl Core {
             read_ahead,
             second_chance,
             lock: SpinLock::new(),
-            state: UnsafeCell::new(State { cache, last_loaded: Number::MAX - 1, row: 0 }),
+            state: UnsafeCell::new(State {
+                cache,
+                last_touched: Number::MAX - 1,
+                row: 0,
+                asked: 0,
+            }),
             changes: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             jobs: Jobs::new(write_early),
@@ -181,7 +188,7 @@ impl Core {
     pub(super) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            os::wake(&self.changes);
+            os::wake(&self.changes, u32::MAX);
         }
     }
 

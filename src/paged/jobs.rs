@@ -3,6 +3,7 @@
 
 use std::cell::UnsafeCell;
 use std::io;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,20 +31,47 @@ pub(super) struct Job {
     failed: Option<io::ErrorKind>,
 }
 
-/// How many pages may wait to be read ahead.
-const AHEAD: usize = 256;
+/// Neighbouring pages that are to be read ahead.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    next: Number,
+    end: Number,
+    /// Pages whose number is a multiple of this become marks; zero: none does.
+    marks: Number,
+}
+
+/// How many windows may wait to be read ahead.
+const WINDOWS: usize = 64;
 
 /// What waits for a lent thread.
 struct Queue {
     first: *mut Job,
     last: *mut Job,
-    /// A ring of pages to be read ahead.
-    ahead: [Number; AHEAD],
+    /// A ring of windows to be read ahead, none of which is empty.
+    ahead: [Window; WINDOWS],
     ahead_first: usize,
     ahead_len: usize,
     stopped: bool,
     /// Dirty pages that could not be written: the threads rest until there is other work.
     rests: bool,
+}
+
+impl Queue {
+    /// Takes the next page to be read ahead, and whether it becomes a mark.
+    fn take_ahead(&mut self) -> Option<(Number, bool)> {
+        if self.ahead_len == 0 {
+            return None;
+        }
+        let window = self.ahead.get_mut(self.ahead_first)?;
+        let marks = window.marks > 0 && window.next.is_multiple_of(window.marks);
+        let taken = (window.next, marks);
+        window.next += 1;
+        if window.next >= window.end {
+            self.ahead_first = (self.ahead_first + 1) % WINDOWS;
+            self.ahead_len -= 1;
+        }
+        Some(taken)
+    }
 }
 
 pub(super) struct Jobs {
@@ -52,6 +80,8 @@ pub(super) struct Jobs {
     queue: UnsafeCell<Queue>,
     /// Changes whenever there is more to do.
     work: AtomicU32,
+    /// Lent threads that wait for that, or are about to.
+    resting: AtomicU32,
     threads: AtomicU32,
     /// Whether dirty pages are written as soon as they cool.
     write_early: bool,
@@ -64,13 +94,14 @@ impl Jobs {
             queue: UnsafeCell::new(Queue {
                 first: ptr::null_mut(),
                 last: ptr::null_mut(),
-                ahead: [0; AHEAD],
+                ahead: [Window::default(); WINDOWS],
                 ahead_first: 0,
                 ahead_len: 0,
                 stopped: false,
                 rests: false,
             }),
             work: AtomicU32::new(0),
+            resting: AtomicU32::new(0),
             threads: AtomicU32::new(0),
             write_early,
         }
@@ -84,9 +115,21 @@ impl Jobs {
         result
     }
 
-    fn more_to_do(&self) {
+    /// Wakes as many lent threads as there are more things to do. (Each does whatever is next, until nothing is left: so
+    /// it does not matter which one wakes.)
+    fn more_to_do(&self, things: u32) {
         self.work.fetch_add(1, Ordering::SeqCst);
-        os::wake(&self.work);
+        if self.resting.load(Ordering::SeqCst) > 0 {
+            os::wake(&self.work, things);
+        }
+    }
+
+    /// For a lent thread: waits until there is more to do than at that moment. May return early.
+    fn rest(&self, moment: u32) {
+        // Whoever does not see this thread here has changed `work` before, and the system does not let it wait then.
+        self.resting.fetch_add(1, Ordering::SeqCst);
+        os::wait_while(&self.work, moment);
+        self.resting.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn has_threads(&self) -> bool {
@@ -116,7 +159,7 @@ impl Jobs {
             }
             queue.last = place;
         });
-        self.more_to_do();
+        self.more_to_do(1);
         // SAFETY: the job lives until this function returns; only its atomic is used by both threads.
         let done = unsafe { &(*place).done };
         while done.load(Ordering::Acquire) == 0 {
@@ -129,13 +172,17 @@ impl Jobs {
         }
     }
 
-    /// Asks that a page be read before it is touched; drops the wish where too many wait. Async-signal-safe.
-    pub(super) fn read_ahead(&self, page: Number) {
+    /// Asks that pages be read before they are touched, those whose number is a multiple of `marks` as marks (none, if that is
+    /// zero). Drops the wish where too many wait. Async-signal-safe.
+    pub(super) fn read_ahead(&self, pages: Range<Number>, marks: Number) {
+        if pages.is_empty() {
+            return;
+        }
         let entered = self.with(|queue| {
-            let place = (queue.ahead_first + queue.ahead_len) % AHEAD;
+            let place = (queue.ahead_first + queue.ahead_len) % WINDOWS;
             match queue.ahead.get_mut(place) {
-                Some(slot) if queue.ahead_len < AHEAD => {
-                    *slot = page;
+                Some(slot) if queue.ahead_len < WINDOWS => {
+                    *slot = Window { next: pages.start, end: pages.end, marks };
                     queue.ahead_len += 1;
                     true
                 }
@@ -143,7 +190,7 @@ impl Jobs {
             }
         });
         if entered {
-            self.more_to_do();
+            self.more_to_do(pages.end - pages.start);
         }
     }
 
@@ -151,7 +198,7 @@ impl Jobs {
     pub(super) fn something_is_to_be_written(&self) {
         if self.write_early && self.has_threads() {
             self.with(|queue| queue.rests = false);
-            self.more_to_do();
+            self.more_to_do(1);
         }
     }
 }
@@ -183,7 +230,7 @@ pub(super) fn stop(core: &Core, threads: Vec<JoinHandle<()>>) {
     }
     fault::uninterrupted(|| {
         core.jobs.with(|queue| queue.stopped = true);
-        core.jobs.more_to_do();
+        core.jobs.more_to_do(u32::MAX);
     });
     for thread in threads {
         // A store that panicked has said so; what waited for it was told, too.
@@ -193,7 +240,7 @@ pub(super) fn stop(core: &Core, threads: Vec<JoinHandle<()>>) {
 
 enum Task {
     Call(*mut Job),
-    ReadAhead(Number),
+    ReadAhead(Number, bool),
     WriteBack,
     Stop,
     Nothing,
@@ -210,9 +257,9 @@ fn work_on(core: &Core) {
         match next_task(core) {
             // SAFETY: the job was taken from the queue, and its thread waits.
             Task::Call(job) => unsafe { run(core, job) },
-            Task::ReadAhead(page) => {
+            Task::ReadAhead(page, mark) => {
                 // It is a wish: whoever touches the page gets the error.
-                if let Err(trouble) = core.bring::<Lent>(page, false) {
+                if let Err(trouble) = core.bring_ahead(page, mark) {
                     trouble.into_store_error();
                 }
             }
@@ -222,7 +269,7 @@ fn work_on(core: &Core) {
                 }
             }
             Task::Stop => return,
-            Task::Nothing => os::wait_while(&core.jobs.work, moment),
+            Task::Nothing => core.jobs.rest(moment),
         }
     }
 }
@@ -241,13 +288,10 @@ fn next_task(core: &Core) -> Task {
         if queue.stopped {
             return (Task::Stop, false);
         }
-        if queue.ahead_len > 0 {
-            let page = queue.ahead.get(queue.ahead_first).copied().unwrap_or_default();
-            queue.ahead_first = (queue.ahead_first + 1) % AHEAD;
-            queue.ahead_len -= 1;
-            return (Task::ReadAhead(page), false);
+        match queue.take_ahead() {
+            Some((page, mark)) => (Task::ReadAhead(page, mark), false),
+            None => (Task::Nothing, queue.rests),
         }
-        (Task::Nothing, queue.rests)
     });
     let writes = matches!(task, Task::Nothing) && core.jobs.write_early && !rests;
     if writes && core.with(|state| state.cache.next_to_write()).is_some() {
@@ -271,6 +315,35 @@ unsafe fn run(core: &Core, job: *mut Job) {
         (&raw mut (*job).failed).write(failed);
         let done = &raw const (*job).done;
         (*done).store(1, Ordering::Release);
-        os::wake(done);
+        os::wake(done, 1);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_come_in_the_order_of_their_wishes_and_some_of_them_as_marks() {
+        let jobs = Jobs::new(false);
+        jobs.read_ahead(10..15, 2);
+        jobs.read_ahead(3..3, 2);
+        jobs.read_ahead(0..2, 0);
+        let taken = std::iter::from_fn(|| jobs.with(Queue::take_ahead));
+        let (yes, no) = (true, false);
+        let expected = [(10, yes), (11, no), (12, yes), (13, no), (14, yes), (0, no), (1, no)];
+        assert_eq!(taken.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn wishes_for_which_there_is_no_room_are_dropped() {
+        let jobs = Jobs::new(false);
+        for wish in 0..WINDOWS as Number + 9 {
+            jobs.read_ahead(wish..wish + 1, 1);
+        }
+        let taken = std::iter::from_fn(|| jobs.with(Queue::take_ahead)).map(|(page, _)| page);
+        assert!(taken.eq(0..WINDOWS as Number));
+        jobs.read_ahead(5..6, 1);
+        assert_eq!(jobs.with(Queue::take_ahead), Some((5, true)));
     }
 }

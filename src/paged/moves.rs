@@ -4,6 +4,8 @@
 //! the store without the lock; then it settles the frame. It holds one frame at a time, except for a run of dirty
 //! pages that it is writing, and waits for another's only while it holds none: so no cycle of threads waits.
 
+use std::ops::Range;
+
 use super::cache::{Number, Place};
 use super::core::{Core, State, Trouble};
 use super::stats::add;
@@ -64,6 +66,15 @@ pub(super) struct Wish {
     /// Whether the page is to stay in the region.
     pub(super) pin: bool,
     pub(super) source: Source,
+    /// Whether the page, if it has to be loaded, becomes a mark: see `cache.rs`. Only for callers that read ahead.
+    pub(super) mark: bool,
+}
+
+impl Wish {
+    /// To have a page with what the store has of it.
+    pub(super) fn of_store(page: Number, write: Option<bool>) -> Self {
+        Self { page, write, pin: false, source: Source::Store, mark: false }
+    }
 }
 
 /// What was done for it.
@@ -76,6 +87,10 @@ pub(super) enum Done {
         row: Number,
     },
     Rescued,
+    /// The first touch of a mark; so many pages before it were touched in a row.
+    Reached {
+        row: Number,
+    },
     /// The page can be written.
     Opened,
 }
@@ -98,21 +113,29 @@ const MOST_AHEAD: usize = 128 << 10;
 const MOST_REPEATS: u32 = 10_000;
 
 impl Core {
-    /// Brings a page into the region, and no others.
-    pub(super) fn bring<C: Caller>(&self, page: Number, write: bool) -> Result<(), Trouble> {
-        let write = Some(write);
-        self.fulfil_one::<C>(Wish { page, write, pin: false, source: Source::Store }).map(|_| ())
+    /// Brings a page into the region for reading, and no others.
+    pub(super) fn bring<C: Caller>(&self, page: Number) -> Result<(), Trouble> {
+        self.fulfil_one::<C>(Wish::of_store(page, Some(false))).map(|_| ())
+    }
+
+    /// For a lent thread: reads a page ahead, into the region or as a mark.
+    pub(super) fn bring_ahead(&self, page: Number, mark: bool) -> Result<(), Trouble> {
+        let wish = Wish { mark, ..Wish::of_store(page, Some(false)) };
+        self.fulfil_one::<Lent>(wish).map(|_| ())
     }
 
     /// Does what is wished; afterwards the page is in the region, at least for a moment (pinned: until it is unpinned).
     pub(super) fn fulfil<C: Caller>(&self, wish: Wish) -> Result<Done, Trouble> {
         let done = self.fulfil_one::<C>(wish)?;
-        // A page that is read ahead faults again when it is written. So where this thread would have to read it, and the
-        // program writes, reading ahead saves no fault.
-        let is_worth_it = wish.write != Some(true) || self.jobs.has_threads();
-        if let Done::Loaded { row: row @ 2.. } = done
-            && is_worth_it
-        {
+        let (Done::Loaded { row } | Done::Reached { row }) = done else { return Ok(done) };
+        // Lent threads begin after the second page in a row, since all that a wrong guess costs is their time. This thread
+        // begins after the third. And a page that is read ahead faults again when it is written: so where this thread
+        // would have to read it, and the program writes, reading ahead saves no fault.
+        let is_worth_it = match self.jobs.has_threads() {
+            true => row >= 1,
+            false => row >= 2 && wish.write != Some(true),
+        };
+        if is_worth_it {
             self.look_ahead::<C>(wish.page, row);
         }
         Ok(done)
@@ -173,6 +196,8 @@ impl Core {
                 }
                 Next::Nothing
             }
+            // Whoever reads ahead is not who is to touch it.
+            Place::Frame if C::READS_AHEAD && frame.mark => Next::Nothing,
             Place::Frame | Place::Nowhere => {
                 state.cache.hold(number);
                 Next::Rescue { frame: number, dirty }
@@ -206,6 +231,11 @@ impl Core {
         let write = wish.write == Some(true);
         let filled = self.fill::<C>(wish, frame);
         let is_filled = filled.is_ok();
+        if is_filled && wish.mark && !C::IS_HANDLER {
+            self.with(|state| state.cache.settle_as_mark(frame));
+            self.changed();
+            return Ok(Done::Loaded { row: 0 });
+        }
         let came = filled.and_then(|()| self.show(wish, frame, write));
         let row = self.with(|state| {
             if !is_filled {
@@ -223,7 +253,7 @@ impl Core {
             }
             // What is replaced as a whole says nothing about what will be read.
             let is_read = matches!(wish.source, Source::Store) && !C::READS_AHEAD;
-            if is_read { state.note_load(wish.page) } else { 0 }
+            if is_read { state.note_touch(wish.page) } else { 0 }
         });
         self.changed();
         came.map(|()| Done::Loaded { row })
@@ -232,22 +262,23 @@ impl Core {
     /// Reads the pages after `page`, where the last `row` pages were touched one after the other: by lent threads, while
     /// this one goes on, or else by this thread, and then fewer.
     fn look_ahead<C: Caller>(&self, page: Number, row: Number) {
-        let is_lent = self.jobs.has_threads();
-        let bytes = if is_lent { self.read_ahead } else { self.read_ahead.min(MOST_AHEAD) };
-        // (Pages that one instruction needs at once must not leave for those behind them.)
-        let most = self.ground.whole_pages(bytes).min(self.ground.frames as usize / 8);
-        let last = page.saturating_add(row.min(most as Number)).min(self.ground.pages - 1);
+        // Pages that one instruction needs at once must not leave for those behind them.
+        let eighth = self.ground.frames / 8;
+        if self.jobs.has_threads() {
+            let most = self.ground.whole_pages(self.read_ahead).min(2 * eighth as usize);
+            let ahead = row.saturating_mul(2).min(most as Number);
+            let next = self.with(|state| state.next_ahead(page, ahead, self.ground.pages));
+            // One page of a quarter of them is a mark. So the next quarter is asked for while three are still to come.
+            return self.jobs.read_ahead(next, (ahead / 4).max(1));
+        }
+        let most = self.ground.whole_pages(self.read_ahead.min(MOST_AHEAD)).min(eighth as usize);
+        let most = row.min(most as Number);
+        let last = page.saturating_add(most).min(self.ground.pages - 1);
         for page in page + 1..=last {
             if self.with(|state| state.cache.frame_of(page).is_some()) {
                 continue;
             }
-            if is_lent {
-                self.jobs.read_ahead(page);
-                continue;
-            }
-            let (write, source) = (Some(false), Source::Store);
-            let ahead = Wish { page, write, pin: false, source };
-            if let Err(trouble) = self.fulfil_one::<C::Ahead>(ahead) {
+            if let Err(trouble) = self.bring::<C::Ahead>(page) {
                 // It was a wish: whoever touches the page gets the error.
                 return trouble.discard::<C>();
             }
@@ -256,7 +287,7 @@ impl Core {
 
     /// Gives a frame memory, and the memory its bytes.
     fn fill<C: Caller>(&self, wish: Wish, frame: Number) -> Result<(), Trouble> {
-        let own = self.engine.own(self.ground, frame).map_err(Trouble::System)?;
+        let own = self.engine.own(self.ground, frame, wish.mark).map_err(Trouble::System)?;
         let (offset, len) = self.extent(wish.page);
         // SAFETY: the frame is held, and its page not in the region: nobody else uses its `page_bytes` bytes.
         unsafe {
@@ -275,9 +306,13 @@ impl Core {
     fn rescue(&self, wish: Wish, frame: Number, was_dirty: bool) -> Result<Done, Trouble> {
         let dirty = was_dirty || wish.write == Some(true);
         let shown = self.show(wish, frame, dirty);
-        self.with(|state| {
+        let done = self.with(|state| {
+            let was_mark = state.cache.frame(frame).is_some_and(|frame| frame.mark);
             if shown.is_ok() {
-                state.cache.is_wanted(frame);
+                // (That of a mark is its first touch.)
+                if !was_mark {
+                    state.cache.is_wanted(frame);
+                }
                 state.cache.settle(frame, Place::Region, dirty, dirty);
                 if wish.pin {
                     state.cache.pin(frame);
@@ -286,10 +321,18 @@ impl Core {
                 // Parts of it may have been seen, and written.
                 state.cache.settle(frame, Place::Frame, dirty, false);
             }
+            match wish.source {
+                _ if !was_mark => Done::Rescued,
+                Source::Store => Done::Reached { row: state.note_touch(wish.page) },
+                // What is replaced as a whole says nothing about what will be read.
+                _ => Done::Reached { row: 0 },
+            }
         });
         self.changed();
-        add(&self.counters.rescues, 1);
-        shown.map(|()| Done::Rescued)
+        if done == Done::Rescued {
+            add(&self.counters.rescues, 1);
+        }
+        shown.map(|()| done)
     }
 
     /// The first write to a page that can be read.
@@ -349,13 +392,26 @@ impl Core {
 }
 
 impl State {
-    /// Returns how many pages before this one were touched in a row, by what was loaded: pages that were read ahead
-    /// may lie between.
-    fn note_load(&mut self, page: Number) -> Number {
-        let steps = page.wrapping_sub(self.last_loaded);
-        self.row = if (1..=self.row + 1).contains(&steps) { self.row + steps } else { 0 };
-        self.last_loaded = page;
+    /// Returns how many pages before this one were touched in a row, by what was loaded and by marks: other pages that
+    /// were read ahead may lie between.
+    fn note_touch(&mut self, page: Number) -> Number {
+        let steps = page.wrapping_sub(self.last_touched);
+        if (1..=self.row.saturating_add(1)).contains(&steps) {
+            self.row = self.row.saturating_add(steps);
+        } else {
+            (self.row, self.asked) = (0, 0);
+        }
+        self.last_touched = page;
         self.row
+    }
+
+    /// The pages that lent threads are to read next, where a row has come to `page`: those among the `ahead` pages after it
+    /// that they were not asked for before.
+    fn next_ahead(&mut self, page: Number, ahead: Number, pages: Number) -> Range<Number> {
+        let next = page.saturating_add(1);
+        let start = self.asked.max(next);
+        self.asked = next.saturating_add(ahead).min(pages).max(start);
+        start..self.asked
     }
 }
 
@@ -363,5 +419,88 @@ impl Trouble {
     /// The caller's own bytes could not be read.
     fn of_source(error: AccessError) -> Self {
         Self::Refused(error.refusal.reason)
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use super::*;
+    use crate::{Budget, FileStore, PagedRegion, PagedRegionBuilder, WriteBack, page_size};
+
+    fn builder(name: &str) -> PagedRegionBuilder<FileStore> {
+        let path = std::env::temp_dir().join(format!("pagewise-{name}-{}", std::process::id()));
+        let store = FileStore::create(&path, 64 * page_size() as u64).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        PagedRegion::builder(store).page_bytes(page_size())
+    }
+
+    #[test]
+    fn a_mark_is_no_rescue_and_reading_ahead_again_leaves_it() {
+        let region = builder("mark").events(4).build().unwrap();
+        let mark_of = |page| {
+            region.core.with(|state| {
+                let frame = state.cache.frame_of(page)?;
+                state.cache.frame(frame).map(|frame| (frame.place, frame.mark))
+            })
+        };
+        for _ in 0..2 {
+            region.core.bring_ahead(5, true).unwrap();
+            assert_eq!(mark_of(5), Some((Place::Frame, true)));
+        }
+        // SAFETY: nobody else writes to the file.
+        assert_eq!(unsafe { region.as_slice() }[5 * page_size()], 0);
+        assert_eq!(mark_of(5), Some((Place::Region, false)));
+        let stats = region.stats();
+        assert_eq!((stats.faults, stats.loads, stats.rescues), (1, 1, 0));
+        assert_eq!(region.events().count(), 0);
+    }
+
+    #[test]
+    fn a_mark_that_nobody_touches_leaves_as_any_page() {
+        let region = builder("left-mark").limit(20 * page_size()).build().unwrap();
+        (0..4).for_each(|page| region.core.bring_ahead(page, true).unwrap());
+        (4..64).for_each(|page| region.core.bring::<Program>(page).unwrap());
+        assert!((0..4).all(|page| region.core.with(|state| state.cache.frame_of(page)).is_none()));
+        assert!(region.stats().resident <= 20 * page_size());
+    }
+
+    #[test]
+    fn reading_ahead_writes_nothing_back() {
+        let builder = builder("dirty").limit(20 * page_size()).write_back(WriteBack::Late);
+        let mut region = builder.build().unwrap();
+        let frames = region.core.ground.frames as usize;
+        region.fill(..frames * page_size(), 1).unwrap();
+        for mark in [false, true] {
+            for page in frames as Number..64 {
+                let brought = region.core.bring_ahead(page, mark);
+                assert!(matches!(brought, Err(Trouble::GaveUp)), "{brought:?}");
+            }
+        }
+        let stats = region.stats();
+        assert_eq!((stats.write_backs, stats.loads), (0, 0));
+        assert_eq!(stats.dirty, frames * page_size());
+        // A touch may.
+        region.read(63 * page_size(), &mut [0]).unwrap();
+        assert_eq!(region.stats().write_backs, 1);
+    }
+
+    #[test]
+    fn reading_ahead_takes_nothing_from_neighbours() {
+        let budget = Budget::new(40 * page_size());
+        let [rich, poor] =
+            ["rich", "poor"].map(|name| builder(name).budget(budget.clone()).build().unwrap());
+        poor.read(0, &mut [0]).unwrap();
+        for page in 0..64 {
+            rich.read(page * page_size(), &mut [0]).unwrap();
+        }
+        let (held, page) = (rich.stats().resident, poor.core.pages(page_size(), page_size() + 1));
+        for mark in [false, true] {
+            let brought = poor.core.bring_ahead(page.start, mark);
+            assert!(matches!(brought, Err(Trouble::GaveUp)), "{brought:?}");
+            assert_eq!(rich.stats().resident, held);
+        }
+        // A touch may.
+        poor.read(page_size(), &mut [0]).unwrap();
+        assert!(rich.stats().resident < held);
     }
 }

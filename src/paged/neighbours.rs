@@ -105,6 +105,7 @@ impl Core {
 
     /// Has a neighbour give the memory of a page back to the budget; `false` where none holds much more than this
     /// region, or none could.
+    #[inline(never)] // keeps its registers and its stack out of faults that need no neighbour
     pub(super) fn take_from_neighbour<C: Caller>(&self) -> bool {
         let mut below = usize::MAX;
         while let Some(neighbour) = self.largest_neighbour(below) {

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut, Range};
 
 use super::cache::Number;
 use super::core::Core;
-use super::moves::{Program, Source, Wish};
+use super::moves::{Program, Wish};
 use crate::error::Error;
 use crate::fault;
 
@@ -30,7 +30,7 @@ pub(super) fn pin(core: &Core, start: usize, end: usize, write: bool) -> Result<
     let wanted = core.pages(start, end);
     let mut pinned = Pages { core, pages: wanted.start..wanted.start };
     for page in wanted {
-        let wish = Wish { page, write: Some(write), pin: true, source: Source::Store };
+        let wish = Wish { pin: true, ..Wish::of_store(page, Some(write)) };
         fault::uninterrupted(|| core.fulfil::<Program>(wish))
             .map_err(|trouble| core.error(trouble, page as usize * core.ground.page_bytes))?;
         pinned.pages.end = page + 1;

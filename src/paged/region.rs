@@ -293,14 +293,15 @@ impl<S: PageStore + 'static> PagedRegion<S> {
     pub fn prefetch(&self, range: impl RangeBounds<usize>) -> Result<(), Error> {
         let (start, end) = index_range(range, self.len())?;
         self.check_process(start)?;
-        let most = self.core.ground.frames as usize;
-        for page in self.core.pages(start, end).take(most) {
-            if self.core.jobs.has_threads() {
-                fault::uninterrupted(|| self.core.jobs.read_ahead(page));
-            } else {
-                fault::uninterrupted(|| self.core.bring::<Program>(page, false))
-                    .map_err(|trouble| self.error(trouble, page))?;
-            }
+        let pages = self.core.pages(start, end);
+        let pages = pages.start..pages.end.min(pages.start + self.core.ground.frames);
+        if self.core.jobs.has_threads() {
+            fault::uninterrupted(|| self.core.jobs.read_ahead(pages, 0));
+            return Ok(());
+        }
+        for page in pages {
+            fault::uninterrupted(|| self.core.bring::<Program>(page))
+                .map_err(|trouble| self.error(trouble, page))?;
         }
         Ok(())
     }
@@ -516,7 +517,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
 
     /// Takes the fault events since the last call, oldest first: as many as the builder's
     /// [`events`](PagedRegionBuilder::events) made room for. What methods bring, such as [`pin`](Self::pin), and what is
-    /// read ahead is no fault.
+    /// read ahead leaves no event.
     ///
     /// ```
     /// # use pagewise::{FaultOutcome, FileStore, PagedRegion};

@@ -72,10 +72,14 @@ impl Core {
         (0..MOST_GIVING_WAY).any(|_| {
             let next = self.with(|state| {
                 let frame = state.cache.next_to_cool()?;
+                let is_mark = state.cache.frame(frame).is_some_and(|frame| frame.mark);
                 let (page, dirty) = state.cache.hold_with_page(frame);
-                Some((frame, page, dirty))
+                Some((frame, page, dirty, is_mark))
             });
-            next.is_some_and(|(frame, page, dirty)| self.cool(frame, page, dirty).is_ok())
+            // (A mark has no mapping to give.)
+            next.is_some_and(|(frame, page, dirty, is_mark)| {
+                self.cool(frame, page, dirty).is_ok() && !is_mark
+            })
         })
     }
 
@@ -185,9 +189,10 @@ impl Core {
         Step::Wait
     }
 
-    /// Takes a page, whose frame is held, out of the region, and settles the frame.
+    /// Takes a page, whose frame is held, out of the region, and settles the frame. A mark is not in the region.
     pub(super) fn cool(&self, frame: Number, page: Number, dirty: bool) -> Result<(), OsError> {
-        let hidden = self.engine.hide(self.ground, frame, page);
+        let is_mark = self.with(|state| state.cache.frame(frame).is_some_and(|frame| frame.mark));
+        let hidden = if is_mark { Ok(()) } else { self.engine.hide(self.ground, frame, page) };
         self.with(|state| match hidden {
             Ok(()) => state.cache.settle(frame, Place::Frame, dirty, false),
             // Parts of it may have been writable for a moment, and others may be protected.

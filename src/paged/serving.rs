@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::cache::Number;
 use super::core::{Core, Trouble};
-use super::moves::{Done, Handler, Source, Wish};
+use super::moves::{Done, Handler, Wish};
 use super::stats::add;
 use crate::error::Refusal;
 use crate::fault::{Fault, FaultEvent, FaultOutcome, Outcome};
@@ -20,19 +20,15 @@ pub(super) unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
     let began = os::now_ns();
     let region = core.ground.start.addr().get();
     let offset = fault.address.saturating_sub(region);
-    let wish = Wish {
-        page: core.ground.whole_pages(offset) as Number,
-        write: fault.write,
-        pin: false,
-        source: Source::Store,
-    };
+    let wish = Wish::of_store(core.ground.whole_pages(offset) as Number, fault.write);
     let record = |outcome| core.events.push(FaultEvent { offset, write: fault.write, outcome });
     let outcome = match core.fulfil::<Handler>(wish) {
         Ok(done) => {
             add(&core.counters.faults, 1);
             let (len, start) = (core.ground.page_bytes, core.extent(wish.page).0 as usize);
             match done {
-                Done::Nothing => {}
+                // (A page that was read ahead was there, too: the fault only tells how far the program came.)
+                Done::Nothing | Done::Reached { .. } => {}
                 Done::Loaded { .. } => record(FaultOutcome::Loaded { start, len }),
                 Done::Rescued => record(FaultOutcome::Rescued { start, len }),
                 Done::Opened => record(FaultOutcome::Changed { start, len }),

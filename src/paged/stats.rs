@@ -31,7 +31,8 @@ pub struct PagedStats {
     pub faults: u64,
     /// Pages that were read from the store.
     pub loads: u64,
-    /// Pages that were about to be evicted, and came back by a touch.
+    /// Pages that were about to be evicted, and came back by a touch. (A page that was read ahead, and whose first touch
+    /// faults to say how far the program came, is not among them: it counts as one of the `faults` only.)
     pub rescues: u64,
     /// Pages that gave up their room.
     pub evictions: u64,

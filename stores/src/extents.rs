@@ -76,15 +76,19 @@ impl<V: Values> Extents<V> {
             let found = self.calls.run(Operation::Read, |attempts| async move {
                 all(wanted, move |part| {
                     let (inner, attempts) = (inner.clone(), attempts.clone());
-                    async move { inner.read(part.number, &attempts).await }
+                    async move { attempts.of(|| inner.values.get(part.number)).await }
                 })
                 .await
             })?;
-            // On the calling thread, which holds no lock of the store.
-            for (part, extent) in found {
+            // On the calling thread, which holds no lock of the store. Callers are many, and check and copy at once; the
+            // threads that move bytes may be one.
+            for (part, sealed) in found {
                 let buffer = &mut buffer[part.at];
-                match extent {
-                    Some(extent) => buffer.copy_from_slice(&extent[part.inside]),
+                match sealed {
+                    Some(sealed) => {
+                        let (_, extent) = self.inner.layout.unseal(part.number, sealed)?;
+                        buffer.copy_from_slice(&extent[part.inside]);
+                    }
                     None => buffer.fill(0),
                 }
             }

@@ -165,6 +165,7 @@ impl RedisStoreBuilder {
             replicas,
             // The server answers before the client gives up.
             wait: attempt / 2,
+            reads: Mutex::default(),
             idle: Mutex::default(),
             writer: tokio::sync::Mutex::default(),
         };
@@ -186,8 +187,10 @@ struct Shared {
     replicas: usize,
     /// How long a server waits for its replicas.
     wait: Duration,
-    /// Connections that nobody uses. Each has one user at a time: a server that waits for its replicas answers nothing
-    /// else on the same connection.
+    /// The connection of all reads: their requests are on it at once.
+    reads: Mutex<Option<Arc<ClusterConnection>>>,
+    /// Connections for writes that nobody uses. Each has one user at a time: a server that waits for its replicas answers
+    /// nothing else on the same connection.
     idle: Mutex<Vec<ClusterConnection>>,
     /// The number of this writer, once it has one.
     writer: tokio::sync::Mutex<Option<u64>>,
@@ -211,6 +214,26 @@ fn failure(error: redis::RedisError) -> Failure {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A read on the connection of all reads. Where it fails, or is given up, that connection is not used for others any more.
+/// (Those that are under way on it go on.)
+struct Reading<'a> {
+    reads: &'a Mutex<Option<Arc<ClusterConnection>>>,
+    connection: Arc<ClusterConnection>,
+    has_answered: bool,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if !self.has_answered {
+            locked(self.reads).take_if(|kept| Arc::ptr_eq(kept, &self.connection));
+        }
+    }
+}
+
 impl Cluster {
     fn key(&self, name: &str) -> String {
         format!("{}:{name}", self.0.prefix)
@@ -221,17 +244,50 @@ impl Cluster {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<ClusterConnection>> {
-        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.idle)
     }
 
-    /// Sends commands to the master of a key, on one connection and in order. A connection that failed is not used again:
-    /// a new one asks the cluster anew who is master of what.
-    async fn ask(&self, key: &str, commands: Pipeline) -> Result<Vec<redis::Value>, Failure> {
+    async fn connect(&self) -> Result<ClusterConnection, Failure> {
+        self.0.client.get_async_connection().await.map_err(failure)
+    }
+
+    /// The connection of all reads. Those who find none make one each, and the last of these is kept.
+    async fn for_reading(&self) -> Result<Reading<'_>, Failure> {
+        let known = locked(&self.0.reads).clone();
+        let connection = match known {
+            Some(connection) => connection,
+            None => {
+                let made = Arc::new(self.connect().await?);
+                *locked(&self.0.reads) = Some(made.clone());
+                made
+            }
+        };
+        Ok(Reading { reads: &self.0.reads, connection, has_answered: false })
+    }
+
+    /// Sends commands that write to the master of a key.
+    async fn ask_to_write(
+        &self,
+        key: &str,
+        commands: Pipeline,
+    ) -> Result<Vec<redis::Value>, Failure> {
         let idle = self.idle().pop();
         let mut connection = match idle {
             Some(connection) => connection,
-            None => self.0.client.get_async_connection().await.map_err(failure)?,
+            None => self.connect().await?,
         };
+        let values = Self::ask(&mut connection, key, commands).await?;
+        self.idle().push(connection);
+        Ok(values)
+    }
+
+    /// Sends commands to the master of a key, on one connection and in order. A connection that failed is not to be used
+    /// again: a new one asks the cluster anew who is master of what.
+    async fn ask(
+        connection: &mut ClusterConnection,
+        key: &str,
+        commands: Pipeline,
+    ) -> Result<Vec<redis::Value>, Failure> {
         let count = commands.len();
         let route = Route::with_slot(Slot::for_key(key), SlotAddr::Master);
         let route = SingleNodeRoutingInfo::SpecificNode(route);
@@ -242,14 +298,16 @@ impl Cluster {
         if values.len() != count {
             return Err(Failure::Again(Error::RuntimeEnded));
         }
-        self.idle().push(connection);
         Ok(values)
     }
 
     async fn value(&self, key: String) -> Result<Option<Bytes>, Failure> {
         let mut commands = Pipeline::new();
         commands.cmd("GET").arg(&key);
-        let mut values = self.ask(&key, commands).await?;
+        let mut reading = self.for_reading().await?;
+        let mut connection = (*reading.connection).clone();
+        let mut values = Self::ask(&mut connection, &key, commands).await?;
+        reading.has_answered = true;
         match values.pop() {
             Some(redis::Value::BulkString(value)) => Ok(Some(value.into())),
             Some(redis::Value::Nil) => Ok(None),
@@ -265,7 +323,7 @@ impl Cluster {
         if asked > 0 {
             commands.cmd("WAIT").arg(asked).arg(duration_as_millis(self.0.wait));
         }
-        let mut values = self.ask(key, commands).await?;
+        let mut values = self.ask_to_write(key, commands).await?;
         if asked > 0 {
             let got = values.pop().and_then(|value| usize::from_redis_value(value).ok());
             let got = got.unwrap_or(0);

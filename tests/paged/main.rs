@@ -19,6 +19,8 @@ mod faults_say_what_they_did;
 #[cfg(target_os = "linux")]
 mod files_are_larger_than_memory;
 #[cfg(target_os = "linux")]
+mod lent_threads_read_ahead;
+#[cfg(target_os = "linux")]
 mod no_more_memory_than_the_limit;
 #[cfg(target_os = "linux")]
 mod pages_in_use_stay;

@@ -261,12 +261,13 @@ pub(crate) fn wait_while(word: &AtomicU32, seen: u32) {
     let _ = futex::wait(word, futex::Flags::PRIVATE, seen, None);
 }
 
-/// Wakes all threads that wait for a word. Async-signal-safe. (Its address is all that counts: the memory may be gone by
-/// now.)
-pub(crate) fn wake(word: *const AtomicU32) {
+/// Wakes so many threads at most that wait for a word. Async-signal-safe. (Its address is all that counts: the memory may be
+/// gone by now.)
+pub(crate) fn wake(word: *const AtomicU32, most: u32) {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    let most = most.min(i32::MAX as u32);
     // SAFETY: the kernel looks for threads that wait at that address, and reads nothing there.
-    unsafe { libc::syscall(libc::SYS_futex, word, operation, i32::MAX) };
+    unsafe { libc::syscall(libc::SYS_futex, word, operation, most) };
 }
 
 /// Whether the descriptor of userfaultfd is still the one that was opened. Async-signal-safe.

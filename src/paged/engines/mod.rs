@@ -86,8 +86,8 @@ trait Mechanism: Sized {
     fn new(ground: Ground) -> Result<Self, OsError>;
 
     /// Gives a frame memory, with any contents, and returns its address: `page_bytes` bytes, readable and writable
-    /// while the page is not in the region.
-    fn own(&self, ground: Ground, frame: Number) -> Result<NonNull<u8>, OsError>;
+    /// while the page is not in the region. `stays` says that the page is not to be shown at once.
+    fn own(&self, ground: Ground, frame: Number, stays: bool) -> Result<NonNull<u8>, OsError>;
 
     /// Where the bytes of a page can be read, while nobody writes to them.
     fn bytes(&self, ground: Ground, frame: Number, page: Number, shown: bool) -> NonNull<u8>;
@@ -210,8 +210,13 @@ impl ChosenEngine {
         }
     }
 
-    pub(super) fn own(&self, ground: Ground, frame: Number) -> Result<NonNull<u8>, OsError> {
-        chosen!(self, engine => engine.own(ground, frame))
+    pub(super) fn own(
+        &self,
+        ground: Ground,
+        frame: Number,
+        stays: bool,
+    ) -> Result<NonNull<u8>, OsError> {
+        chosen!(self, engine => engine.own(ground, frame, stays))
     }
 
     pub(super) fn bytes(

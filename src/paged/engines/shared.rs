@@ -55,7 +55,7 @@ impl Mechanism for Shared {
         }
     }
 
-    fn own(&self, ground: Ground, frame: Number) -> Result<NonNull<u8>, OsError> {
+    fn own(&self, ground: Ground, frame: Number, _stays: bool) -> Result<NonNull<u8>, OsError> {
         // Without memory, where the system has none, a touch would end the process.
         if !self.is_filled(frame).load(Ordering::Relaxed) {
             os::fill_shared(&self.memory, ground.offset(frame) as u64, ground.page_bytes as u64)?;

@@ -90,8 +90,9 @@ impl Mechanism for UserFault {
         Ok(made)
     }
 
-    fn own(&self, ground: Ground, frame: Number) -> Result<NonNull<u8>, OsError> {
-        if self.state(frame) == EMPTY && !self.take_buffer(frame) {
+    fn own(&self, ground: Ground, frame: Number, stays: bool) -> Result<NonNull<u8>, OsError> {
+        // (A page that stays where it is would keep a buffer from others.)
+        if self.state(frame) == EMPTY && (stays || !self.take_buffer(frame)) {
             let own = self.address(ground, frame);
             // SAFETY: the frame is the caller's, and has no memory.
             unsafe {
