@@ -12,7 +12,7 @@ use super::serving::{forked, serve};
 use super::store::PageStore;
 use crate::error::Error;
 use crate::fault::{self, Registered};
-use crate::os::{self, Attributes, HugePages};
+use crate::os::{self, Attributes, Expected, HugePages};
 use crate::reservation::{Account, Budget, Engine};
 
 /// When changed pages go back to the store: see [`PagedRegionBuilder::write_back`].
@@ -78,6 +78,7 @@ pub struct PagedRegionBuilder<S> {
     read_ahead: Option<usize>,
     write_back: WriteBack,
     second_chance: SecondChance,
+    expected: Expected,
     read_only: bool,
     engine: Engine,
     events: usize,
@@ -103,6 +104,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             read_ahead: None,
             write_back: WriteBack::default(),
             second_chance: SecondChance::default(),
+            expected: Expected::default(),
             read_only: false,
             engine: Engine::Auto,
             events: 0,
@@ -280,6 +282,30 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// ```
     pub fn second_chance(mut self, which: SecondChance) -> Self {
         self.second_chance = which;
+        self
+    }
+
+    /// How the program is going to access the region. [`Sequential`](Expected::Sequential): from its start to its end, so that
+    /// pages leave as soon as the program has gone past them: a scan then uses the same few pages of memory again, which
+    /// the processor has in its cache, and the others stay. [`Random`](Expected::Random): here and there, so that nothing is
+    /// read ahead. The others have no effect: [`prefetch`](PagedRegion::prefetch) brings what is needed soon.
+    ///
+    /// ```
+    /// use pagewise::{Expected, FileStore, PagedRegion};
+    ///
+    /// # let program = FileStore::builder(std::env::current_exe()?).read_only(true).open()?;
+    /// let built = PagedRegion::builder(program).limit(1 << 20).expected(Expected::Sequential).build();
+    /// # let Ok(region) = built else { return Ok(()) };
+    /// // SAFETY: nobody writes to the file.
+    /// let sum: u64 = unsafe { region.as_slice() }.iter().map(|&byte| u64::from(byte)).sum();
+    /// # assert!(sum > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn expected(mut self, expected: Expected) -> Self {
+        self.expected = expected;
+        if expected == Expected::Random {
+            self.read_ahead = Some(0);
+        }
         self
     }
 
@@ -461,6 +487,7 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             account,
             read_ahead,
             self.second_chance,
+            self.expected,
             write_early,
             self.events,
             registered,

@@ -404,11 +404,6 @@ impl Cache {
         }
     }
 
-    /// Whether nobody needs the page any more that is the next to cool.
-    pub(super) fn next_to_cool_is_unwanted(&self) -> bool {
-        self.next_to_cool().and_then(|frame| self.frame(frame)).is_some_and(|frame| frame.unwanted)
-    }
-
     /// Holds the frames that are the next to cool, as far as their pages need no writing: each with its page. Returns how
     /// many there are, at most as many as there is room for.
     pub(super) fn hold_next_clean(&mut self, into: &mut [(Number, Number)]) -> usize {
@@ -720,7 +715,7 @@ mod tests {
                         }
                     }
                     1 if !warm.is_empty() => {
-                        let first = cache.next_to_cool_is_unwanted();
+                        let first = cache.frame(warm[0]).unwrap().unwanted;
                         assert_eq!(cool(&mut cache), warm[0]);
                         let place = if first { 0 } else { cold.len() };
                         cold.insert(place, warm.remove(0));
@@ -746,7 +741,7 @@ mod tests {
                     5 if !behind.is_empty() => {
                         let frame = behind.remove(random.usize(..behind.len()));
                         cache.expect_no_more(frame);
-                        assert!(cache.next_to_cool_is_unwanted());
+                        assert!(cache.frame(frame).unwrap().unwanted);
                         warm.insert(0, frame);
                     }
                     _ => {}

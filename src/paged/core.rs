@@ -15,7 +15,7 @@ use super::stats::Counters;
 use super::store::PageStore;
 use crate::error::{Error, RefusalReason};
 use crate::fault::{self, EventRing, Registered};
-use crate::os::{self, OsError};
+use crate::os::{self, Expected, OsError};
 use crate::reservation::Account;
 use crate::sync::{AtomicUsize, SpinLock};
 
@@ -59,6 +59,8 @@ pub(super) struct State {
     /// The page that was the last to be loaded, or to be touched as a mark, and how many were touched in a row before it.
     pub(super) last_touched: Number,
     pub(super) row: Number,
+    /// The program goes through the region from its start to its end.
+    pub(super) is_sequential: bool,
     /// The end of the pages that lent threads were asked to read ahead in this row; zero where there are none yet.
     pub(super) asked: Number,
 }
@@ -106,6 +108,7 @@ impl Core {
         account: Account,
         read_ahead: usize,
         second_chance: SecondChance,
+        expected: Expected,
         write_early: bool,
         events: usize,
         registered: Registered,
@@ -126,6 +129,7 @@ impl Core {
                 cache,
                 last_touched: Number::MAX - 1,
                 row: 0,
+                is_sequential: expected == Expected::Sequential,
                 asked: 0,
             }),
             changes: AtomicU32::new(0),

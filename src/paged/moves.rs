@@ -398,11 +398,25 @@ impl State {
         let steps = page.wrapping_sub(self.last_touched);
         if (1..=self.row.saturating_add(1)).contains(&steps) {
             self.row = self.row.saturating_add(steps);
+            if self.is_sequential {
+                self.is_done_with(self.last_touched, page);
+            }
         } else {
             (self.row, self.asked) = (0, 0);
         }
         self.last_touched = page;
         self.row
+    }
+
+    /// A row has come from one page to another: those behind it are not needed any more.
+    fn is_done_with(&mut self, from: Number, to: Number) {
+        /// The lock is held meanwhile. Where there are more of them, the others leave in their turn.
+        const MOST: Number = 256;
+        for page in from.max(to.saturating_sub(MOST))..to {
+            if let Some(frame) = self.cache.frame_of(page) {
+                self.cache.expect_no_more(frame);
+            }
+        }
     }
 
     /// The pages that lent threads are to read next, where a row has come to `page`: those among the `ahead` pages after it

@@ -169,9 +169,7 @@ impl Core {
         let goal = (cache.capacity() / COOL_SHARE).max(1);
         let next = match failures {
             0 if drops && cache.has_cool_clean() => None,
-            0 => cache.next_to_cool().filter(|_| {
-                cools == 0 || may_cool && (cools < goal || cache.next_to_cool_is_unwanted())
-            }),
+            0 => cache.next_to_cool().filter(|_| cools == 0 || may_cool && cools < goal),
             // What cools could not be written: one that needs no writing.
             _ => cache.next_clean_to_cool().or(cache.next_to_cool().filter(|_| cools == 0)),
         };

@@ -1,10 +1,10 @@
 //! Which pages leave: those that nobody touches, and first those that the program said to be done with.
 
-use pagewise::{PagedRegion, SecondChance, page_size};
+use pagewise::{Expected, PagedRegion, PagedState, SecondChance, page_size};
 
 use crate::behaves_as_a_plain_array::engines;
 use crate::clean_pages_are_dropped::{LIMIT, PAGES, builder, heap};
-use crate::stores::slice;
+use crate::stores::{Heap, InTheHandler, slice};
 
 fn touch<S: pagewise::PageStore + 'static>(region: &PagedRegion<S>, page: usize) {
     std::hint::black_box(slice(region)[page * page_size()]);
@@ -54,6 +54,40 @@ fn pages_that_the_program_is_done_with_leave_first() {
             last.for_each(|page| touch(&region, page));
             let gone = region.stats().loads - after.loads;
             assert!(gone >= 4, "{engine:?} {chance:?}: {gone} of 6 had left");
+        }
+    }
+}
+
+/// A scan uses the room of the pages behind it, and leaves all others where they are.
+#[test]
+fn a_sequential_scan_takes_little_room() {
+    for engine in engines() {
+        for (chance, threads, page) in [
+            (SecondChance::Always, 0, page_size()),
+            (SecondChance::Never, 0, page_size()),
+            (SecondChance::Always, 2, page_size()),
+            (SecondChance::Measured, 0, 4 * page_size()),
+        ] {
+            let used = 40;
+            let store = InTheHandler(Heap::new(vec![1; PAGES * page]));
+            let region = builder(store, chance)
+                .engine(engine)
+                .page_bytes(page)
+                .limit(LIMIT * page)
+                .io_threads(threads)
+                .read_ahead(8 * page)
+                .expected(Expected::Sequential)
+                .build()
+                .unwrap();
+            let touch = |number: usize| _ = std::hint::black_box(slice(&region)[number * page]);
+            // Here and there, at the end, so that it is no row.
+            (0..used).rev().for_each(|number| touch(PAGES - 2 * used + 2 * number));
+            (0..PAGES - 2 * used).for_each(touch);
+            let before = region.stats();
+            let map = region.page_map(..).unwrap();
+            let stayed =
+                (0..used).filter(|number| map[PAGES - 2 * used + 2 * number] != PagedState::Absent);
+            assert_eq!(stayed.count(), used, "{engine:?} {chance:?} {threads}: {before:?}");
         }
     }
 }

@@ -6,6 +6,8 @@ mod pool;
 mod scans;
 mod touches;
 
+use pagewise::Expected;
+
 use super::Suite;
 use crate::case::{Case, Size};
 use crate::sample::Sample;
@@ -72,15 +74,25 @@ fn cases() -> Vec<Case> {
             .rival("pwrite of the same extents", run(scans::pwrite))
             .target(1.3, 1.05),
     ];
+    let (told, not_told) = (Expected::Sequential, Expected::Anything);
     for (name, bytes, bound, aim) in [("2 MiB", 2 << 20, 1.6, 1.1), ("64 KiB", 64 << 10, 6.0, 3.5)]
     {
         let name = format!("scan of four times the limit, {name} pages, read-only");
+        let of = move |read_only, expected| {
+            run(move |size| scans::paged(size, bytes, read_only, expected))
+        };
         cases.push(
-            Case::new(name, "ns/4 KiB", run(move |size| scans::paged(size, bytes, true)))
+            Case::new(format!("{name}, told to be sequential"), "ns/4 KiB", of(true, told))
                 .rival("pread into a hot buffer of 1 MiB", run(scans::pread))
                 .target(bound, aim)
-                .rival("pagewise, for writing", run(move |size| scans::paged(size, bytes, false)))
+                .rival("pagewise, not told", of(true, not_told))
+                .rival("pagewise, for writing", of(false, told))
                 .rival("mmap of the file, no limit", run(scans::mapped)),
+        );
+        cases.push(
+            Case::new(name, "ns/4 KiB", of(true, not_told))
+                .rival("pread into a hot buffer of 1 MiB", run(scans::pread))
+                .target(bound, aim),
         );
     }
     let group = "a cgroup of a quarter, file not cached";

@@ -4,6 +4,8 @@ use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
+use pagewise::Expected;
+
 use super::Outcome;
 use super::file::Numbers;
 use crate::case::Size;
@@ -29,9 +31,10 @@ fn second(numbers: &Numbers, mut scan: impl FnMut() -> u64) -> Outcome {
     if first == second { Ok(sample) } else { Err("the sums differ".into()) }
 }
 
-pub fn paged(size: Size, page_bytes: usize, read_only: bool) -> Outcome {
+pub fn paged(size: Size, page_bytes: usize, read_only: bool, expected: Expected) -> Outcome {
     let numbers = Numbers::new(len(size))?;
-    let mut builder = numbers.region()?.page_bytes(page_bytes).limit(numbers.len / 4);
+    let builder = numbers.region()?.page_bytes(page_bytes).limit(numbers.len / 4);
+    let mut builder = builder.expected(expected);
     if read_only {
         builder = builder.read_only();
     }
