@@ -198,7 +198,7 @@ fn a_neighbour_gets_its_page_from_a_region_whose_threads_miss() {
                 }
             });
         }
-        let results: Vec<_> = (0..3_000)
+        let results: Vec<_> = (0..600)
             .map(|_| {
                 small.evict(..).unwrap();
                 let before = misses.load(Relaxed);
