@@ -404,6 +404,13 @@ impl Cache {
         }
     }
 
+    /// How many frames without a page there are, and others whose pages have not been before the hand yet.
+    pub(super) fn before_hand(&mut self) -> usize {
+        self.turn();
+        let unused = self.frames.len() - self.used as usize;
+        self.queue(self.hand).len + self.queue(Queue::Free).len + unused
+    }
+
     /// Whether nobody needs the page any more that is the next to cool.
     pub(super) fn next_to_cool_is_unwanted(&self) -> bool {
         self.next_to_cool().and_then(|frame| self.frame(frame)).is_some_and(|frame| frame.unwanted)
