@@ -404,6 +404,13 @@ impl Cache {
         }
     }
 
+    /// How many frames without a page there are, and others whose pages have not been before the hand yet.
+    pub(super) fn before_hand(&mut self) -> usize {
+        self.turn();
+        let unused = self.frames.len() - self.used as usize;
+        self.queue(self.hand).len + self.queue(Queue::Free).len + unused
+    }
+
     /// Holds the frames that are the next to cool, as far as their pages need no writing: each with its page. Returns how
     /// many there are, at most as many as there is room for.
     pub(super) fn hold_next_clean(&mut self, into: &mut [(Number, Number)]) -> usize {

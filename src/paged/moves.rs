@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::cache::{Number, Place};
+use super::cache::{COOL_SHARE, Number, Place};
 use super::core::{Core, State, Trouble};
 use super::stats::add;
 use crate::error::{AccessError, RefusalReason};
@@ -267,9 +267,8 @@ impl Core {
         if self.jobs.has_threads() {
             let most = self.ground.whole_pages(self.read_ahead).min(2 * eighth as usize);
             let ahead = row.saturating_mul(2).min(most as Number);
-            let next = self.with(|state| state.next_ahead(page, ahead, self.ground.pages));
-            // One page of a quarter of them is a mark. So the next quarter is asked for while three are still to come.
-            return self.jobs.read_ahead(next, (ahead / 4).max(1));
+            let (next, marks) = self.with(|state| state.next_ahead(page, ahead, self.ground.pages));
+            return self.jobs.read_ahead(next, marks);
         }
         let most = self.ground.whole_pages(self.read_ahead.min(MOST_AHEAD)).min(eighth as usize);
         let most = row.min(most as Number);
@@ -420,12 +419,24 @@ impl State {
     }
 
     /// The pages that lent threads are to read next, where a row has come to `page`: those among the `ahead` pages after it
-    /// that they were not asked for before.
-    fn next_ahead(&mut self, page: Number, ahead: Number, pages: Number) -> Range<Number> {
+    /// that they were not asked for before. And one of how many becomes a mark: of a quarter of what is ahead, so that the
+    /// next quarter is asked for while three are still to come.
+    fn next_ahead(
+        &mut self,
+        page: Number,
+        ahead: Number,
+        pages: Number,
+    ) -> (Range<Number>, Number) {
+        // What is read ahead comes to the end of the pages before the hand. Where these are few, since most pages are in
+        // use, pages that are read ahead would take the room of others that are not touched yet.
+        let ahead = ahead.min((self.cache.before_hand() / 2) as Number);
+        // So few at once that pages in use, of which some cool, have the time to come back.
+        let at_once = ((self.cache.capacity() / COOL_SHARE / 2) as Number).max(1);
         let next = page.saturating_add(1);
         let start = self.asked.max(next);
-        self.asked = next.saturating_add(ahead).min(pages).max(start);
-        start..self.asked
+        let end = next.saturating_add(ahead).min(start.saturating_add(at_once)).min(pages);
+        self.asked = end.max(start);
+        (start..self.asked, (ahead / 4).max(1))
     }
 }
 

@@ -209,3 +209,23 @@ fn what_was_read_ahead_can_be_written_pinned_flushed_and_evicted() {
         assert!(slice(&region) == expected && region.store().bytes() == expected, "{engine:?}");
     }
 }
+
+/// What is read ahead takes its room from pages that nobody needs: not from pages in use, nor from others that were read ahead
+/// and are not touched yet.
+#[test]
+fn a_scan_beside_pages_that_are_in_use_drives_out_none_of_them() {
+    const SCANNED: usize = 1_000;
+    for engine in engines() {
+        for in_use in [10, 30, 44] {
+            let store = Heap::new(some_bytes((FRAMES + SCANNED) * page_size()));
+            let region = builder(engine, store).io_threads(2).build().unwrap();
+            for page in 0..SCANNED {
+                (0..in_use).for_each(|used| _ = touch(&region, used));
+                touch(&region, FRAMES + page);
+            }
+            // Without reading ahead, it is 1,142 at most. How many it is depends on how the threads run.
+            let stats = region.stats();
+            assert!(stats.loads < 1_800, "{engine:?}, {in_use} in use: {stats:?}");
+        }
+    }
+}
