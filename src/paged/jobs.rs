@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use super::cache::Number;
 use super::core::Core;
-use super::moves::Lent;
+use super::moves::{Ahead, Lent};
 use crate::error::Error;
 use crate::fault;
 use crate::os;
@@ -57,14 +57,18 @@ struct Queue {
 }
 
 impl Queue {
-    /// Takes the next page to be read ahead, and whether it becomes a mark.
-    fn take_ahead(&mut self) -> Option<(Number, bool)> {
+    /// Takes the next page to be read ahead.
+    fn take_ahead(&mut self) -> Option<(Number, Ahead)> {
         if self.ahead_len == 0 {
             return None;
         }
         let window = self.ahead.get_mut(self.ahead_first)?;
-        let marks = window.marks > 0 && window.next.is_multiple_of(window.marks);
-        let taken = (window.next, marks);
+        let ahead = match window.marks {
+            0 => Ahead::AsTold,
+            marks if window.next.is_multiple_of(marks) => Ahead::Mark,
+            _ => Ahead::InRow,
+        };
+        let taken = (window.next, ahead);
         window.next += 1;
         if window.next >= window.end {
             self.ahead_first = (self.ahead_first + 1) % WINDOWS;
@@ -240,7 +244,7 @@ pub(super) fn stop(core: &Core, threads: Vec<JoinHandle<()>>) {
 
 enum Task {
     Call(*mut Job),
-    ReadAhead(Number, bool),
+    ReadAhead(Number, Ahead),
     WriteBack,
     Stop,
     Nothing,
@@ -257,9 +261,9 @@ fn work_on(core: &Core) {
         match next_task(core) {
             // SAFETY: the job was taken from the queue, and its thread waits.
             Task::Call(job) => unsafe { run(core, job) },
-            Task::ReadAhead(page, mark) => {
+            Task::ReadAhead(page, ahead) => {
                 // It is a wish: whoever touches the page gets the error.
-                if let Err(trouble) = core.bring_ahead(page, mark) {
+                if let Err(trouble) = core.bring_ahead(page, ahead) {
                     trouble.into_store_error();
                 }
             }
@@ -289,7 +293,7 @@ fn next_task(core: &Core) -> Task {
             return (Task::Stop, false);
         }
         match queue.take_ahead() {
-            Some((page, mark)) => (Task::ReadAhead(page, mark), false),
+            Some((page, ahead)) => (Task::ReadAhead(page, ahead), false),
             None => (Task::Nothing, queue.rests),
         }
     });
@@ -330,8 +334,9 @@ mod tests {
         jobs.read_ahead(3..3, 2);
         jobs.read_ahead(0..2, 0);
         let taken = std::iter::from_fn(|| jobs.with(Queue::take_ahead));
-        let (yes, no) = (true, false);
-        let expected = [(10, yes), (11, no), (12, yes), (13, no), (14, yes), (0, no), (1, no)];
+        let mut expected = Vec::from_iter((10..15).map(|page| (page, Ahead::InRow)));
+        [0, 2, 4].map(|mark: usize| expected[mark].1 = Ahead::Mark);
+        expected.extend([(0, Ahead::AsTold), (1, Ahead::AsTold)]);
         assert_eq!(taken.collect::<Vec<_>>(), expected);
     }
 
@@ -344,6 +349,6 @@ mod tests {
         let taken = std::iter::from_fn(|| jobs.with(Queue::take_ahead)).map(|(page, _)| page);
         assert!(taken.eq(0..WINDOWS as Number));
         jobs.read_ahead(5..6, 1);
-        assert_eq!(jobs.with(Queue::take_ahead), Some((5, true)));
+        assert_eq!(jobs.with(Queue::take_ahead), Some((5, Ahead::Mark)));
     }
 }

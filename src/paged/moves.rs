@@ -77,6 +77,17 @@ impl Wish {
     }
 }
 
+/// Why a page is brought before it is touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// The program said so.
+    AsTold,
+    /// Pages before it were touched in a row.
+    InRow,
+    /// The same, and it becomes a mark.
+    Mark,
+}
+
 /// What was done for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
@@ -118,12 +129,14 @@ impl Core {
         self.fulfil_one::<C>(Wish::of_store(page, Some(false))).map(|_| ())
     }
 
-    /// For a lent thread: reads a page ahead, into the region or as a mark; not where the program has gone past it
-    /// meanwhile.
-    pub(super) fn bring_ahead(&self, page: Number, mark: bool) -> Result<(), Trouble> {
-        if self.with(|state| state.has_passed(page)) {
+    /// For a lent thread: brings a page before it is touched, unless it comes too late.
+    pub(super) fn bring_ahead(&self, page: Number, ahead: Ahead) -> Result<(), Trouble> {
+        // Where the program is faster than the store, pages that it has passed would keep the threads from those that it
+        // comes to.
+        if ahead != Ahead::AsTold && self.with(|state| state.has_passed(page)) {
             return Ok(());
         }
+        let mark = ahead == Ahead::Mark;
         let wish = Wish { mark, ..Wish::of_store(page, Some(false)) };
         self.fulfil_one::<Lent>(wish).map(|_| ())
     }
@@ -411,6 +424,11 @@ impl State {
         self.row
     }
 
+    /// Whether the present row has come as far as a page, or further.
+    fn has_passed(&self, page: Number) -> bool {
+        self.last_touched.checked_sub(page).is_some_and(|steps| steps <= self.row)
+    }
+
     /// A row has come from one page to another: those behind it are not needed any more.
     fn is_done_with(&mut self, from: Number, to: Number) {
         /// The lock is held meanwhile. Where there are more of them, the others leave in their turn.
@@ -420,11 +438,6 @@ impl State {
                 self.cache.expect_no_more(frame);
             }
         }
-    }
-
-    /// Whether a row has come to this page, or past it.
-    fn has_passed(&self, page: Number) -> bool {
-        (self.last_touched.saturating_sub(self.row)..=self.last_touched).contains(&page)
     }
 
     /// The pages that lent threads are to read next, where a row has come to `page`: those among the `ahead` pages after it
@@ -478,7 +491,7 @@ mod tests {
             })
         };
         for _ in 0..2 {
-            region.core.bring_ahead(5, true).unwrap();
+            region.core.bring_ahead(5, Ahead::Mark).unwrap();
             assert_eq!(mark_of(5), Some((Place::Frame, true)));
         }
         // SAFETY: nobody else writes to the file.
@@ -492,10 +505,52 @@ mod tests {
     #[test]
     fn a_mark_that_nobody_touches_leaves_as_any_page() {
         let region = builder("left-mark").limit(20 * page_size()).build().unwrap();
-        (0..4).for_each(|page| region.core.bring_ahead(page, true).unwrap());
+        (0..4).for_each(|page| region.core.bring_ahead(page, Ahead::Mark).unwrap());
         (4..64).for_each(|page| region.core.bring::<Program>(page).unwrap());
         assert!((0..4).all(|page| region.core.with(|state| state.cache.frame_of(page)).is_none()));
         assert!(region.stats().resident <= 20 * page_size());
+    }
+
+    #[test]
+    fn pages_that_a_row_has_passed_are_not_read_ahead() {
+        let region = builder("passed").limit(20 * page_size()).build().unwrap();
+        (8..40).for_each(|page| region.core.bring::<Program>(page).unwrap());
+        for ahead in [Ahead::InRow, Ahead::Mark] {
+            (8..40).for_each(|page| region.core.bring_ahead(page, ahead).unwrap());
+        }
+        assert_eq!(region.stats().loads, 32);
+        region.core.bring_ahead(8, Ahead::AsTold).unwrap();
+        region.core.bring_ahead(7, Ahead::InRow).unwrap();
+        region.core.bring_ahead(40, Ahead::InRow).unwrap();
+        assert_eq!(region.stats().loads, 35);
+    }
+
+    /// What is read ahead comes behind the other pages before the hand, and would take the room of its own first ones.
+    #[test]
+    fn less_is_read_ahead_where_most_pages_are_in_use() {
+        const FRAMES: usize = 48;
+        let region = builder("in-use").limit(FRAMES * page_size()).read_only().build().unwrap();
+        (0..FRAMES as Number).for_each(|page| region.core.bring::<Program>(page).unwrap());
+        let ask = |page, ahead| region.core.with(|state| state.next_ahead(page, ahead, 1 << 20));
+        let all = region.core.with(|state| state.cache.before_hand());
+        assert_eq!((all, region.core.ground.frames as usize), (FRAMES, FRAMES));
+        // A sixteenth of the frames at once, of which every third is a mark.
+        assert_eq!(ask(100, 12), (101..104, 3));
+        assert_eq!(ask(103, 12), (104..107, 3));
+        region.core.with(|state| {
+            for page in 0..40 {
+                let Some(frame) = state.cache.frame_of(page) else { continue };
+                state.cache.hold(frame);
+                state.cache.is_wanted(frame);
+                state.cache.settle(frame, Place::Region, false, false);
+            }
+            state.asked = 0;
+        });
+        // Eight are left: so four are ahead.
+        assert_eq!(ask(200, 12), (201..204, 1));
+        assert_eq!(ask(200, 12), (204..205, 1));
+        assert_eq!(ask(200, 12), (205..205, 1));
+        assert_eq!(ask(201, 12), (205..206, 1));
     }
 
     #[test]
@@ -504,9 +559,9 @@ mod tests {
         let mut region = builder.build().unwrap();
         let frames = region.core.ground.frames as usize;
         region.fill(..frames * page_size(), 1).unwrap();
-        for mark in [false, true] {
+        for ahead in [Ahead::AsTold, Ahead::InRow, Ahead::Mark] {
             for page in frames as Number..64 {
-                let brought = region.core.bring_ahead(page, mark);
+                let brought = region.core.bring_ahead(page, ahead);
                 assert!(matches!(brought, Err(Trouble::GaveUp)), "{brought:?}");
             }
         }
@@ -528,8 +583,8 @@ mod tests {
             rich.read(page * page_size(), &mut [0]).unwrap();
         }
         let (held, page) = (rich.stats().resident, poor.core.pages(page_size(), page_size() + 1));
-        for mark in [false, true] {
-            let brought = poor.core.bring_ahead(page.start, mark);
+        for ahead in [Ahead::AsTold, Ahead::InRow, Ahead::Mark] {
+            let brought = poor.core.bring_ahead(page.start, ahead);
             assert!(matches!(brought, Err(Trouble::GaveUp)), "{brought:?}");
             assert_eq!(rich.stats().resident, held);
         }

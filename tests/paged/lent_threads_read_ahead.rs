@@ -149,11 +149,11 @@ fn a_round_through_more_than_the_limit_reads_no_page_twice() {
                     assert!(region.stats().resident <= FRAMES * page_size());
                 }
                 // (What the last touches asked for is all there: they were the last pages. A thread that comes late may read
-                // one that has been there, and left.)
+                // one that has been there, and left. Or one cools before its touch, and is still there in the next round.)
                 let stats = region.stats();
-                let more = stats.loads - round * PAGES as u64;
-                assert!(more <= round * threads as u64, "{engine:?}: {more} loads too many");
-                assert!(stats.rescues <= more, "{engine:?}: {stats:?}");
+                let (late, other) =
+                    (round * threads as u64, stats.loads.abs_diff(round * PAGES as u64));
+                assert!(other <= late && stats.rescues <= late, "{engine:?}, {round}: {stats:?}");
             }
         }
     }
