@@ -57,6 +57,19 @@ struct Queue {
 }
 
 impl Queue {
+    /// Drops the first windows of rows that nobody waits for any more: the program has passed them, or is elsewhere.
+    fn forget_outside(&mut self, wanted: &Range<Number>) {
+        while self.ahead_len > 0 {
+            let Some(first) = self.ahead.get(self.ahead_first) else { return };
+            let is_wanted = first.next < wanted.end && wanted.start < first.end;
+            if is_wanted || first.marks == 0 {
+                return;
+            }
+            self.ahead_first = (self.ahead_first + 1) % WINDOWS;
+            self.ahead_len -= 1;
+        }
+    }
+
     /// Takes the next page to be read ahead.
     fn take_ahead(&mut self) -> Option<(Number, Ahead)> {
         if self.ahead_len == 0 {
@@ -179,10 +192,21 @@ impl Jobs {
     /// Asks that pages be read before they are touched, those whose number is a multiple of `marks` as marks (none, if that is
     /// zero). Drops the wish where too many wait. Async-signal-safe.
     pub(super) fn read_ahead(&self, pages: Range<Number>, marks: Number) {
+        self.read_ahead_within(pages, marks, 0..Number::MAX);
+    }
+
+    /// The same for a row; what such wishes have asked for before outside of `wanted`, and waits first, is not read any more.
+    pub(super) fn read_ahead_within(
+        &self,
+        pages: Range<Number>,
+        marks: Number,
+        wanted: Range<Number>,
+    ) {
         if pages.is_empty() {
             return;
         }
         let entered = self.with(|queue| {
+            queue.forget_outside(&wanted);
             let place = (queue.ahead_first + queue.ahead_len) % WINDOWS;
             match queue.ahead.get_mut(place) {
                 Some(slot) if queue.ahead_len < WINDOWS => {
@@ -340,6 +364,23 @@ mod tests {
         }
         expected.extend([(0, Ahead::AsTold), (1, Ahead::AsTold)]);
         assert_eq!(taken.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_row_that_has_gone_on_forgets_what_it_has_passed() {
+        let jobs = Jobs::new(false);
+        let first = || jobs.with(|queue| queue.take_ahead().map(|(page, _)| page));
+        jobs.read_ahead_within(10..14, 4, 10..14);
+        jobs.read_ahead_within(14..18, 4, 12..18);
+        assert_eq!(first(), Some(10));
+        jobs.read_ahead_within(18..22, 4, 16..22);
+        assert_eq!(first(), Some(14));
+        // Another row. What the program asked for itself stays.
+        jobs.read_ahead_within(2..3, 1, 2..3);
+        assert_eq!(first(), Some(2));
+        jobs.read_ahead(5..7, 0);
+        jobs.read_ahead_within(90..91, 1, 90..91);
+        assert_eq!([first(), first(), first(), first()], [Some(5), Some(6), Some(90), None]);
     }
 
     #[test]

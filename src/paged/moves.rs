@@ -285,7 +285,8 @@ impl Core {
             let most = self.ground.whole_pages(self.read_ahead).min(2 * eighth as usize);
             let ahead = row.saturating_mul(2).min(most as Number);
             let (next, marks) = self.with(|state| state.next_ahead(page, ahead, self.ground.pages));
-            return self.jobs.read_ahead(next, marks);
+            let wanted = page + 1..next.end;
+            return self.jobs.read_ahead_within(next, marks, wanted);
         }
         let most = self.ground.whole_pages(self.read_ahead.min(MOST_AHEAD)).min(eighth as usize);
         let most = row.min(most as Number);
