@@ -451,8 +451,10 @@ impl State {
         pages: Number,
     ) -> (Range<Number>, Number) {
         // What is read ahead comes to the end of the pages before the hand. Where these are few, since most pages are in
-        // use, pages that are read ahead would take the room of others that are not touched yet.
-        let ahead = ahead.min((self.cache.before_hand() / 2) as Number);
+        // use, pages that are read ahead would take the room of others that are not touched yet, or of pages in use that
+        // cool.
+        let (before, frames) = (self.cache.before_hand(), self.cache.capacity());
+        let ahead = if before < frames / 4 { 0 } else { ahead.min((before / 2) as Number) };
         // So few at once that pages in use, of which some cool, have the time to come back.
         let at_once = ((self.cache.capacity() / COOL_SHARE / 2) as Number).max(1);
         let next = page.saturating_add(1);
@@ -538,20 +540,27 @@ mod tests {
         // A sixteenth of the frames at once, of which every third is a mark.
         assert_eq!(ask(100, 12), (101..104, 3));
         assert_eq!(ask(103, 12), (104..107, 3));
-        region.core.with(|state| {
-            for page in 0..40 {
-                let Some(frame) = state.cache.frame_of(page) else { continue };
-                state.cache.hold(frame);
-                state.cache.is_wanted(frame);
-                state.cache.settle(frame, Place::Region, false, false);
-            }
-            state.asked = 0;
-        });
-        // Eight are left: so four are ahead.
+        let are_in_use = |pages: Range<Number>| {
+            region.core.with(|state| {
+                for page in pages {
+                    let Some(frame) = state.cache.frame_of(page) else { continue };
+                    state.cache.hold(frame);
+                    state.cache.is_wanted(frame);
+                    state.cache.settle(frame, Place::Region, false, false);
+                }
+                state.asked = 0;
+            });
+        };
+        are_in_use(0..34);
+        // Fourteen are left: so seven are ahead.
         assert_eq!(ask(200, 12), (201..204, 1));
-        assert_eq!(ask(200, 12), (204..205, 1));
-        assert_eq!(ask(200, 12), (205..205, 1));
-        assert_eq!(ask(201, 12), (205..206, 1));
+        assert_eq!(ask(200, 12), (204..207, 1));
+        assert_eq!(ask(200, 12), (207..208, 1));
+        assert_eq!(ask(200, 12), (208..208, 1));
+        assert_eq!(ask(201, 12), (208..209, 1));
+        // Less than a quarter is left.
+        are_in_use(34..37);
+        assert!(ask(300, 12).0.is_empty());
     }
 
     #[test]
