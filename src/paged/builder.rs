@@ -303,9 +303,6 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
     /// ```
     pub fn expected(mut self, expected: Expected) -> Self {
         self.expected = expected;
-        if expected == Expected::Random {
-            self.read_ahead = Some(0);
-        }
         self
     }
 
@@ -475,8 +472,11 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             forked,
         };
         let store = Arc::new(self.store);
+        let is_random = self.expected == Expected::Random;
         let read_ahead = self
             .read_ahead
+            .filter(|_| !is_random)
+            .or(is_random.then_some(0))
             .unwrap_or(LEAST_AHEAD.max(self.io_threads.saturating_mul(2 * ground.page_bytes)));
         let write_early = self.write_back == WriteBack::Early;
         let mut core = Arc::new(Core::new(

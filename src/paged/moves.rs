@@ -68,12 +68,14 @@ pub(super) struct Wish {
     pub(super) source: Source,
     /// Whether the page, if it has to be loaded, becomes a mark: see `cache.rs`. Only for callers that read ahead.
     pub(super) mark: bool,
+    /// Whether somebody touches the page now, and not perhaps later.
+    pub(super) is_touch: bool,
 }
 
 impl Wish {
     /// To have a page with what the store has of it.
     pub(super) fn of_store(page: Number, write: Option<bool>) -> Self {
-        Self { page, write, pin: false, source: Source::Store, mark: false }
+        Self { page, write, pin: false, source: Source::Store, mark: false, is_touch: true }
     }
 }
 
@@ -126,7 +128,8 @@ const MOST_REPEATS: u32 = 10_000;
 impl Core {
     /// Brings a page into the region for reading, and no others.
     pub(super) fn bring<C: Caller>(&self, page: Number) -> Result<(), Trouble> {
-        self.fulfil_one::<C>(Wish::of_store(page, Some(false))).map(|_| ())
+        let wish = Wish { is_touch: false, ..Wish::of_store(page, Some(false)) };
+        self.fulfil_one::<C>(wish).map(|_| ())
     }
 
     /// For a lent thread: brings a page before it is touched, unless it comes too late.
@@ -269,7 +272,7 @@ impl Core {
                 state.cache.pin(frame);
             }
             // What is replaced as a whole says nothing about what will be read.
-            let is_read = matches!(wish.source, Source::Store) && !C::READS_AHEAD;
+            let is_read = matches!(wish.source, Source::Store) && !C::READS_AHEAD && wish.is_touch;
             if is_read { state.note_touch(wish.page) } else { 0 }
         });
         self.changed();
@@ -430,11 +433,14 @@ impl State {
         self.last_touched.checked_sub(page).is_some_and(|steps| steps <= self.row)
     }
 
-    /// A row has come from one page to another: those behind it are not needed any more.
+    /// A row has come from one page to another: those behind it are not needed any more. (The one right before it is, where an
+    /// instruction touches both.) The first of them leaves first.
     fn is_done_with(&mut self, from: Number, to: Number) {
         /// The lock is held meanwhile. Where there are more of them, the others leave in their turn.
         const MOST: Number = 256;
-        for page in from.max(to.saturating_sub(MOST))..to {
+        for page in
+            (from.max(to.saturating_sub(MOST)).saturating_sub(1)..to.saturating_sub(1)).rev()
+        {
             if let Some(frame) = self.cache.frame_of(page) {
                 self.cache.expect_no_more(frame);
             }
@@ -517,7 +523,10 @@ mod tests {
     #[test]
     fn pages_that_a_row_has_passed_are_not_read_ahead() {
         let region = builder("passed").limit(20 * page_size()).build().unwrap();
-        (8..40).for_each(|page| region.core.bring::<Program>(page).unwrap());
+        (8..40).for_each(|page| {
+            let wish = Wish::of_store(page, Some(false));
+            region.core.fulfil_one::<Program>(wish).unwrap();
+        });
         for ahead in [Ahead::InRow, Ahead::Mark] {
             (8..40).for_each(|page| region.core.bring_ahead(page, ahead).unwrap());
         }

@@ -294,7 +294,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         let (start, end) = index_range(range, self.len())?;
         self.check_process(start)?;
         let pages = self.core.pages(start, end);
-        let pages = pages.start..pages.end.min(pages.start + self.core.ground.frames);
+        let pages = pages.start..pages.end.min(pages.start.saturating_add(self.core.ground.frames));
         if self.core.jobs.has_threads() {
             fault::uninterrupted(|| self.core.jobs.read_ahead(pages, 0));
             return Ok(());

@@ -91,3 +91,17 @@ fn a_sequential_scan_takes_little_room() {
         }
     }
 }
+
+/// What is brought before it is touched is not gone past.
+#[test]
+fn what_is_prefetched_for_a_sequential_scan_is_there() {
+    for engine in engines() {
+        let region = builder(heap(), SecondChance::Never).engine(engine);
+        let region = region.expected(Expected::Sequential).build().unwrap();
+        (0..LIMIT).for_each(|page| touch(&region, page));
+        region.prefetch(500 * page_size()..600 * page_size()).unwrap();
+        let loads = region.stats().loads;
+        (500..600).for_each(|page| touch(&region, page));
+        assert_eq!(region.stats().loads, loads, "{engine:?}");
+    }
+}

@@ -132,7 +132,7 @@ fn a_write_that_no_replica_has_is_an_error() {
     cluster.nodes[replica].as_ref().unwrap().signal(libc::SIGSTOP);
 
     let place = (3 * EXTENT) as u64;
-    let short = || store_in(&cluster, "x").deadline(Duration::from_secs(2));
+    let short = || store_in(&cluster, "x").deadline(Duration::from_secs(8));
     let short = short().attempt(Duration::from_secs(1)).open().unwrap();
     let error = ours(write(&short, place, &noise(2, EXTENT)).expect_err("nobody else has it"));
     let Error::Deadline { source: Some(why), .. } = error else { panic!("{error}") };
