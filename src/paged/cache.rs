@@ -683,6 +683,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_is_in_its_frame_and_not_dropped() {
+        let mut cache = Cache::new(10, 2);
+        let mark = cache.take_new(1).unwrap();
+        cache.settle_as_mark(mark);
+        assert_eq!(cache.hold_next_clean(&mut [(0, 0)]), 0);
+        assert_eq!(cache.next_to_cool(), Some(mark));
+    }
+
+    #[test]
     fn a_mark_that_is_touched_or_freed_is_none_any_more() {
         let mut cache = Cache::new(10, 2);
         let mark = cache.take_new(1).unwrap();
