@@ -472,12 +472,11 @@ impl<S: PageStore + 'static> PagedRegionBuilder<S> {
             forked,
         };
         let store = Arc::new(self.store);
-        let is_random = self.expected == Expected::Random;
-        let read_ahead = self
-            .read_ahead
-            .filter(|_| !is_random)
-            .or(is_random.then_some(0))
-            .unwrap_or(LEAST_AHEAD.max(self.io_threads.saturating_mul(2 * ground.page_bytes)));
+        let usual = LEAST_AHEAD.max(self.io_threads.saturating_mul(2 * ground.page_bytes));
+        let read_ahead = match self.expected {
+            Expected::Random => 0,
+            _ => self.read_ahead.unwrap_or(usual),
+        };
         let write_early = self.write_back == WriteBack::Early;
         let mut core = Arc::new(Core::new(
             ground,

@@ -172,6 +172,8 @@ fn a_page_that_nobody_needs_hides_no_free_room() {
             region.evict(page).unwrap();
         }
         region.evict(..).unwrap();
+        let stats = region.stats();
+        assert_eq!(stats.evictions, stats.loads, "every page that came has left: {stats:?}");
         let kept = if engine == Engine::UserFault { LIMIT / 64 * page_size() } else { 0 };
         assert_eq!(region.stats().resident, kept, "{engine:?}");
     }

@@ -105,3 +105,19 @@ fn what_is_prefetched_for_a_sequential_scan_is_there() {
         assert_eq!(region.stats().loads, loads, "{engine:?}");
     }
 }
+
+/// Where accesses are expected here and there, each page comes by a touch of its own.
+#[test]
+fn nothing_is_read_ahead_of_random_accesses() {
+    for engine in engines() {
+        let faults = [Expected::Anything, Expected::Random].map(|expected| {
+            let region = builder(heap(), SecondChance::Always).engine(engine);
+            let region = region.expected(expected).read_ahead(1 << 20).build().unwrap();
+            (0..100).for_each(|page| touch(&region, page));
+            let stats = region.stats();
+            assert!(stats.loads >= 100, "{engine:?}: {stats:?}");
+            stats.faults
+        });
+        assert!(faults[0] < 100 && faults[1] == 100, "{engine:?}: {faults:?}");
+    }
+}
