@@ -98,6 +98,8 @@ pub(super) struct Cache {
     hand: Queue,
     /// How many pages were dropped.
     drops: Number,
+    /// See [`in_reach`](Self::in_reach).
+    is_used_up: bool,
     /// Frames with a page that a thread holds.
     pub(super) busy: usize,
     /// Frames whose page is pinned.
@@ -144,6 +146,7 @@ impl Cache {
             queues: [Ends::default(); QUEUES],
             hand: Queue::Even,
             drops: 0,
+            is_used_up: false,
             busy: 0,
             pinned: 0,
             dirty: 0,
@@ -404,11 +407,29 @@ impl Cache {
         }
     }
 
-    /// How many frames without a page there are, and others whose pages have not been before the hand yet.
+    /// The budget has no memory for more frames than those that have some; or it has again.
+    pub(super) fn note_budget(&mut self, is_used_up: bool) {
+        self.is_used_up = is_used_up;
+    }
+
+    /// How many pages can be in memory at once: as many as there are frames, or less where the budget is used up.
+    pub(super) fn in_reach(&self) -> usize {
+        if self.is_used_up { self.counted } else { self.frames.len() }
+    }
+
+    /// Whether a quarter of many pages has not been before the hand yet.
+    pub(super) fn has_to_spare(&mut self) -> bool {
+        let before = self.before_hand();
+        self.counted >= COOL_SHARE && before >= self.counted / 4
+    }
+
+    /// How many frames a page can have at once, and others whose pages have not been before the hand yet.
     pub(super) fn before_hand(&mut self) -> usize {
         self.turn();
-        let unused = self.frames.len() - self.used as usize;
-        self.queue(self.hand).len + self.queue(Queue::Free).len + unused
+        let without_memory = self.frames.len() - self.counted;
+        let empty = self.frames.len() - self.used as usize + self.queue(Queue::Free).len;
+        let out_of_reach = if self.is_used_up { without_memory } else { 0 };
+        self.queue(self.hand).len + empty.saturating_sub(out_of_reach)
     }
 
     /// Holds the frames that are the next to cool, as far as their pages need no writing: each with its page. Returns how

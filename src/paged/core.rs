@@ -11,6 +11,7 @@ use super::cache::{Cache, Number};
 use super::dropping::Lists;
 use super::engines::{ChosenEngine, Ground};
 use super::jobs::Jobs;
+use super::rows::Rows;
 use super::stats::Counters;
 use super::store::PageStore;
 use crate::error::{Error, RefusalReason};
@@ -56,13 +57,9 @@ pub(super) struct Core {
 /// What the lock protects.
 pub(super) struct State {
     pub(super) cache: Cache,
-    /// The page that was the last to be loaded, or to be touched as a mark, and how many were touched in a row before it.
-    pub(super) last_touched: Number,
-    pub(super) row: Number,
+    pub(super) rows: Rows,
     /// The program goes through the region from its start to its end.
     pub(super) is_sequential: bool,
-    /// The end of the pages that lent threads were asked to read ahead in this row; zero where there are none yet.
-    pub(super) asked: Number,
 }
 
 // SAFETY: the state is used by the holder of the lock alone, the link by that of the list's; the pointers are to the
@@ -127,10 +124,8 @@ impl Core {
             lock: SpinLock::new(),
             state: UnsafeCell::new(State {
                 cache,
-                last_touched: Number::MAX - 1,
-                row: 0,
+                rows: Rows::new(),
                 is_sequential: expected == Expected::Sequential,
-                asked: 0,
             }),
             changes: AtomicU32::new(0),
             waiting: AtomicU32::new(0),

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use super::cache::Number;
 use super::core::Core;
-use super::moves::{Ahead, Lent};
+use super::moves::Lent;
 use crate::error::Error;
 use crate::fault;
 use crate::os;
@@ -31,23 +31,21 @@ pub(super) struct Job {
     failed: Option<io::ErrorKind>,
 }
 
-/// Neighbouring pages that are to be read ahead.
+/// Neighbouring pages that the program asked for.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
     next: Number,
     end: Number,
-    /// Pages whose number is a multiple of this become marks; zero: none does.
-    marks: Number,
 }
 
-/// How many windows may wait to be read ahead.
+/// How many windows may wait.
 const WINDOWS: usize = 64;
 
 /// What waits for a lent thread.
 struct Queue {
     first: *mut Job,
     last: *mut Job,
-    /// A ring of windows to be read ahead, none of which is empty.
+    /// A ring of windows, none of which is empty.
     ahead: [Window; WINDOWS],
     ahead_first: usize,
     ahead_len: usize,
@@ -57,37 +55,33 @@ struct Queue {
 }
 
 impl Queue {
-    /// Drops the first windows of rows that nobody waits for any more: the program has passed them, or is elsewhere.
-    fn forget_outside(&mut self, wanted: &Range<Number>) {
-        while self.ahead_len > 0 {
-            let Some(first) = self.ahead.get(self.ahead_first) else { return };
-            let is_wanted = first.next < wanted.end && wanted.start < first.end;
-            if is_wanted || first.marks == 0 {
-                return;
-            }
-            self.ahead_first = (self.ahead_first + 1) % WINDOWS;
-            self.ahead_len -= 1;
+    /// Takes the next call of the store that a thread waits for; or tells that there will be none.
+    fn take_call(&mut self) -> Option<Task> {
+        if self.first.is_null() {
+            return self.stopped.then_some(Task::Stop);
         }
+        let job = self.first;
+        // SAFETY: a job in the queue waits on the stack of a thread that waits for it.
+        self.first = unsafe { (*job).next };
+        if self.first.is_null() {
+            self.last = ptr::null_mut();
+        }
+        Some(Task::Call(job))
     }
 
-    /// Takes the next page to be read ahead.
-    fn take_ahead(&mut self) -> Option<(Number, Ahead)> {
+    /// Takes the next page that the program asked for.
+    fn take_ahead(&mut self) -> Option<Number> {
         if self.ahead_len == 0 {
             return None;
         }
         let window = self.ahead.get_mut(self.ahead_first)?;
-        let ahead = match window.marks {
-            0 => Ahead::AsTold,
-            marks if window.next.is_multiple_of(marks) => Ahead::Mark,
-            _ => Ahead::InRow,
-        };
-        let taken = (window.next, ahead);
+        let page = window.next;
         window.next += 1;
         if window.next >= window.end {
             self.ahead_first = (self.ahead_first + 1) % WINDOWS;
             self.ahead_len -= 1;
         }
-        Some(taken)
+        Some(page)
     }
 }
 
@@ -132,9 +126,12 @@ impl Jobs {
         result
     }
 
-    /// Wakes as many lent threads as there are more things to do. (Each does whatever is next, until nothing is left: so
+    /// Wakes as many lent threads as there are more things to do. Async-signal-safe. (Each does whatever is next, until nothing is left: so
     /// it does not matter which one wakes.)
-    fn more_to_do(&self, things: u32) {
+    pub(super) fn more_to_do(&self, things: u32) {
+        if things == 0 {
+            return;
+        }
         self.work.fetch_add(1, Ordering::SeqCst);
         if self.resting.load(Ordering::SeqCst) > 0 {
             os::wake(&self.work, things);
@@ -189,28 +186,16 @@ impl Jobs {
         }
     }
 
-    /// Asks that pages be read before they are touched, those whose number is a multiple of `marks` as marks (none, if that is
-    /// zero). Drops the wish where too many wait. Async-signal-safe.
-    pub(super) fn read_ahead(&self, pages: Range<Number>, marks: Number) {
-        self.read_ahead_within(pages, marks, 0..Number::MAX);
-    }
-
-    /// The same for a row; what such wishes have asked for before outside of `wanted`, and waits first, is not read any more.
-    pub(super) fn read_ahead_within(
-        &self,
-        pages: Range<Number>,
-        marks: Number,
-        wanted: Range<Number>,
-    ) {
+    /// Asks that pages be read before they are touched. Drops the wish where too many wait.
+    pub(super) fn read_ahead(&self, pages: Range<Number>) {
         if pages.is_empty() {
             return;
         }
         let entered = self.with(|queue| {
-            queue.forget_outside(&wanted);
             let place = (queue.ahead_first + queue.ahead_len) % WINDOWS;
             match queue.ahead.get_mut(place) {
                 Some(slot) if queue.ahead_len < WINDOWS => {
-                    *slot = Window { next: pages.start, end: pages.end, marks };
+                    *slot = Window { next: pages.start, end: pages.end };
                     queue.ahead_len += 1;
                     true
                 }
@@ -268,7 +253,8 @@ pub(super) fn stop(core: &Core, threads: Vec<JoinHandle<()>>) {
 
 enum Task {
     Call(*mut Job),
-    ReadAhead(Number, Ahead),
+    /// Whether the page becomes a mark.
+    ReadAhead(Number, bool),
     WriteBack,
     Stop,
     Nothing,
@@ -285,9 +271,9 @@ fn work_on(core: &Core) {
         match next_task(core) {
             // SAFETY: the job was taken from the queue, and its thread waits.
             Task::Call(job) => unsafe { run(core, job) },
-            Task::ReadAhead(page, ahead) => {
+            Task::ReadAhead(page, mark) => {
                 // It is a wish: whoever touches the page gets the error.
-                if let Err(trouble) = core.bring_ahead(page, ahead) {
+                if let Err(trouble) = core.bring_ahead(page, mark) {
                     trouble.into_store_error();
                 }
             }
@@ -302,30 +288,21 @@ fn work_on(core: &Core) {
     }
 }
 
+/// What somebody waits for comes first, then what a row comes to soon, what the program asked for, and what is to be written.
 fn next_task(core: &Core) -> Task {
-    let (task, rests) = core.jobs.with(|queue| {
-        if !queue.first.is_null() {
-            let job = queue.first;
-            // SAFETY: a job in the queue waits on the stack of a thread that waits for it.
-            queue.first = unsafe { (*job).next };
-            if queue.first.is_null() {
-                queue.last = ptr::null_mut();
-            }
-            return (Task::Call(job), false);
-        }
-        if queue.stopped {
-            return (Task::Stop, false);
-        }
-        match queue.take_ahead() {
-            Some((page, ahead)) => (Task::ReadAhead(page, ahead), false),
-            None => (Task::Nothing, queue.rests),
-        }
-    });
-    let writes = matches!(task, Task::Nothing) && core.jobs.write_early && !rests;
-    if writes && core.with(|state| state.cache.next_to_write()).is_some() {
-        return Task::WriteBack;
+    let (task, rests) = core.jobs.with(|queue| (queue.take_call(), queue.rests));
+    if let Some(task) = task {
+        return task;
     }
-    task
+    let (ahead, writes) =
+        core.with(|state| (state.rows.take_ahead(), state.cache.next_to_write().is_some()));
+    if let Some((page, mark)) = ahead {
+        return Task::ReadAhead(page, mark);
+    }
+    if let Some(page) = core.jobs.with(Queue::take_ahead) {
+        return Task::ReadAhead(page, false);
+    }
+    if writes && core.jobs.write_early && !rests { Task::WriteBack } else { Task::Nothing }
 }
 
 /// # Safety
@@ -352,46 +329,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_come_in_the_order_of_their_wishes_and_some_of_them_as_marks() {
+    fn pages_come_in_the_order_of_their_wishes() {
         let jobs = Jobs::new(false);
-        jobs.read_ahead(10..15, 2);
-        jobs.read_ahead(3..3, 2);
-        jobs.read_ahead(0..2, 0);
+        jobs.read_ahead(10..13);
+        jobs.read_ahead(3..3);
+        jobs.read_ahead(0..2);
         let taken = std::iter::from_fn(|| jobs.with(Queue::take_ahead));
-        let mut expected = Vec::from_iter((10..15).map(|page| (page, Ahead::InRow)));
-        for mark in [0, 2, 4] {
-            expected[mark].1 = Ahead::Mark;
-        }
-        expected.extend([(0, Ahead::AsTold), (1, Ahead::AsTold)]);
-        assert_eq!(taken.collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn a_row_that_has_gone_on_forgets_what_it_has_passed() {
-        let jobs = Jobs::new(false);
-        let first = || jobs.with(|queue| queue.take_ahead().map(|(page, _)| page));
-        jobs.read_ahead_within(10..14, 4, 10..14);
-        jobs.read_ahead_within(14..18, 4, 12..18);
-        assert_eq!(first(), Some(10));
-        jobs.read_ahead_within(18..22, 4, 16..22);
-        assert_eq!(first(), Some(14));
-        // Another row. What the program asked for itself stays.
-        jobs.read_ahead_within(2..3, 1, 2..3);
-        assert_eq!(first(), Some(2));
-        jobs.read_ahead(5..7, 0);
-        jobs.read_ahead_within(90..91, 1, 90..91);
-        assert_eq!([first(), first(), first(), first()], [Some(5), Some(6), Some(90), None]);
+        assert_eq!(taken.collect::<Vec<_>>(), [10, 11, 12, 0, 1]);
     }
 
     #[test]
     fn wishes_for_which_there_is_no_room_are_dropped() {
         let jobs = Jobs::new(false);
         for wish in 0..WINDOWS as Number + 9 {
-            jobs.read_ahead(wish..wish + 1, 1);
+            jobs.read_ahead(wish..wish + 1);
         }
-        let taken = std::iter::from_fn(|| jobs.with(Queue::take_ahead)).map(|(page, _)| page);
+        let taken = std::iter::from_fn(|| jobs.with(Queue::take_ahead));
         assert!(taken.eq(0..WINDOWS as Number));
-        jobs.read_ahead(5..6, 1);
-        assert_eq!(jobs.with(Queue::take_ahead), Some((5, Ahead::Mark)));
+        jobs.read_ahead(5..6);
+        assert_eq!(jobs.with(Queue::take_ahead), Some(5));
+    }
+
+    /// However much the program asked for itself.
+    #[test]
+    #[cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
+    fn what_a_row_comes_to_soon_is_read_before_what_the_program_asked_for() {
+        let path = std::env::temp_dir().join(format!("pagewise-order-{}", std::process::id()));
+        let store = crate::FileStore::create(&path, 100 * os::page_size() as u64).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let builder = crate::PagedRegion::builder(store).page_bytes(os::page_size());
+        let region = builder.limit(64 * os::page_size()).build().unwrap();
+        region.core.jobs.read_ahead(50..60);
+        let asked = region.core.with(|state| {
+            (10..13).for_each(|page| _ = state.note_touch(page));
+            state.ask_ahead(12, 2, 2, 100)
+        });
+        assert_eq!(asked, 2);
+        let pages = std::iter::from_fn(|| match next_task(&region.core) {
+            Task::ReadAhead(page, _) => Some(page),
+            _ => None,
+        });
+        assert!(pages.eq([13, 14].into_iter().chain(50..60)));
     }
 }

@@ -18,6 +18,7 @@ mod neighbours;
 mod pin;
 mod region;
 mod room;
+mod rows;
 mod serving;
 mod stats;
 mod store;

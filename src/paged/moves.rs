@@ -4,9 +4,7 @@
 //! the store without the lock; then it settles the frame. It holds one frame at a time, except for a run of dirty
 //! pages that it is writing, and waits for another's only while it holds none: so no cycle of threads waits.
 
-use std::ops::Range;
-
-use super::cache::{COOL_SHARE, Number, Place};
+use super::cache::{Number, Place};
 use super::core::{Core, State, Trouble};
 use super::stats::add;
 use crate::error::{AccessError, RefusalReason};
@@ -79,17 +77,6 @@ impl Wish {
     }
 }
 
-/// Why a page is brought before it is touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ahead {
-    /// The program said so.
-    AsTold,
-    /// Pages before it were touched in a row.
-    InRow,
-    /// The same, and it becomes a mark.
-    Mark,
-}
-
 /// What was done for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
@@ -132,15 +119,9 @@ impl Core {
         self.fulfil_one::<C>(wish).map(|_| ())
     }
 
-    /// For a lent thread: brings a page before it is touched, unless it comes too late.
-    pub(super) fn bring_ahead(&self, page: Number, ahead: Ahead) -> Result<(), Trouble> {
-        // Where the program is faster than the store, pages that it has passed would keep the threads from those that it
-        // comes to.
-        if ahead != Ahead::AsTold && self.with(|state| state.has_passed(page)) {
-            return Ok(());
-        }
-        let mark = ahead == Ahead::Mark;
-        let wish = Wish { mark, ..Wish::of_store(page, Some(false)) };
+    /// For a lent thread: brings a page before it is touched.
+    pub(super) fn bring_ahead(&self, page: Number, mark: bool) -> Result<(), Trouble> {
+        let wish = Wish { mark, is_touch: false, ..Wish::of_store(page, Some(false)) };
         self.fulfil_one::<Lent>(wish).map(|_| ())
     }
 
@@ -229,7 +210,9 @@ impl Core {
     fn look_for_room(&self, state: &mut State, page: Number) -> Next {
         let counted = state.cache.free_is_counted();
         if counted != Some(true) && (counted.is_some() || state.cache.has_new()) {
-            if let Err(refused) = self.account.take_exactly(self.ground.page_bytes) {
+            let taken = self.account.take_exactly(self.ground.page_bytes);
+            state.cache.note_budget(taken.is_err());
+            if let Err(refused) = taken {
                 return Next::MakeRoom(Some(refused));
             }
             self.account.committed(self.ground.page_bytes);
@@ -272,7 +255,7 @@ impl Core {
                 state.cache.pin(frame);
             }
             // What is replaced as a whole says nothing about what will be read.
-            let is_read = matches!(wish.source, Source::Store) && !C::READS_AHEAD && wish.is_touch;
+            let is_read = matches!(wish.source, Source::Store) && wish.is_touch;
             if is_read { state.note_touch(wish.page) } else { 0 }
         });
         self.changed();
@@ -283,15 +266,14 @@ impl Core {
     /// this one goes on, or else by this thread, and then fewer.
     fn look_ahead<C: Caller>(&self, page: Number, row: Number) {
         // Pages that one instruction needs at once must not leave for those behind them.
-        let eighth = self.ground.frames / 8;
+        let eighth = self.with(|state| state.cache.in_reach()) / 8;
         if self.jobs.has_threads() {
-            let most = self.ground.whole_pages(self.read_ahead).min(2 * eighth as usize);
-            let ahead = row.saturating_mul(2).min(most as Number);
-            let (next, marks) = self.with(|state| state.next_ahead(page, ahead, self.ground.pages));
-            let wanted = page + 1..next.end;
-            return self.jobs.read_ahead_within(next, marks, wanted);
+            let most = self.ground.whole_pages(self.read_ahead).min(2 * eighth);
+            let (ahead, most) = (row.saturating_mul(2), most as Number);
+            let asked = self.with(|state| state.ask_ahead(page, ahead, most, self.ground.pages));
+            return self.jobs.more_to_do(asked);
         }
-        let most = self.ground.whole_pages(self.read_ahead.min(MOST_AHEAD)).min(eighth as usize);
+        let most = self.ground.whole_pages(self.read_ahead.min(MOST_AHEAD)).min(eighth);
         let most = row.min(most as Number);
         let last = page.saturating_add(most).min(self.ground.pages - 1);
         for page in page + 1..=last {
@@ -330,7 +312,7 @@ impl Core {
             let was_mark = state.cache.frame(frame).is_some_and(|frame| frame.mark);
             if shown.is_ok() {
                 // (That of a mark is its first touch.)
-                if !was_mark {
+                if !was_mark && wish.is_touch {
                     state.cache.is_wanted(frame);
                 }
                 state.cache.settle(frame, Place::Region, dirty, dirty);
@@ -349,7 +331,7 @@ impl Core {
             }
         });
         self.changed();
-        if done == Done::Rescued {
+        if done == Done::Rescued && wish.is_touch {
             add(&self.counters.rescues, 1);
         }
         shown.map(|()| done)
@@ -411,66 +393,6 @@ impl Core {
     }
 }
 
-impl State {
-    /// Returns how many pages before this one were touched in a row, by what was loaded and by marks: other pages that
-    /// were read ahead may lie between.
-    fn note_touch(&mut self, page: Number) -> Number {
-        let steps = page.wrapping_sub(self.last_touched);
-        if (1..=self.row.saturating_add(1)).contains(&steps) {
-            self.row = self.row.saturating_add(steps);
-            if self.is_sequential {
-                self.is_done_with(self.last_touched, page);
-            }
-        } else {
-            (self.row, self.asked) = (0, 0);
-        }
-        self.last_touched = page;
-        self.row
-    }
-
-    /// Whether the present row has come as far as a page, or further.
-    fn has_passed(&self, page: Number) -> bool {
-        self.last_touched.checked_sub(page).is_some_and(|steps| steps <= self.row)
-    }
-
-    /// A row has come from one page to another: those behind it are not needed any more. (The one right before it is, where an
-    /// instruction touches both.) The first of them leaves first.
-    fn is_done_with(&mut self, from: Number, to: Number) {
-        /// The lock is held meanwhile. Where there are more of them, the others leave in their turn.
-        const MOST: Number = 256;
-        for page in
-            (from.max(to.saturating_sub(MOST)).saturating_sub(1)..to.saturating_sub(1)).rev()
-        {
-            if let Some(frame) = self.cache.frame_of(page) {
-                self.cache.expect_no_more(frame);
-            }
-        }
-    }
-
-    /// The pages that lent threads are to read next, where a row has come to `page`: those among the `ahead` pages after it
-    /// that they were not asked for before. And one of how many becomes a mark: of a quarter of what is ahead, so that the
-    /// next quarter is asked for while three are still to come.
-    fn next_ahead(
-        &mut self,
-        page: Number,
-        ahead: Number,
-        pages: Number,
-    ) -> (Range<Number>, Number) {
-        // What is read ahead comes to the end of the pages before the hand. Where these are few, since most pages are in
-        // use, pages that are read ahead would take the room of others that are not touched yet, or of pages in use that
-        // cool.
-        let (before, frames) = (self.cache.before_hand(), self.cache.capacity());
-        let ahead = if before < frames / 4 { 0 } else { ahead.min((before / 2) as Number) };
-        // So few at once that pages in use, of which some cool, have the time to come back.
-        let at_once = ((self.cache.capacity() / COOL_SHARE / 2) as Number).max(1);
-        let next = page.saturating_add(1);
-        let start = self.asked.max(next);
-        let end = next.saturating_add(ahead).min(start.saturating_add(at_once)).min(pages);
-        self.asked = end.max(start);
-        (start..self.asked, (ahead / 4).max(1))
-    }
-}
-
 impl Trouble {
     /// The caller's own bytes could not be read.
     fn of_source(error: AccessError) -> Self {
@@ -481,13 +403,23 @@ impl Trouble {
 #[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
 mod tests {
     use super::*;
-    use crate::{Budget, FileStore, PagedRegion, PagedRegionBuilder, WriteBack, page_size};
+    use crate::{
+        Budget, FaultOutcome, FileStore, PagedRegion, PagedRegionBuilder, WriteBack, page_size,
+    };
 
     fn builder(name: &str) -> PagedRegionBuilder<FileStore> {
         let path = std::env::temp_dir().join(format!("pagewise-{name}-{}", std::process::id()));
         let store = FileStore::create(&path, 64 * page_size() as u64).unwrap();
         std::fs::remove_file(&path).unwrap();
         PagedRegion::builder(store).page_bytes(page_size())
+    }
+
+    fn cool(core: &Core, page: Number) {
+        let (frame, dirty) = core.with(|state| {
+            let frame = state.cache.frame_of(page).unwrap();
+            (frame, state.cache.hold_with_page(frame).1)
+        });
+        core.cool(frame, page, dirty).unwrap();
     }
 
     #[test]
@@ -500,7 +432,7 @@ mod tests {
             })
         };
         for _ in 0..2 {
-            region.core.bring_ahead(5, Ahead::Mark).unwrap();
+            region.core.bring_ahead(5, true).unwrap();
             assert_eq!(mark_of(5), Some((Place::Frame, true)));
         }
         // SAFETY: nobody else writes to the file.
@@ -509,32 +441,47 @@ mod tests {
         let stats = region.stats();
         assert_eq!((stats.faults, stats.loads, stats.rescues), (1, 1, 0));
         assert_eq!(region.events().count(), 0);
+        // The first write to a page is told, also where it is the first touch of a mark.
+        let mut region = region;
+        region.core.bring_ahead(7, true).unwrap();
+        // SAFETY: nobody else writes to the file.
+        let bytes = unsafe { region.as_mut_slice() };
+        bytes[7 * page_size()] = 1;
+        let last = region.events().last().unwrap().outcome;
+        assert_eq!(last, FaultOutcome::Changed { start: 7 * page_size(), len: page_size() });
+        assert_eq!(region.stats().dirty, page_size());
+    }
+
+    /// It brings back what is about to leave; but nobody touched that.
+    #[test]
+    fn reading_ahead_rescues_nothing() {
+        let region = builder("cool").build().unwrap();
+        region.core.bring::<Program>(5).unwrap();
+        let place = || {
+            region.core.with(|state| {
+                state.cache.frame_of(5).map(|frame| state.cache.frame(frame).unwrap().place)
+            })
+        };
+        for is_touch in [false, true] {
+            cool(&region.core, 5);
+            assert_eq!(place(), Some(Place::Frame));
+            if is_touch {
+                region.read(5 * page_size(), &mut [0]).unwrap();
+            } else {
+                region.core.bring_ahead(5, false).unwrap();
+            }
+            assert_eq!(place(), Some(Place::Region));
+            assert_eq!(region.stats().rescues, u64::from(is_touch));
+        }
     }
 
     #[test]
     fn a_mark_that_nobody_touches_leaves_as_any_page() {
         let region = builder("left-mark").limit(20 * page_size()).build().unwrap();
-        (0..4).for_each(|page| region.core.bring_ahead(page, Ahead::Mark).unwrap());
+        (0..4).for_each(|page| region.core.bring_ahead(page, true).unwrap());
         (4..64).for_each(|page| region.core.bring::<Program>(page).unwrap());
         assert!((0..4).all(|page| region.core.with(|state| state.cache.frame_of(page)).is_none()));
         assert!(region.stats().resident <= 20 * page_size());
-    }
-
-    #[test]
-    fn pages_that_a_row_has_passed_are_not_read_ahead() {
-        let region = builder("passed").limit(20 * page_size()).build().unwrap();
-        (8..40).for_each(|page| {
-            let wish = Wish::of_store(page, Some(false));
-            region.core.fulfil_one::<Program>(wish).unwrap();
-        });
-        for ahead in [Ahead::InRow, Ahead::Mark] {
-            (8..40).for_each(|page| region.core.bring_ahead(page, ahead).unwrap());
-        }
-        assert_eq!(region.stats().loads, 32);
-        region.core.bring_ahead(8, Ahead::AsTold).unwrap();
-        region.core.bring_ahead(7, Ahead::InRow).unwrap();
-        region.core.bring_ahead(40, Ahead::InRow).unwrap();
-        assert_eq!(region.stats().loads, 35);
     }
 
     /// What is read ahead comes behind the other pages before the hand, and would take the room of its own first ones.
@@ -543,13 +490,21 @@ mod tests {
         const FRAMES: usize = 48;
         let region = builder("in-use").limit(FRAMES * page_size()).read_only().build().unwrap();
         (0..FRAMES as Number).for_each(|page| region.core.bring::<Program>(page).unwrap());
-        let ask = |page, ahead| region.core.with(|state| state.next_ahead(page, ahead, 1 << 20));
         let all = region.core.with(|state| state.cache.before_hand());
         assert_eq!((all, region.core.ground.frames as usize), (FRAMES, FRAMES));
+        let ask = |page| {
+            region.core.with(|state| {
+                state.note_touch(page);
+                let asked = state.ask_ahead(page, 12, 12, 1 << 20);
+                let taken = std::iter::from_fn(|| state.rows.take_ahead()).collect::<Vec<_>>();
+                assert_eq!(taken.len(), asked as usize);
+                taken
+            })
+        };
         // A sixteenth of the frames at once, of which every third is a mark.
-        assert_eq!(ask(100, 12), (101..104, 3));
-        assert_eq!(ask(103, 12), (104..107, 3));
-        let are_in_use = |pages: Range<Number>| {
+        assert_eq!(ask(100), [(101, false), (102, true), (103, false)]);
+        assert_eq!(ask(103), [(104, false), (105, true), (106, false)]);
+        let are_in_use = |pages: std::ops::Range<Number>| {
             region.core.with(|state| {
                 for page in pages {
                     let Some(frame) = state.cache.frame_of(page) else { continue };
@@ -557,19 +512,18 @@ mod tests {
                     state.cache.is_wanted(frame);
                     state.cache.settle(frame, Place::Region, false, false);
                 }
-                state.asked = 0;
             });
         };
         are_in_use(0..34);
-        // Fourteen are left: so seven are ahead.
-        assert_eq!(ask(200, 12), (201..204, 1));
-        assert_eq!(ask(200, 12), (204..207, 1));
-        assert_eq!(ask(200, 12), (207..208, 1));
-        assert_eq!(ask(200, 12), (208..208, 1));
-        assert_eq!(ask(201, 12), (208..209, 1));
+        // Fourteen are left: so seven are ahead, of which the other row has a half.
+        let pages = |page| ask(page).into_iter().map(|(page, _)| page).collect::<Vec<_>>();
+        assert_eq!(pages(200), [201, 202, 203]);
+        assert_eq!(pages(202), [204, 205, 206]);
+        assert_eq!(pages(203), [207]);
+        assert_eq!(pages(204), [208]);
         // Less than a quarter is left.
         are_in_use(34..37);
-        assert!(ask(300, 12).0.is_empty());
+        assert!(ask(300).is_empty());
     }
 
     #[test]
@@ -578,10 +532,16 @@ mod tests {
         let mut region = builder.build().unwrap();
         let frames = region.core.ground.frames as usize;
         region.fill(..frames * page_size(), 1).unwrap();
-        for ahead in [Ahead::AsTold, Ahead::InRow, Ahead::Mark] {
+        // Two cool, and keep their order.
+        [3, 1].into_iter().for_each(|page| cool(&region.core, page));
+        let is_next = |page| {
+            region.core.with(|state| state.cache.next_to_write() == state.cache.frame_of(page))
+        };
+        for mark in [false, true] {
             for page in frames as Number..64 {
-                let brought = region.core.bring_ahead(page, ahead);
+                let brought = region.core.bring_ahead(page, mark);
                 assert!(matches!(brought, Err(Trouble::GaveUp)), "{brought:?}");
+                assert!(is_next(3));
             }
         }
         let stats = region.stats();
@@ -602,8 +562,8 @@ mod tests {
             rich.read(page * page_size(), &mut [0]).unwrap();
         }
         let (held, page) = (rich.stats().resident, poor.core.pages(page_size(), page_size() + 1));
-        for ahead in [Ahead::AsTold, Ahead::InRow, Ahead::Mark] {
-            let brought = poor.core.bring_ahead(page.start, ahead);
+        for mark in [false, true] {
+            let brought = poor.core.bring_ahead(page.start, mark);
             assert!(matches!(brought, Err(Trouble::GaveUp)), "{brought:?}");
             assert_eq!(rich.stats().resident, held);
         }

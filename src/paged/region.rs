@@ -296,7 +296,7 @@ impl<S: PageStore + 'static> PagedRegion<S> {
         let pages = self.core.pages(start, end);
         let pages = pages.start..pages.end.min(pages.start.saturating_add(self.core.ground.frames));
         if self.core.jobs.has_threads() {
-            fault::uninterrupted(|| self.core.jobs.read_ahead(pages, 0));
+            fault::uninterrupted(|| self.core.jobs.read_ahead(pages));
             return Ok(());
         }
         for page in pages {

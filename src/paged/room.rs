@@ -89,17 +89,23 @@ impl Core {
         &self,
         refused: Option<RefusalReason>,
     ) -> Result<(), Trouble> {
-        if refused.is_some() && C::READS_AHEAD {
-            return Err(Trouble::GaveUp);
-        }
-        if refused.is_some() && self.take_from_neighbour::<C>() {
-            return Ok(());
+        // Whoever reads ahead takes nothing from neighbours, and of the region itself only where that has much to spare.
+        match refused {
+            Some(_) if C::READS_AHEAD => {
+                if !self.with(|state| state.cache.has_to_spare()) {
+                    return Err(Trouble::GaveUp);
+                }
+            }
+            Some(_) if self.take_from_neighbour::<C>() => return Ok(()),
+            _ => {}
         }
         let (mut cooled, mut failures) = (0, 0);
         let most = if self.drops() { COOL_BEFORE_DROP } else { COOL_AT_ONCE };
         loop {
             let (step, moment) = self.with(|state| {
-                (self.next_step(state, cooled < most, failures, refused.is_some()), self.moment())
+                let refused = refused.is_some();
+                let step = self.next_step(state, cooled < most, failures, refused, !C::READS_AHEAD);
+                (step, self.moment())
             });
             let failed = match step {
                 Step::Drop => match self.drop_pages(usize::MAX, refused.is_none()) {
@@ -119,10 +125,6 @@ impl Core {
                         Err(_) if cooled < MOST_GIVING_WAY => continue,
                         hidden => hidden.map_err(Trouble::System),
                     }
-                }
-                Step::Write { frame, .. } if C::READS_AHEAD => {
-                    self.settle_as_it_was(frame);
-                    return Err(Trouble::GaveUp);
                 }
                 Step::Write { frame, page } => {
                     let written = self.write_frame::<C>(frame, page);
@@ -155,7 +157,14 @@ impl Core {
     }
 
     /// Decides what makes room, and holds the frame.
-    fn next_step(&self, state: &mut State, may_cool: bool, failures: u32, refused: bool) -> Step {
+    fn next_step(
+        &self,
+        state: &mut State,
+        may_cool: bool,
+        failures: u32,
+        refused: bool,
+        may_write: bool,
+    ) -> Step {
         let cache = &mut state.cache;
         cache.turn();
         if cache.has_room(!refused) {
@@ -176,6 +185,9 @@ impl Core {
         if let Some(frame) = next {
             let (page, dirty) = cache.hold_with_page(frame);
             return Step::Cool { frame, page, dirty };
+        }
+        if !may_write && cache.cooling() > 0 && !cache.has_cool_clean() {
+            return Step::Wait;
         }
         if let Some(frame) = cache.next_to_leave() {
             let (page, dirty) = cache.hold_with_page(frame);
@@ -212,14 +224,10 @@ impl Core {
         let (mut failures, mut rounds) = (0, 0);
         while failures < MOST_FAILURES && rounds < MOST_ROUNDS {
             rounds += 1;
-            match self.with(|state| self.next_step(state, false, failures, true)) {
+            match self.with(|state| self.next_step(state, false, failures, true, can_write)) {
                 Step::Drop => failures += u32::from(self.drop_pages(1, false).is_err()),
                 Step::Cool { frame, page, dirty } => {
                     failures += u32::from(self.cool(frame, page, dirty).is_err());
-                }
-                Step::Write { frame, .. } if !can_write => {
-                    self.settle_as_it_was(frame);
-                    return false;
                 }
                 Step::Write { frame, page } => {
                     if let Err(trouble) = self.write_frame::<C>(frame, page) {

@@ -27,8 +27,12 @@ pub(super) unsafe fn serve(owner: *const (), fault: Fault) -> Outcome {
             add(&core.counters.faults, 1);
             let (len, start) = (core.ground.page_bytes, core.extent(wish.page).0 as usize);
             match done {
+                Done::Nothing => {}
+                Done::Reached { .. } if fault.write == Some(true) => {
+                    record(FaultOutcome::Changed { start, len });
+                }
                 // (A page that was read ahead was there, too: the fault only tells how far the program came.)
-                Done::Nothing | Done::Reached { .. } => {}
+                Done::Reached { .. } => {}
                 Done::Loaded { .. } => record(FaultOutcome::Loaded { start, len }),
                 Done::Rescued => record(FaultOutcome::Rescued { start, len }),
                 Done::Opened => record(FaultOutcome::Changed { start, len }),

@@ -29,7 +29,9 @@ pub fn heap() -> InTheHandler<Heap> {
 /// rescued, and how many loaded.
 fn touches_what_cools<S: PageStore + 'static>(region: &PagedRegion<S>) -> (u64, u64) {
     let touch = |page: usize| _ = std::hint::black_box(slice(region)[page * page_size()]);
-    (0..LIMIT + LIMIT / 16).for_each(touch);
+    // (In pairs that are no row, since the pages behind a long row leave first.)
+    (0..(LIMIT + LIMIT / 16) / 2)
+        .for_each(|pair| [2 * pair + 1, 2 * pair].into_iter().for_each(touch));
     let before = region.stats();
     assert!((1..COOL.start).contains(&(before.evictions as usize)), "{before:?}");
     COOL.for_each(touch);
@@ -233,7 +235,8 @@ fn neighbours_drop_pages_for_each_other() {
         };
         all(&one);
         assert!(one.stats().resident >= 550 * page_size());
-        all(&two);
+        // (What is read ahead takes nothing from a neighbour.)
+        (0..2).for_each(|_| all(&two));
         assert!(two.stats().resident >= 180 * page_size(), "{:?} {:?}", one.stats(), two.stats());
         assert!(budget.peak() <= budget.limit());
         assert_eq!(budget.used(), one.stats().resident + two.stats().resident);

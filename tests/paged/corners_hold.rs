@@ -277,12 +277,13 @@ fn signals_do_not_interrupt_lent_threads() {
         let store = Arc::new(Slow { inner, thread, offset });
         let mut region = PagedRegion::builder(store.clone())
             .page_bytes(page_size())
-            .limit(16 * page_size())
+            .limit(40 * page_size())
             .io_threads(1)
             .build()
             .unwrap();
-        (0..12).for_each(|page| slice_mut(&mut region)[page * page_size()] = 1);
-        touch(&region, 12..20);
+        (0..36).for_each(|page| slice_mut(&mut region)[page * page_size()] = 1);
+        // (Backwards: where a long row goes on, dirty pages stay.)
+        (36..48).rev().for_each(|page| touch(&region, page..page + 1));
         let thread = loop {
             match store.thread.load(SeqCst) {
                 0 => std::thread::yield_now(),

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use pagewise::{Engine, PageStore, PagedRegion, PagedRegionBuilder, PagedState, page_size};
+use pagewise::{Budget, Engine, PageStore, PagedRegion, PagedRegionBuilder, PagedState, page_size};
 
 use crate::behaves_as_a_plain_array::{engines, some_bytes};
-use crate::stores::{Heap, slice, slice_mut};
+use crate::stores::{Heap, InTheHandler, slice, slice_mut};
 
 /// Pages of the stores, and frames of the regions: an eighth of them is 8.
 const PAGES: usize = 200;
@@ -225,6 +225,56 @@ fn a_scan_beside_pages_that_are_in_use_drives_out_none_of_them() {
             // Without reading ahead, it is 1,142 at most. How many it is depends on how the threads run.
             let stats = region.stats();
             assert!(stats.loads < 1_800, "{engine:?}, {in_use} in use: {stats:?}");
+        }
+    }
+}
+
+#[test]
+fn several_parts_that_are_gone_through_at_once_are_all_read_ahead() {
+    const ROWS: usize = 3;
+    const EACH: usize = 400;
+    for engine in engines() {
+        for threads in [0, 2] {
+            let store = InTheHandler(Heap::new(some_bytes(ROWS * EACH * page_size())));
+            let region = builder(engine, store).limit(4 * FRAMES * page_size());
+            let region = region.io_threads(threads).build().unwrap();
+            for step in 0..EACH {
+                (0..ROWS).for_each(|row| _ = touch(&region, row * EACH + step));
+                if threads > 0 {
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            }
+            let stats = region.stats();
+            let all = (ROWS * EACH) as u64;
+            assert!(stats.loads < all + all / 8, "{engine:?} {threads}: {stats:?}");
+            assert!(stats.faults < all / 2, "{engine:?} {threads}: {stats:?}");
+        }
+    }
+}
+
+/// Regions whose budget is used up read ahead, too, of what they hold themselves.
+#[test]
+fn a_region_whose_budget_is_used_up_reads_ahead() {
+    for engine in engines() {
+        for threads in [0, 2] {
+            let budget = Budget::new(2 * FRAMES * page_size());
+            let of = |threads| {
+                let builder = PagedRegion::builder(InTheHandler(heap())).engine(engine);
+                let builder = builder.page_bytes(page_size()).read_only().budget(budget.clone());
+                builder.io_threads(threads).build().unwrap()
+            };
+            let (other, region) = (of(0), of(threads));
+            other.prefetch(..FRAMES * page_size()).unwrap();
+            for page in (0..PAGES).cycle().take(2 * PAGES) {
+                touch(&region, page);
+                if threads > 0 {
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            }
+            let stats = region.stats();
+            assert!(stats.evictions >= PAGES as u64, "{engine:?} {threads}: {stats:?}");
+            assert!(stats.faults < stats.loads / 2, "{engine:?} {threads}: {stats:?}");
+            assert!(budget.peak() <= budget.limit());
         }
     }
 }

@@ -4,7 +4,7 @@ use pagewise::{Expected, PagedRegion, PagedState, SecondChance, page_size};
 
 use crate::behaves_as_a_plain_array::engines;
 use crate::clean_pages_are_dropped::{LIMIT, PAGES, builder, heap};
-use crate::stores::{Heap, InTheHandler, slice};
+use crate::stores::{Heap, InTheHandler, slice, slice_mut};
 
 fn touch<S: pagewise::PageStore + 'static>(region: &PagedRegion<S>, page: usize) {
     std::hint::black_box(slice(region)[page * page_size()]);
@@ -41,8 +41,10 @@ fn pages_that_the_program_is_done_with_leave_first() {
     for engine in engines() {
         for chance in [SecondChance::Always, SecondChance::Never] {
             let region = builder(heap(), chance).engine(engine).build().unwrap();
-            // Some cool, and some have left.
-            (0..LIMIT + LIMIT / 8).for_each(|page| touch(&region, page));
+            // Some cool, and some have left. (Pairs that are no row: the pages behind one would leave first.)
+            for pair in 0..(LIMIT + LIMIT / 8) / 2 {
+                [2 * pair + 1, 2 * pair].into_iter().for_each(|page| touch(&region, page));
+            }
             let last = LIMIT + LIMIT / 8 - 6..LIMIT + LIMIT / 8;
             region.done_with(last.start * page_size()..last.end * page_size()).unwrap();
             (500..506).for_each(|page| touch(&region, page));
@@ -119,5 +121,49 @@ fn nothing_is_read_ahead_of_random_accesses() {
             stats.faults
         });
         assert!(faults[0] < 100 && faults[1] == 100, "{engine:?}: {faults:?}");
+    }
+}
+
+/// Pages behind a row that is longer than what fits leave first: so the next round finds some, and pages that were in use
+/// before stay, although nothing was said of the accesses.
+#[test]
+fn what_a_long_scan_leaves_is_not_its_end() {
+    for engine in engines() {
+        for (chance, threads) in
+            [(SecondChance::Always, 0), (SecondChance::Never, 0), (SecondChance::Always, 2)]
+        {
+            let region = builder(heap(), chance).engine(engine).io_threads(threads);
+            let region = region.read_ahead(8 * page_size()).build().unwrap();
+            (0..PAGES).for_each(|page| touch(&region, page));
+            let before = region.stats();
+            (0..PAGES).for_each(|page| touch(&region, page));
+            let loads = region.stats().loads - before.loads;
+            assert!(
+                loads <= (PAGES - LIMIT / 2) as u64,
+                "{engine:?} {chance:?} {threads}: {loads}"
+            );
+            // Another thread that follows needs what this one leaves.
+            let before = region.stats();
+            for page in 0..PAGES {
+                touch(&region, page);
+                if let Some(follower) = page.checked_sub(LIMIT / 2) {
+                    touch(&region, follower);
+                }
+            }
+            let loads = region.stats().loads - before.loads;
+            assert!(loads <= (PAGES + LIMIT) as u64, "{engine:?} {chance:?} {threads}: {loads}");
+        }
+    }
+}
+
+/// What was written one after the other stays as any page does.
+#[test]
+fn the_end_of_what_was_written_stays() {
+    for engine in engines() {
+        let mut region = builder(heap(), SecondChance::Always).engine(engine).build().unwrap();
+        (0..PAGES).for_each(|page| slice_mut(&mut region)[page * page_size()] = 1);
+        let before = region.stats();
+        (PAGES - LIMIT / 2..PAGES).for_each(|page| touch(&region, page));
+        assert_eq!(region.stats().loads, before.loads, "{engine:?}");
     }
 }
