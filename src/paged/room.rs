@@ -91,12 +91,10 @@ impl Core {
     ) -> Result<(), Trouble> {
         // Whoever reads ahead takes nothing from neighbours, and of the region itself only where that has much to spare.
         match refused {
-            Some(_) if C::READS_AHEAD => {
-                if !self.with(|state| state.cache.has_to_spare()) {
-                    return Err(Trouble::GaveUp);
-                }
+            Some(_) if C::READS_AHEAD && !self.with(|state| state.cache.has_to_spare()) => {
+                return Err(Trouble::GaveUp);
             }
-            Some(_) if self.take_from_neighbour::<C>() => return Ok(()),
+            Some(_) if !C::READS_AHEAD && self.take_from_neighbour::<C>() => return Ok(()),
             _ => {}
         }
         let (mut cooled, mut failures) = (0, 0);

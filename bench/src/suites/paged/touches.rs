@@ -201,7 +201,8 @@ pub fn manager_thread(size: Size) -> Outcome {
     Ok(each_page(array, size))
 }
 
-/// An array of which half is in memory, and whose pages get a second chance. Nothing is read ahead: each touch faults.
+/// An array of which half is in memory, and whose pages get a second chance. Nothing is read ahead, and pages are touched
+/// from the last to the first, which is no row: each touch faults, and pages leave in the order in which they came.
 fn half(numbers: &Numbers, direct: bool) -> Result<PagedArray<u64, FileStore>, pagewise::Error> {
     let store = FileStore::builder(&numbers.path).direct(direct).open()?;
     let builder = PagedRegion::builder(store).page_bytes(page_size()).limit(numbers.len / 2);
@@ -222,11 +223,12 @@ pub fn rescues(size: Size, direct: bool) -> Outcome {
     let per_page = page_size() / size_of::<u64>();
     let (mut took, mut count) = (Duration::ZERO, 0);
     for _ in 0..size.pick(if direct { 4 } else { 20 }, if direct { 2 } else { 5 }, 1) {
-        // In a region that was not used before, pages leave in the order in which they came.
+        // (In a region that was used before, some pages are behind the hand.)
         let array = half(&numbers, direct)?;
-        let touch = |pages: std::ops::Range<usize>| {
-            for page in pages {
-                black_box(array[page * per_page]);
+        let pages = array.len() / per_page;
+        let touch = |places: std::ops::Range<usize>| {
+            for place in places {
+                black_box(array[(pages - 1 - place) * per_page]);
             }
         };
         let frames = numbers.len / 2 / page_size();
@@ -255,10 +257,16 @@ pub fn loads(size: Size, direct: bool) -> Outcome {
     let touch = |from: usize, to: usize| {
         let began = Instant::now();
         for page in from..to {
-            black_box(array[page % pages * per_page]);
+            black_box(array[(pages - 1 - page % pages) * per_page]);
         }
         Sample::per(began.elapsed(), to - from)
     };
     touch(0, pages);
-    Ok(touch(pages, 2 * pages))
+    let before = array.stats().loads;
+    let sample = touch(pages, 2 * pages);
+    let loads = array.stats().loads - before;
+    if loads != pages as u64 {
+        return Err(format!("{loads} of {pages} touches were loads").into());
+    }
+    Ok(sample)
 }
