@@ -598,6 +598,20 @@ mod tests {
         assert_eq!([(); 3].map(|()| cool(&mut cache)), [frames[2], last, frames[0]]);
     }
 
+    /// A page that nobody needs leaves first, unless it is written meanwhile.
+    #[test]
+    fn what_is_written_is_needed() {
+        for writable in [false, true] {
+            let mut cache = Cache::new(10, 4);
+            let frames: Vec<_> = (0..3).map(|page| settled(&mut cache, page)).collect();
+            cache.hold(frames[1]);
+            cache.expect_no_more(frames[1]);
+            cache.settle(frames[1], Place::Region, writable, writable);
+            let next = if writable { frames[0] } else { frames[1] };
+            assert_eq!(cache.next_to_cool(), Some(next));
+        }
+    }
+
     #[test]
     fn clean_pages_leave_before_dirty_ones() {
         let mut cache = Cache::new(10, 3);

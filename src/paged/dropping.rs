@@ -111,3 +111,56 @@ impl Core {
         })
     }
 }
+
+#[cfg(all(test, target_os = "linux", not(loom), not(any(miri, pagewise_model))))]
+mod tests {
+    use crate::{Engine, FileStore, PagedRegion, SecondChance, os, page_size};
+
+    /// Without its descriptor, nobody would notice that a page is missing: it would read zero.
+    #[test]
+    fn nothing_is_dropped_after_the_descriptor_was_closed() {
+        os::assert_in_a_child(|| {
+            let path = std::env::temp_dir().join(format!("pagewise-drop-{}", std::process::id()));
+            std::fs::write(&path, vec![7; 64 * page_size()]).unwrap();
+            let store = FileStore::open(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            let builder = PagedRegion::builder(store).page_bytes(page_size()).read_only();
+            let region = builder.second_chance(SecondChance::Never).build().unwrap();
+            if region.engine() != Engine::UserFault {
+                return true; // it drops nothing
+            }
+            region.prefetch(..).unwrap();
+            region.core.drop_pages(1, false).unwrap();
+            let held = region.stats().evictions;
+            for descriptor in 3..1024 {
+                let link = std::fs::read_link(format!("/proc/self/fd/{descriptor}"));
+                if link.is_ok_and(|name| name.to_string_lossy().contains("userfaultfd")) {
+                    // SAFETY: what a careless program does.
+                    unsafe { libc::close(descriptor) };
+                }
+            }
+            let dropped = region.core.drop_pages(1, false);
+            dropped.is_err() && held == 1 && region.stats().evictions == 1
+        });
+    }
+
+    /// Between the look for room and the drop, another thread may have made some.
+    #[test]
+    fn nothing_is_dropped_where_there_is_room_by_now() {
+        let path = std::env::temp_dir().join(format!("pagewise-room2-{}", std::process::id()));
+        let store = FileStore::create(&path, 64 * page_size() as u64).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let builder = PagedRegion::builder(store).page_bytes(page_size()).read_only();
+        let region = builder.second_chance(SecondChance::Never).build().unwrap();
+        if region.engine() != Engine::UserFault {
+            return;
+        }
+        region.prefetch(..).unwrap();
+        for _ in 0..3 {
+            region.core.drop_pages(1, false).unwrap();
+            assert_eq!(region.stats().evictions, 1, "the second call finds the room of the first");
+        }
+        region.core.drop_pages(1, true).unwrap();
+        assert_eq!(region.stats().evictions, 1);
+    }
+}

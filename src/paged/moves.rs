@@ -456,7 +456,8 @@ mod tests {
     #[test]
     fn reading_ahead_rescues_nothing() {
         let region = builder("cool").build().unwrap();
-        region.core.bring::<Program>(5).unwrap();
+        (5..7).for_each(|page| region.core.bring::<Program>(page).unwrap());
+        let before = region.core.with(|state| state.cache.before_hand());
         let place = || {
             region.core.with(|state| {
                 state.cache.frame_of(5).map(|frame| state.cache.frame(frame).unwrap().place)
@@ -472,6 +473,8 @@ mod tests {
             }
             assert_eq!(place(), Some(Place::Region));
             assert_eq!(region.stats().rescues, u64::from(is_touch));
+            let now = region.core.with(|state| state.cache.before_hand());
+            assert_eq!(now, before - usize::from(is_touch), "what is touched is behind the hand");
         }
     }
 

@@ -137,7 +137,6 @@ impl Rows {
         let start = row.asked.max(next);
         let asked = next.saturating_add(ahead).min(start.saturating_add(at_once)).min(end);
         row.asked = asked.max(start);
-        row.next = row.next.max(next);
         row.marks = (ahead / 4).max(1);
         row.asked - start
     }
@@ -251,10 +250,10 @@ mod tests {
             let random = (0..8).map(|number| 10_000 + 7919 * (8 * step + number) % 5000);
             random.for_each(|page| _ = rows.touch(page, false, FRAMES));
         }
-        // One that is near another belongs to the nearest.
+        // Where two are near, the nearest goes on.
         let mut rows = Rows::new();
-        rows_of(&mut rows, (0..20).chain(25..30));
-        assert_eq!(rows_of(&mut rows, [30, 20, 31]), [30, 0, 31]);
+        rows_of(&mut rows, (0..20).chain(40..50).chain(20..46));
+        assert_eq!(rows_of(&mut rows, [50, 51, 46, 52]), [10, 11, 46, 12]);
     }
 
     #[test]
