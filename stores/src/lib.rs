@@ -37,6 +37,8 @@ mod layout;
 mod objects;
 #[cfg(feature = "redis")]
 mod redis_cluster;
+#[cfg(feature = "redis")]
+mod redis_lanes;
 
 pub use error::{Error, Operation};
 pub use objects::{ObjectStore, ObjectStoreBuilder};

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use pagewise::PageStore;
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{Route, SingleNodeRoutingInfo, Slot, SlotAddr};
-use redis::{Cmd, FromRedisValue, Pipeline, RetryMethod, cmd};
+use redis::cluster_routing::Slot;
+use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisResult, RetryMethod, cmd};
 
 use crate::calls::{Calls, Failure, Patience, RunsOn, settings};
 use crate::error::{Error, Operation};
 use crate::extents::{Extents, Values};
 use crate::layout::{HEADER, Layout, VERSION, Version};
+use crate::redis_lanes::{Lanes, is_lost, to_master};
 
 /// Bytes of an extent, unless told otherwise: so many that asking costs less than moving them, and so few that a server,
 /// which does one thing at a time, lets nobody wait for long.
@@ -150,22 +151,24 @@ impl RedisStoreBuilder {
         let Self { cluster, prefix, runs_on, patience, replicas, .. } = self;
         let calls = Calls::new(runs_on, patience)?;
         let attempt = patience.attempt.min(patience.deadline);
+        // Before the attempt is given up: a connection that says nothing is told from one whose reader has left.
+        let silence = attempt * 7 / 8;
         let client = cluster
             // The client connects to all servers that it knows. One that hangs must not use up the attempt.
             .connection_timeout(attempt / 4)
-            .response_timeout(attempt)
-            .overall_response_timeout(Some(attempt))
+            .response_timeout(silence)
+            .overall_response_timeout(Some(silence))
             .retries(3)
             .min_retry_wait(duration_as_millis(patience.first_pause))
             .max_retry_wait(duration_as_millis(patience.longest_pause))
             .build()?;
         let inner = Shared {
+            reads: Lanes::new(client.clone(), silence),
             client,
             prefix,
             replicas,
             // The server answers before the client gives up.
             wait: attempt / 2,
-            reads: Mutex::default(),
             idle: Mutex::default(),
             writer: tokio::sync::Mutex::default(),
         };
@@ -187,8 +190,8 @@ struct Shared {
     replicas: usize,
     /// How long a server waits for its replicas.
     wait: Duration,
-    /// The connection of all reads: their requests are on it at once.
-    reads: Mutex<Option<Arc<ClusterConnection>>>,
+    /// The connections of all reads.
+    reads: Lanes,
     /// Connections for writes that nobody uses. Each has one user at a time: a server that waits for its replicas answers
     /// nothing else on the same connection.
     idle: Mutex<Vec<ClusterConnection>>,
@@ -214,24 +217,8 @@ fn failure(error: redis::RedisError) -> Failure {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A read on the connection of all reads. Where it fails, or is given up, that connection is not used for others any more.
-/// (Those that are under way on it go on.)
-struct Reading<'a> {
-    reads: &'a Mutex<Option<Arc<ClusterConnection>>>,
-    connection: Arc<ClusterConnection>,
-    has_answered: bool,
-}
-
-impl Drop for Reading<'_> {
-    fn drop(&mut self) {
-        if !self.has_answered {
-            locked(self.reads).take_if(|kept| Arc::ptr_eq(kept, &self.connection));
-        }
-    }
 }
 
 impl Cluster {
@@ -247,71 +234,34 @@ impl Cluster {
         locked(&self.0.idle)
     }
 
-    async fn connect(&self) -> Result<ClusterConnection, Failure> {
-        self.0.client.get_async_connection().await.map_err(failure)
-    }
-
-    /// The connection of all reads. Those who find none make one each, and the last of these is kept.
-    async fn for_reading(&self) -> Result<Reading<'_>, Failure> {
-        let known = locked(&self.0.reads).clone();
-        let connection = match known {
-            Some(connection) => connection,
-            None => {
-                let made = Arc::new(self.connect().await?);
-                *locked(&self.0.reads) = Some(made.clone());
-                made
-            }
-        };
-        Ok(Reading { reads: &self.0.reads, connection, has_answered: false })
-    }
-
-    /// Sends commands that write to the master of a key.
-    async fn ask_to_write(
-        &self,
-        key: &str,
-        commands: Pipeline,
-    ) -> Result<Vec<redis::Value>, Failure> {
+    /// Sends commands that write to the master of a key, on one connection and in order. The connection is kept, whatever
+    /// the server answers, and discarded where it is lost or silent, or when this is given up: then an answer is under way.
+    async fn ask_to_write(&self, key: &str, commands: Pipeline) -> RedisResult<Vec<redis::Value>> {
         let idle = self.idle().pop();
         let mut connection = match idle {
             Some(connection) => connection,
-            None => self.connect().await?,
+            None => self.0.client.get_async_connection().await?,
         };
-        let values = Self::ask(&mut connection, key, commands).await?;
-        self.idle().push(connection);
-        Ok(values)
-    }
-
-    /// Sends commands to the master of a key, on one connection and in order. A connection that failed is not to be used
-    /// again: a new one asks the cluster anew who is master of what.
-    async fn ask(
-        connection: &mut ClusterConnection,
-        key: &str,
-        commands: Pipeline,
-    ) -> Result<Vec<redis::Value>, Failure> {
-        let count = commands.len();
-        let route = Route::with_slot(Slot::for_key(key), SlotAddr::Master);
-        let route = SingleNodeRoutingInfo::SpecificNode(route);
-        let values = connection.route_pipeline(commands, 0, count, route).await.map_err(failure)?;
-        let values: Result<Vec<_>, _> =
-            values.into_iter().map(redis::Value::extract_error).collect();
-        let values = values.map_err(failure)?;
-        if values.len() != count {
-            return Err(Failure::Again(Error::RuntimeEnded));
+        let (count, route) = (commands.len(), to_master(Slot::for_key(key)));
+        let answers = connection.route_pipeline(commands, 0, count, route).await;
+        if !answers.as_ref().is_err_and(is_lost) {
+            self.idle().push(connection);
         }
-        Ok(values)
+        let answers: Vec<_> =
+            answers?.into_iter().map(redis::Value::extract_error).collect::<Result<_, _>>()?;
+        match answers.len() == count {
+            true => Ok(answers),
+            false => Err((ErrorKind::Io, "the connection has ended in an answer").into()),
+        }
     }
 
     async fn value(&self, key: String) -> Result<Option<Bytes>, Failure> {
-        let mut commands = Pipeline::new();
-        commands.cmd("GET").arg(&key);
-        let mut reading = self.for_reading().await?;
-        let mut connection = (*reading.connection).clone();
-        let mut values = Self::ask(&mut connection, &key, commands).await?;
-        reading.has_answered = true;
-        match values.pop() {
-            Some(redis::Value::BulkString(value)) => Ok(Some(value.into())),
-            Some(redis::Value::Nil) => Ok(None),
-            other => Err(Failure::Final(unexpected(other))),
+        let mut get = cmd("GET");
+        get.arg(&key);
+        match self.0.reads.ask(&key, get).await.map_err(failure)? {
+            redis::Value::BulkString(value) => Ok(Some(value.into())),
+            redis::Value::Nil => Ok(None),
+            other => Err(Failure::Final(unexpected(Some(other)))),
         }
     }
 
@@ -323,7 +273,7 @@ impl Cluster {
         if asked > 0 {
             commands.cmd("WAIT").arg(asked).arg(duration_as_millis(self.0.wait));
         }
-        let mut values = self.ask_to_write(key, commands).await?;
+        let mut values = self.ask_to_write(key, commands).await.map_err(failure)?;
         if asked > 0 {
             let got = values.pop().and_then(|value| usize::from_redis_value(value).ok());
             let got = got.unwrap_or(0);

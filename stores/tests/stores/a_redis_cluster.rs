@@ -149,6 +149,54 @@ fn a_write_that_no_replica_has_is_an_error() {
     assert!(held == noise(1, 200_000) || held == either, "something acknowledged is lost");
 }
 
+/// A master stands still, and its replica takes over: reads of other masters go on, and those who wait share what is made
+/// anew.
+#[test]
+fn a_master_that_stands_still_delays_no_read_of_another() {
+    const EXTENTS: usize = 30;
+    const READERS: usize = 16;
+    let Some(cluster) = Cluster::start("redis-still") else { return };
+    let store = store_in(&cluster, "x").create((EXTENTS * EXTENT) as u64).unwrap();
+    let is_right = |extent: usize| {
+        let found = read(&store, (extent * EXTENT) as u64, EXTENT).unwrap();
+        assert!(found == noise(extent as u64, EXTENT), "extent {extent}");
+    };
+    for extent in 0..EXTENTS {
+        write(&store, (extent * EXTENT) as u64, &noise(extent as u64, EXTENT)).unwrap();
+        is_right(extent);
+    }
+    let master = |extent: &usize| cluster.places(0, &key("x", *extent)).0;
+    let stands = master(&0);
+    let (lost, others): (Vec<_>, Vec<_>) = (0..EXTENTS).partition(|it| master(it) == stands);
+    let another = master(&others[0]);
+    let connections = || -> usize {
+        let stats = cluster.ask(another, &["INFO", "stats"]).unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().parse().unwrap()
+    };
+    let before = connections();
+    cluster.nodes[stands].as_ref().unwrap().signal(libc::SIGSTOP);
+    let (mut longest, mut count) = (Duration::ZERO, 0);
+    std::thread::scope(|threads| {
+        let lost = &lost;
+        let start = |number: usize| threads.spawn(move || is_right(lost[number % lost.len()]));
+        let readers: Vec<_> = (0..READERS).map(start).collect();
+        while readers.iter().any(|reader| !reader.is_finished()) {
+            let asked = Instant::now();
+            is_right(others[count % others.len()]);
+            longest = longest.max(asked.elapsed());
+            count += 1;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    cluster.nodes[stands].as_ref().unwrap().signal(libc::SIGCONT);
+    let made = connections() - before;
+    // To connect to the server that stands still is given up after 500 ms.
+    assert!(longest < Duration::from_millis(400), "a read waited {longest:?} for another server");
+    assert!(count > 50, "{count} reads: no master stood still");
+    assert!(made < READERS, "{READERS} readers made {made} connections");
+}
+
 /// What one extent may hold: what was acknowledged last, or what was tried since.
 #[derive(Clone)]
 struct May {

@@ -15,6 +15,8 @@ mod store_contract;
 
 #[cfg(all(unix, feature = "redis"))]
 mod a_redis_cluster;
+#[cfg(feature = "redis")]
+mod a_redis_cluster_that_fails;
 mod a_region_rests_on_a_store;
 mod a_store_keeps_the_contract;
 #[cfg(all(unix, feature = "aws"))]
