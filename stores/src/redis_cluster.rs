@@ -60,7 +60,8 @@ impl RedisStore {
     /// Begins to create or to open the store whose keys begin with `prefix` and a colon.
     ///
     /// The client's builder has the addresses and the credentials. Its time limits and retries are replaced by those of
-    /// the store. A part of the prefix in braces puts all of the store on one master, as in every key.
+    /// the store. It must not ask for reads from replicas, which may not have yet what was written. A part of the prefix in
+    /// braces puts all of the store on one master, as in every key.
     pub fn builder(cluster: ClusterClientBuilder, prefix: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder {
             cluster,
