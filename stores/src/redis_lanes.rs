@@ -31,7 +31,7 @@ pub(crate) struct Lanes {
     lanes: [Lane; LANES],
     /// The lane of each slot, as the masters were when a connection was made last. Empty before the first one. Where slots
     /// have moved since, reads of two masters share a lane, and are right nevertheless: the client knows the masters.
-    places: Mutex<Arc<HashMap<Slot, usize>>>,
+    places: Mutex<Arc<HashMap<Slot, u8>>>,
 }
 
 /// The connection that is in use. One that has failed is replaced by one that is not made yet: by the first who sees it.
@@ -61,7 +61,7 @@ impl Lanes {
             self.connection(&self.lanes[0]).await?;
         }
         let place = locked(&self.places).get(&slot).copied();
-        let lane = &self.lanes[place.unwrap_or(0)];
+        let lane = &self.lanes[usize::from(place.unwrap_or(0))];
         let (link, mut connection) = self.connection(lane).await?;
         let route = RoutingInfo::SingleNode(to_master(slot));
         let answer = connection.route_command(command, route).await;
@@ -102,7 +102,7 @@ impl Lanes {
 }
 
 /// The lane of each slot. Masters take lanes in the order of their slots: a replica that becomes master takes over the lane.
-fn places(slots: Value) -> Option<HashMap<Slot, usize>> {
+fn places(slots: Value) -> Option<HashMap<Slot, u8>> {
     let mut ranges = Vec::new();
     for range in Vec::<Vec<Value>>::from_redis_value(slots).ok()? {
         let [Value::Int(first), Value::Int(last), master, ..] = &range[..] else { return None };
@@ -112,11 +112,11 @@ fn places(slots: Value) -> Option<HashMap<Slot, usize>> {
     let (mut places, mut masters) = (HashMap::new(), Vec::new());
     for (first, last, master) in ranges {
         let known = masters.iter().position(|known| *known == master);
-        let rank = known.unwrap_or(masters.len());
+        let lane = (known.unwrap_or(masters.len()) % LANES) as u8;
         if known.is_none() {
             masters.push(master);
         }
-        places.extend((first..=last).filter_map(Slot::new).map(|slot| (slot, rank % LANES)));
+        places.extend((first..=last).filter_map(Slot::new).map(|slot| (slot, lane)));
     }
     Some(places)
 }
