@@ -468,6 +468,14 @@ impl Cache {
         self.first(Queue::CoolDirty)
     }
 
+    /// Whether a page is like those of a long row, and leaves the region when that has passed: it is clean, since what is
+    /// written may well be read soon, nobody holds it, and it is not behind the hand, where those are that were touched again.
+    pub(super) fn is_passing(&self, number: Number) -> bool {
+        self.frame(number).is_some_and(|frame| {
+            !frame.dirty && !frame.busy && frame.pins == 0 && frame.home == self.hand
+        })
+    }
+
     /// Has the page of a frame leave before all others.
     pub(super) fn expect_no_more(&mut self, number: Number) {
         let hand = self.hand;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use super::cache::Number;
 use super::core::Core;
-use super::moves::Lent;
+use super::moves::{Ahead, Lent};
 use crate::error::Error;
 use crate::fault;
 use crate::os;
@@ -94,6 +94,8 @@ pub(super) struct Jobs {
     /// Lent threads that wait for that, or are about to.
     resting: AtomicU32,
     threads: AtomicU32,
+    /// How often a thread looked for what is next.
+    turns: AtomicU32,
     /// Whether dirty pages are written as soon as they cool.
     write_early: bool,
 }
@@ -114,6 +116,7 @@ impl Jobs {
             work: AtomicU32::new(0),
             resting: AtomicU32::new(0),
             threads: AtomicU32::new(0),
+            turns: AtomicU32::new(0),
             write_early,
         }
     }
@@ -126,8 +129,8 @@ impl Jobs {
         result
     }
 
-    /// Wakes as many lent threads as there are more things to do. Async-signal-safe. (Each does whatever is next, until nothing is left: so
-    /// it does not matter which one wakes.)
+    /// Wakes as many lent threads as there are more things to do. (Each does whatever is next, until nothing is left: so it
+    /// does not matter which one wakes.) Async-signal-safe.
     pub(super) fn more_to_do(&self, things: u32) {
         if things == 0 {
             return;
@@ -253,8 +256,7 @@ pub(super) fn stop(core: &Core, threads: Vec<JoinHandle<()>>) {
 
 enum Task {
     Call(*mut Job),
-    /// Whether the page becomes a mark.
-    ReadAhead(Number, bool),
+    ReadAhead(Number, Ahead),
     WriteBack,
     Stop,
     Nothing,
@@ -271,9 +273,9 @@ fn work_on(core: &Core) {
         match next_task(core) {
             // SAFETY: the job was taken from the queue, and its thread waits.
             Task::Call(job) => unsafe { run(core, job) },
-            Task::ReadAhead(page, mark) => {
+            Task::ReadAhead(page, ahead) => {
                 // It is a wish: whoever touches the page gets the error.
-                if let Err(trouble) = core.bring_ahead(page, mark) {
+                if let Err(trouble) = core.bring_ahead(page, ahead) {
                     trouble.into_store_error();
                 }
             }
@@ -290,19 +292,28 @@ fn work_on(core: &Core) {
 
 /// What somebody waits for comes first, then what a row comes to soon, what the program asked for, and what is to be written.
 fn next_task(core: &Core) -> Task {
+    /// One of so many pages is one that the program asked for, if there are such.
+    const TOLD_SHARE: u32 = 4;
     let (task, rests) = core.jobs.with(|queue| (queue.take_call(), queue.rests));
     if let Some(task) = task {
         return task;
     }
-    let (ahead, writes) =
-        core.with(|state| (state.rows.take_ahead(), state.cache.next_to_write().is_some()));
-    if let Some((page, mark)) = ahead {
-        return Task::ReadAhead(page, mark);
+    let told = || Some((core.jobs.with(Queue::take_ahead)?, Ahead::AsTold));
+    let in_row = || {
+        let (page, is_mark) = core.with(|state| state.rows.take_ahead())?;
+        Some((page, if is_mark { Ahead::Mark } else { Ahead::InRow }))
+    };
+    let turn = core.jobs.turns.fetch_add(1, Ordering::Relaxed) % TOLD_SHARE;
+    let ahead =
+        if turn == TOLD_SHARE - 1 { told().or_else(in_row) } else { in_row().or_else(told) };
+    if let Some((page, ahead)) = ahead {
+        return Task::ReadAhead(page, ahead);
     }
-    if let Some(page) = core.jobs.with(Queue::take_ahead) {
-        return Task::ReadAhead(page, false);
+    let writes = core.jobs.write_early && !rests;
+    match writes && core.with(|state| state.cache.next_to_write().is_some()) {
+        true => Task::WriteBack,
+        false => Task::Nothing,
     }
-    if writes && core.jobs.write_early && !rests { Task::WriteBack } else { Task::Nothing }
 }
 
 /// # Safety
@@ -350,7 +361,7 @@ mod tests {
         assert_eq!(jobs.with(Queue::take_ahead), Some(5));
     }
 
-    /// However much the program asked for itself.
+    /// However much the program asked for itself; but that comes, too.
     #[test]
     #[cfg(all(target_os = "linux", not(any(miri, pagewise_model))))]
     fn what_a_row_comes_to_soon_is_read_before_what_the_program_asked_for() {
@@ -358,17 +369,17 @@ mod tests {
         let store = crate::FileStore::create(&path, 100 * os::page_size() as u64).unwrap();
         std::fs::remove_file(&path).unwrap();
         let builder = crate::PagedRegion::builder(store).page_bytes(os::page_size());
-        let region = builder.limit(64 * os::page_size()).build().unwrap();
+        let region = builder.limit(96 * os::page_size()).build().unwrap();
         region.core.jobs.read_ahead(50..60);
         let asked = region.core.with(|state| {
             (10..13).for_each(|page| _ = state.note_touch(page));
-            state.ask_ahead(12, 2, 2, 100)
+            state.ask_ahead(12, 4, 4, 100)
         });
-        assert_eq!(asked, 2);
+        assert_eq!(asked, 4);
         let pages = std::iter::from_fn(|| match next_task(&region.core) {
             Task::ReadAhead(page, _) => Some(page),
             _ => None,
         });
-        assert!(pages.eq([13, 14].into_iter().chain(50..60)));
+        assert!(pages.eq([13, 14, 15, 50, 16].into_iter().chain(51..60)));
     }
 }

@@ -68,13 +68,38 @@ pub(super) struct Wish {
     pub(super) mark: bool,
     /// Whether somebody touches the page now, and not perhaps later.
     pub(super) is_touch: bool,
+    /// Only for callers that read ahead: whether others of the region's pages may leave for it where the budget is used up.
+    pub(super) takes_own: bool,
+    /// The budget had no memory for it.
+    pub(super) was_refused: bool,
 }
 
 impl Wish {
     /// To have a page with what the store has of it.
     pub(super) fn of_store(page: Number, write: Option<bool>) -> Self {
-        Self { page, write, pin: false, source: Source::Store, mark: false, is_touch: true }
+        let source = Source::Store;
+        Self {
+            page,
+            write,
+            pin: false,
+            source,
+            mark: false,
+            is_touch: true,
+            takes_own: true,
+            was_refused: false,
+        }
     }
+}
+
+/// Why a page is brought before it is touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// The program said so.
+    AsTold,
+    /// Pages before it were touched in a row.
+    InRow,
+    /// The same, and it becomes a mark.
+    Mark,
 }
 
 /// What was done for it.
@@ -120,8 +145,9 @@ impl Core {
     }
 
     /// For a lent thread: brings a page before it is touched.
-    pub(super) fn bring_ahead(&self, page: Number, mark: bool) -> Result<(), Trouble> {
-        let wish = Wish { mark, is_touch: false, ..Wish::of_store(page, Some(false)) };
+    pub(super) fn bring_ahead(&self, page: Number, ahead: Ahead) -> Result<(), Trouble> {
+        let (mark, takes_own) = (ahead == Ahead::Mark, ahead != Ahead::AsTold);
+        let wish = Wish { mark, takes_own, is_touch: false, ..Wish::of_store(page, Some(false)) };
         self.fulfil_one::<Lent>(wish).map(|_| ())
     }
 
@@ -161,7 +187,10 @@ impl Core {
                 // It may be the thread that the page's holder waits for.
                 Next::Wait if C::READS_AHEAD => return Err(Trouble::GaveUp),
                 Next::Wait => self.wait(moment),
-                Next::MakeRoom(refused) => self.make_room::<C>(refused)?,
+                Next::MakeRoom(refused) => {
+                    wish.was_refused |= refused.is_some();
+                    self.make_room::<C>(refused, wish.takes_own)?;
+                }
                 Next::Load(frame) => return self.load::<C>(wish, frame),
                 Next::Rescue { frame, dirty } => return self.rescue(wish, frame, dirty),
                 Next::Open { frame, dirty } => return self.open(wish, frame, dirty),
@@ -171,7 +200,7 @@ impl Core {
 
     fn look<C: Caller>(&self, state: &mut State, wish: Wish) -> Next {
         let Some(number) = state.cache.frame_of(wish.page) else {
-            return self.look_for_room(state, wish.page);
+            return self.look_for_room(state, wish);
         };
         let Some(frame) = state.cache.frame_mut(number) else { return Next::NotOurs };
         let dirty = frame.dirty;
@@ -207,19 +236,20 @@ impl Core {
     }
 
     /// A frame for a page that has none: one that has memory already, or else one for which the budget has some.
-    fn look_for_room(&self, state: &mut State, page: Number) -> Next {
+    fn look_for_room(&self, state: &mut State, wish: Wish) -> Next {
         let counted = state.cache.free_is_counted();
         if counted != Some(true) && (counted.is_some() || state.cache.has_new()) {
             let taken = self.account.take_exactly(self.ground.page_bytes);
-            state.cache.note_budget(taken.is_err());
+            // (What a neighbour gave for this page is no more than that.)
+            state.cache.note_budget(taken.is_err() || wish.was_refused);
             if let Err(refused) = taken {
                 return Next::MakeRoom(Some(refused));
             }
             self.account.committed(self.ground.page_bytes);
         }
         let taken = match counted {
-            Some(_) => state.cache.take_free(page),
-            None => state.cache.take_new(page),
+            Some(_) => state.cache.take_free(wish.page),
+            None => state.cache.take_new(wish.page),
         };
         match taken {
             Some(frame) => {
@@ -432,7 +462,7 @@ mod tests {
             })
         };
         for _ in 0..2 {
-            region.core.bring_ahead(5, true).unwrap();
+            region.core.bring_ahead(5, Ahead::Mark).unwrap();
             assert_eq!(mark_of(5), Some((Place::Frame, true)));
         }
         // SAFETY: nobody else writes to the file.
@@ -443,7 +473,7 @@ mod tests {
         assert_eq!(region.events().count(), 0);
         // The first write to a page is told, also where it is the first touch of a mark.
         let mut region = region;
-        region.core.bring_ahead(7, true).unwrap();
+        region.core.bring_ahead(7, Ahead::Mark).unwrap();
         // SAFETY: nobody else writes to the file.
         let bytes = unsafe { region.as_mut_slice() };
         bytes[7 * page_size()] = 1;
@@ -469,7 +499,7 @@ mod tests {
             if is_touch {
                 region.read(5 * page_size(), &mut [0]).unwrap();
             } else {
-                region.core.bring_ahead(5, false).unwrap();
+                region.core.bring_ahead(5, Ahead::InRow).unwrap();
             }
             assert_eq!(place(), Some(Place::Region));
             assert_eq!(region.stats().rescues, u64::from(is_touch));
@@ -481,7 +511,7 @@ mod tests {
     #[test]
     fn a_mark_that_nobody_touches_leaves_as_any_page() {
         let region = builder("left-mark").limit(20 * page_size()).build().unwrap();
-        (0..4).for_each(|page| region.core.bring_ahead(page, true).unwrap());
+        (0..4).for_each(|page| region.core.bring_ahead(page, Ahead::Mark).unwrap());
         (4..64).for_each(|page| region.core.bring::<Program>(page).unwrap());
         assert!((0..4).all(|page| region.core.with(|state| state.cache.frame_of(page)).is_none()));
         assert!(region.stats().resident <= 20 * page_size());
@@ -505,8 +535,8 @@ mod tests {
             })
         };
         // A sixteenth of the frames at once, of which every third is a mark.
-        assert_eq!(ask(100), [(101, false), (102, true), (103, false)]);
-        assert_eq!(ask(103), [(104, false), (105, true), (106, false)]);
+        assert_eq!(ask(100), [(101, true), (102, false), (103, false)]);
+        assert_eq!(ask(103), [(104, true), (105, false), (106, false)]);
         let are_in_use = |pages: std::ops::Range<Number>| {
             region.core.with(|state| {
                 for page in pages {
@@ -521,9 +551,9 @@ mod tests {
         // Fourteen are left: so seven are ahead, of which the other row has a half.
         let pages = |page| ask(page).into_iter().map(|(page, _)| page).collect::<Vec<_>>();
         assert_eq!(pages(200), [201, 202, 203]);
-        assert_eq!(pages(202), [204, 205, 206]);
-        assert_eq!(pages(203), [207]);
-        assert_eq!(pages(204), [208]);
+        assert_eq!(pages(202), [204, 205]);
+        assert_eq!(pages(203), [206]);
+        assert_eq!(pages(204), [207]);
         // Less than a quarter is left.
         are_in_use(34..37);
         assert!(ask(300).is_empty());
@@ -540,9 +570,9 @@ mod tests {
         let is_next = |page| {
             region.core.with(|state| state.cache.next_to_write() == state.cache.frame_of(page))
         };
-        for mark in [false, true] {
+        for ahead in [Ahead::AsTold, Ahead::InRow, Ahead::Mark] {
             for page in frames as Number..64 {
-                let brought = region.core.bring_ahead(page, mark);
+                let brought = region.core.bring_ahead(page, ahead);
                 assert!(matches!(brought, Err(Trouble::GaveUp)), "{brought:?}");
                 assert!(is_next(3));
             }
@@ -565,8 +595,8 @@ mod tests {
             rich.read(page * page_size(), &mut [0]).unwrap();
         }
         let (held, page) = (rich.stats().resident, poor.core.pages(page_size(), page_size() + 1));
-        for mark in [false, true] {
-            let brought = poor.core.bring_ahead(page.start, mark);
+        for ahead in [Ahead::AsTold, Ahead::InRow, Ahead::Mark] {
+            let brought = poor.core.bring_ahead(page.start, ahead);
             assert!(matches!(brought, Err(Trouble::GaveUp)), "{brought:?}");
             assert_eq!(rich.stats().resident, held);
         }

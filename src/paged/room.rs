@@ -88,12 +88,13 @@ impl Core {
     pub(super) fn make_room<C: Caller>(
         &self,
         refused: Option<RefusalReason>,
+        takes_own: bool,
     ) -> Result<(), Trouble> {
-        // Whoever reads ahead takes nothing from neighbours, and of the region itself only where that has much to spare.
+        // Whoever reads ahead takes nothing from neighbours, and of the region itself only in a row, and where that has much
+        // to spare.
+        let may = || takes_own && self.with(|state| state.cache.has_to_spare());
         match refused {
-            Some(_) if C::READS_AHEAD && !self.with(|state| state.cache.has_to_spare()) => {
-                return Err(Trouble::GaveUp);
-            }
+            Some(_) if C::READS_AHEAD && !may() => return Err(Trouble::GaveUp),
             Some(_) if !C::READS_AHEAD && self.take_from_neighbour::<C>() => return Ok(()),
             _ => {}
         }
@@ -333,7 +334,7 @@ mod tests {
         region.prefetch(10 * page_size()..11 * page_size()).unwrap();
         region.evict(..).unwrap();
         // All others are pinned: nothing can be given up.
-        assert!(region.core.make_room::<Program>(None).is_ok());
+        assert!(region.core.make_room::<Program>(None, true).is_ok());
         assert_eq!(region.stats().evictions, 1);
     }
 }

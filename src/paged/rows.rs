@@ -16,12 +16,15 @@ struct Row {
     /// The pages that lent threads are to read ahead: the next one, and the end of those that they were asked for.
     next: Number,
     asked: Number,
-    /// Pages whose number is a multiple of this become marks when they are read ahead.
+    /// The next page that becomes a mark when it is read ahead, and how far behind it the one after that is.
+    mark: Number,
     marks: Number,
     /// It goes through pages that a long row went through, long ago.
     is_again: bool,
-    /// A page behind it was touched, so soon that it would have been in memory.
-    is_followed: bool,
+    /// Since it went on last, a page behind it was touched, so soon that it would have been in memory.
+    is_needed: bool,
+    /// Until it has this length, such pages stay as others do: somebody follows it.
+    followed: Number,
 }
 
 const NONE: Row = Row {
@@ -30,9 +33,11 @@ const NONE: Row = Row {
     at: 0,
     next: 0,
     asked: 0,
+    mark: 0,
     marks: 1,
     is_again: false,
-    is_followed: false,
+    is_needed: false,
+    followed: 0,
 };
 
 impl Row {
@@ -50,14 +55,28 @@ impl Row {
     /// Whether it is longer than what is in memory, so that a page behind it will be touched only when it would have left: in
     /// the next round, where the program goes through the same pages again. (Unless somebody follows it.)
     fn is_long(&self, frames: Number) -> bool {
-        (self.len >= frames || self.is_again) && !self.is_followed
+        (self.len >= frames || self.is_again) && self.len >= self.followed
+    }
+
+    fn is_over(&self, touches: Number) -> bool {
+        touches.wrapping_sub(self.at) >= IS_OVER
+    }
+
+    /// The row has come to another page.
+    fn go_on(self, steps: Number, at: Number, frames: Number) -> Self {
+        /// Then it is tried again: the one who follows, as long as it finds all pages, is not seen.
+        const AGAIN: Number = 16;
+        let len = self.len.saturating_add(steps);
+        let until = len.saturating_add(frames.saturating_mul(AGAIN));
+        let followed = if self.is_needed { until } else { self.followed };
+        Self { last: self.last + steps, len, at, is_needed: false, followed, ..self }
     }
 }
 
 /// How many rows are known: those that went on, the latest first, and behind them those that may go on.
 const ROWS: usize = 16;
 const WENT_ON: usize = 4;
-/// A row that did not go on for so many touches takes no part of what is read ahead.
+/// A row that did not go on for so many touches is over: nothing is read ahead of it.
 const IS_OVER: Number = 64;
 
 #[derive(Debug)]
@@ -89,24 +108,29 @@ impl Rows {
     fn touch(&mut self, page: Number, is_joined: bool, frames: Number) -> Touch {
         self.touches = self.touches.wrapping_add(1);
         let (rows, at) = (&mut self.rows, self.touches);
-        let (mut nearest, mut steps, mut is_again) = (None, Number::MAX, false);
+        let (mut nearest, mut is_again) = (None, false);
         for (index, row) in rows.iter_mut().enumerate() {
-            match row.steps_to(page, is_joined, frames) {
-                Some(more) if more < steps => (nearest, steps) = (Some(index), more),
-                Some(_) => {}
-                None => match row.last.checked_sub(page) {
-                    // One instruction touches two pages, or the page was lost again.
-                    Some(0 | 1) if row.last != Number::MAX => return ALONE,
-                    Some(behind) if behind <= frames => row.is_followed = true,
-                    Some(behind) => is_again |= behind <= row.len && row.is_long(frames),
-                    None => {}
-                },
+            let is_over = row.is_over(at);
+            if let Some(steps) = row.steps_to(page, is_joined, frames) {
+                // One that is over goes on where no other does.
+                let place = (is_over, steps, index);
+                nearest = Some(nearest.map_or(place, |other| place.min(other)));
+                continue;
+            }
+            match row.last.checked_sub(page) {
+                // One instruction touches two pages, or the page was lost again.
+                Some(0 | 1) if !is_over => return ALONE,
+                Some(behind) if behind <= row.len => {
+                    row.is_needed |= behind <= frames;
+                    is_again |= row.is_long(frames);
+                }
+                _ => {}
             }
         }
-        let place = nearest.unwrap_or(ROWS - 1);
+        let (_, steps, place) = nearest.unwrap_or((false, 0, ROWS - 1));
         let Some(before) = rows.get(place).copied() else { return ALONE };
         let (front, row) = match nearest {
-            Some(_) => (0, Row { last: page, at, len: before.len.saturating_add(steps), ..before }),
+            Some(_) => (0, before.go_on(steps, at, frames)),
             None => (WENT_ON, Row { last: page, at, is_again, ..NONE }),
         };
         rows.copy_within(front..place, front + 1);
@@ -128,9 +152,9 @@ impl Rows {
         at_once: Number,
         end: Number,
     ) -> Number {
-        let goes_on = |row: &&Row| row.len > 0 && self.touches.wrapping_sub(row.at) < IS_OVER;
+        let goes_on = |row: &&Row| row.len > 0 && !row.is_over(self.touches);
         let rows = self.rows.iter().filter(goes_on).count().max(1) as Number;
-        let ahead = ahead.min(most.div_ceil(rows));
+        let ahead = ahead.min(most / rows);
         // (Where another thread went on meanwhile, that one asks.)
         let Some(row) = self.rows.iter_mut().find(|row| row.last == page) else { return 0 };
         let next = page.saturating_add(1);
@@ -144,13 +168,18 @@ impl Rows {
     /// Takes the next page that is to be read ahead, and whether it becomes a mark: for the row that went on last, and only
     /// what it has not passed yet.
     pub(super) fn take_ahead(&mut self) -> Option<(Number, bool)> {
-        self.rows.iter_mut().find_map(|row| {
+        let touches = self.touches;
+        self.rows.iter_mut().filter(|row| !row.is_over(touches)).find_map(|row| {
             let page = row.next.max(row.last.saturating_add(1));
             if page >= row.asked {
                 return None;
             }
             row.next = page + 1;
-            Some((page, page.is_multiple_of(row.marks)))
+            let is_mark = page >= row.mark;
+            if is_mark {
+                row.mark = page.saturating_add(row.marks);
+            }
+            Some((page, is_mark))
         })
     }
 }
@@ -160,7 +189,8 @@ impl State {
     pub(super) fn note_touch(&mut self, page: Number) -> Number {
         let is_joined =
             page.checked_sub(1).is_some_and(|before| self.cache.frame_of(before).is_some());
-        let touch = self.rows.touch(page, is_joined, self.cache.in_reach() as Number);
+        let frames = self.cache.in_reach().saturating_sub(self.cache.pinned).max(1);
+        let touch = self.rows.touch(page, is_joined, frames as Number);
         match touch.from {
             Some(from) if self.is_sequential || touch.is_long => self.is_done_with(from, page),
             _ => {}
@@ -177,9 +207,7 @@ impl State {
             (from.max(to.saturating_sub(MOST)).saturating_sub(1)..to.saturating_sub(1)).rev()
         {
             let Some(number) = self.cache.frame_of(page) else { continue };
-            // What is written one after the other may well be read soon, if nothing else was said.
-            let is_dirty = self.cache.frame(number).is_some_and(|frame| frame.dirty);
-            if self.is_sequential || !is_dirty {
+            if self.is_sequential || self.cache.is_passing(number) {
                 self.cache.expect_no_more(number);
             }
         }
@@ -236,7 +264,7 @@ mod tests {
     #[test]
     fn backwards_is_no_row() {
         assert_eq!(rows_of(&mut Rows::new(), (0..20).rev()), [0; 20]);
-        assert_eq!(rows_of(&mut Rows::new(), [Number::MAX - 2, Number::MAX - 1, 0]), [0, 1, 0]);
+        assert_eq!(rows_of(&mut Rows::new(), [Number::MAX - 3, Number::MAX - 2, 0]), [0, 1, 0]);
     }
 
     #[test]
@@ -287,6 +315,20 @@ mod tests {
         assert_eq!(rows.ask(10, 50, 20, 50, 100), 11);
     }
 
+    #[test]
+    fn marks_keep_their_distance_where_it_changes() {
+        let mut rows = Rows::new();
+        rows_of(&mut rows, 0..8);
+        rows.ask(7, 14, 99, 9, 100);
+        let mut taken: Vec<_> = (0..2).map_while(|_| rows.take_ahead()).collect();
+        rows.touch(8, false, FRAMES);
+        rows.ask(8, 16, 99, 9, 100);
+        taken.extend(std::iter::from_fn(|| rows.take_ahead()));
+        let marks: Vec<_> = taken.iter().filter(|(_, is_mark)| *is_mark).map(|at| at.0).collect();
+        assert_eq!(taken.len(), 24 - 7);
+        assert_eq!(marks, [8, 11, 15, 19, 23]);
+    }
+
     /// As long as nobody touches pages that it left behind a moment ago.
     #[test]
     fn a_row_is_long_when_it_is_longer_than_what_is_in_memory() {
@@ -298,11 +340,38 @@ mod tests {
         assert!(!long(&mut rows, 98));
         assert!(long(&mut rows, 99 - FRAMES - 1), "the same pages again");
         assert!(long(&mut rows, 100));
-        let follower = 101 - FRAMES;
-        assert!(!long(&mut rows, follower));
-        assert!((101..300).all(|page| !long(&mut rows, page)));
-        assert_eq!(rows.touch(300, false, FRAMES).row, 300);
-        assert!(!long(&mut rows, 0) && !long(&mut rows, 1));
+        // One that was left a short time ago is needed: by another thread, perhaps.
+        long(&mut rows, 101 - FRAMES);
+        let until = 101 + 16 * FRAMES;
+        assert!((101..until).all(|page| !long(&mut rows, page)));
+        assert!(long(&mut rows, until), "it was needed once");
+    }
+
+    /// Also where the limit is more than half of what is gone through.
+    #[test]
+    fn the_next_round_does_not_follow_the_last_one() {
+        let mut rows = Rows::new();
+        for _ in 0..20 {
+            for page in 1..90 {
+                rows.touch(page, false, FRAMES);
+            }
+            for page in 20..100 {
+                assert!(rows.touch(page, false, FRAMES).is_long || page < FRAMES);
+            }
+        }
+    }
+
+    /// Where the program went before, and stopped, a row goes on.
+    #[test]
+    fn a_row_that_is_over_stops_no_other() {
+        let mut rows = Rows::new();
+        rows_of(&mut rows, 0..200);
+        for _ in 0..5 {
+            let seen = rows_of(&mut rows, 0..400);
+            assert_eq!(seen, Vec::from_iter(0..400));
+        }
+        // It goes on where no other does.
+        assert_eq!(rows_of(&mut rows, [200 - 1 + 201]), [400]);
     }
 
     /// In the next round, a row comes to pages that are still in memory.

