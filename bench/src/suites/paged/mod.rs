@@ -89,8 +89,14 @@ fn cases() -> Vec<Case> {
                 .rival("pagewise, for writing", of(false, told))
                 .rival("mmap of the file, no limit", run(scans::mapped)),
         );
+        let on = format!("{name}, nothing of which is in memory");
         cases.push(
             Case::new(name, "ns/4 KiB", of(true, not_told))
+                .rival("pread into a hot buffer of 1 MiB", run(scans::pread))
+                .target(bound, aim),
+        );
+        cases.push(
+            Case::new(on, "ns/4 KiB", run(move |size| scans::paged_on(size, bytes)))
                 .rival("pread into a hot buffer of 1 MiB", run(scans::pread))
                 .target(bound, aim),
         );

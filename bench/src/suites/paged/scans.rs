@@ -41,7 +41,28 @@ pub fn paged(size: Size, page_bytes: usize, read_only: bool, expected: Expected)
     let region = builder.build()?;
     // SAFETY: nobody writes to the file.
     let bytes = unsafe { region.as_slice() };
-    second(&numbers, || sum(bytes))
+    let mut loads = 0;
+    let sample = second(&numbers, || {
+        let before = region.stats().loads;
+        let sum = sum(bytes);
+        loads = region.stats().loads - before;
+        sum
+    })?;
+    Ok(sample.note(format!("{loads} of {} pages had to be loaded", numbers.len / page_bytes)))
+}
+
+/// The second half of a longer file, after the first: every frame has been used, and no page of it is in memory.
+pub fn paged_on(size: Size, page_bytes: usize) -> Outcome {
+    let numbers = Numbers::new(2 * len(size))?;
+    let builder = numbers.region()?.page_bytes(page_bytes).limit(len(size) / 4);
+    let region = builder.read_only().build()?;
+    // SAFETY: nobody writes to the file.
+    let bytes = unsafe { region.as_slice() };
+    let (first, second) = bytes.split_at(len(size));
+    black_box(sum(first));
+    let began = Instant::now();
+    black_box(sum(second));
+    Ok(Sample::per(began.elapsed(), second.len() / 4096))
 }
 
 pub fn pread(size: Size) -> Outcome {
