@@ -9,7 +9,7 @@ use pagewise::PageStore;
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::Slot;
-use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisResult, RetryMethod, cmd};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, RetryMethod, cmd};
 
 use crate::calls::{Calls, Failure, Patience, RunsOn, settings};
 use crate::error::{Error, Operation};
@@ -245,15 +245,16 @@ impl Cluster {
         };
         let (count, route) = (commands.len(), to_master(Slot::for_key(key)));
         let answers = connection.route_pipeline(commands, 0, count, route).await;
+        let answers = answers.and_then(|answers| {
+            if answers.len() != count {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            answers.into_iter().map(redis::Value::extract_error).collect()
+        });
         if !answers.as_ref().is_err_and(is_lost) {
             self.idle().push(connection);
         }
-        let answers: Vec<_> =
-            answers?.into_iter().map(redis::Value::extract_error).collect::<Result<_, _>>()?;
-        match answers.len() == count {
-            true => Ok(answers),
-            false => Err((ErrorKind::Io, "the connection has ended in an answer").into()),
-        }
+        answers
     }
 
     async fn value(&self, key: String) -> Result<Option<Bytes>, Failure> {

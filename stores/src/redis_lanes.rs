@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr};
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Value, cmd};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -32,6 +32,8 @@ pub(crate) struct Lanes {
     /// The lane of each slot, as the masters were when a connection was made last. Empty before the first one. Where slots
     /// have moved since, reads of two masters share a lane, and are right nevertheless: the client knows the masters.
     places: Mutex<Arc<HashMap<Slot, u8>>>,
+    /// Locked by the one who asks for the places, where they were not told with the first connection.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// The connection that is in use. One that has failed is replaced by one that is not made yet: by the first who sees it.
@@ -50,7 +52,13 @@ impl Lane {
 
 impl Lanes {
     pub(crate) fn new(client: ClusterClient, limit: Duration) -> Self {
-        Self { client, limit, lanes: Default::default(), places: Mutex::default() }
+        Self {
+            client,
+            limit,
+            lanes: Default::default(),
+            places: Mutex::default(),
+            asking: Default::default(),
+        }
     }
 
     /// Sends a command that reads to the master of a key. The connection is kept for others, whatever the server answers
@@ -58,17 +66,23 @@ impl Lanes {
     pub(crate) async fn ask(&self, key: &str, command: Cmd) -> RedisResult<Value> {
         let slot = Slot::for_key(key);
         if locked(&self.places).is_empty() {
-            self.connection(&self.lanes[0]).await?;
+            let (_, mut connection) = self.connection(&self.lanes[0]).await?;
+            if let Ok(_asking) = self.asking.try_lock()
+                && locked(&self.places).is_empty()
+            {
+                self.learn_places(&mut connection, self.limit / 4).await;
+            }
         }
         let place = locked(&self.places).get(&slot).copied();
         let lane = &self.lanes[usize::from(place.unwrap_or(0))];
         let (link, mut connection) = self.connection(lane).await?;
         let route = RoutingInfo::SingleNode(to_master(slot));
         let answer = connection.route_command(command, route).await;
+        let answer = answer.and_then(Value::extract_error);
         if answer.as_ref().is_err_and(is_lost) {
             lane.discard(&link);
         }
-        answer?.extract_error()
+        answer
     }
 
     async fn connection(&self, lane: &Lane) -> RedisResult<(Arc<Link>, ClusterConnection)> {
@@ -84,20 +98,26 @@ impl Lanes {
     }
 
     async fn connect(&self) -> RedisResult<ClusterConnection> {
+        let began = Instant::now();
         let connected = timeout(self.limit, self.client.get_async_connection()).await;
         let mut connection =
             connected.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))?;
+        let left = self.limit.saturating_sub(began.elapsed());
+        self.learn_places(&mut connection, left.min(self.limit / 4)).await;
+        Ok(connection)
+    }
+
+    /// Where nobody says in time who is master of what, the places that are known are good enough.
+    async fn learn_places(&self, connection: &mut ClusterConnection, limit: Duration) {
         let mut slots = cmd("CLUSTER");
         slots.arg("SLOTS");
         let anyone = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-        let answer = timeout(self.limit / 4, connection.route_command(slots, anyone)).await;
-        // Where nobody says it now, the places that are known are good enough.
+        let answer = timeout(limit, connection.route_command(slots, anyone)).await;
         if let Ok(Ok(slots)) = answer
             && let Some(places) = places(slots)
         {
             *locked(&self.places) = Arc::new(places);
         }
-        Ok(connection)
     }
 }
 
@@ -125,7 +145,13 @@ pub(crate) fn to_master(slot: Slot) -> SingleNodeRoutingInfo {
     SingleNodeRoutingInfo::SpecificNode(Route::with_slot(slot, SlotAddr::Master))
 }
 
-/// Whether a connection failed, and not what a server was asked for.
+/// Whether a connection failed, and not what a server was asked for. So it has where a server is cut off from the cluster: the
+/// client would ask the same one again, and not the one that took its place.
 pub(crate) fn is_lost(error: &RedisError) -> bool {
-    error.is_io_error() || error.kind() == ErrorKind::ClusterConnectionNotFound
+    use ServerErrorKind::{ClusterDown, MasterDown};
+    error.is_io_error()
+        || matches!(
+            error.kind(),
+            ErrorKind::ClusterConnectionNotFound | ErrorKind::Server(ClusterDown | MasterDown)
+        )
 }

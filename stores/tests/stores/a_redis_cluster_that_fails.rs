@@ -25,6 +25,8 @@ const SLOTS: usize = 16384;
 struct Cluster {
     nodes: Vec<Node>,
     masters: usize,
+    /// Which server is the master of each share of the slots.
+    master_of: Mutex<Vec<usize>>,
     values: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
     /// Commands on keys that are answered by an error.
     refused: Mutex<Vec<(&'static str, Vec<u8>)>>,
@@ -41,6 +43,8 @@ struct Node {
     hangs: AtomicBool,
     /// Closes connections at once.
     is_dead: AtomicBool,
+    /// Says of each key that the cluster is down.
+    is_cut_off: AtomicBool,
     gets: AtomicUsize,
 }
 
@@ -75,11 +79,13 @@ impl Cluster {
             open: Mutex::default(),
             hangs: AtomicBool::new(false),
             is_dead: AtomicBool::new(false),
+            is_cut_off: AtomicBool::new(false),
             gets: AtomicUsize::new(0),
         };
         let this = Arc::new(Self {
             nodes: (0..masters + replicas).map(node).collect(),
             masters,
+            master_of: Mutex::new((0..masters).collect()),
             values: Mutex::default(),
             refused: Mutex::default(),
             slow: Mutex::default(),
@@ -127,8 +133,11 @@ impl Cluster {
             "CLUSTER" => return self.slots(),
             _ => return b"+OK\r\n".into(),
         };
+        if self.nodes[number].is_cut_off.load(SeqCst) {
+            return b"-CLUSTERDOWN The cluster is down\r\n".into();
+        }
         let share = SLOTS / self.masters;
-        let owner = (slot(key) / share).min(self.masters - 1);
+        let owner = self.master_of.lock().unwrap()[(slot(key) / share).min(self.masters - 1)];
         let is_for_replica = number >= self.masters && reads_replica && name == "GET";
         if owner != number && !is_for_replica {
             let address = self.nodes[owner].address();
@@ -149,7 +158,7 @@ impl Cluster {
             "GET" => {
                 self.nodes[number].gets.fetch_add(1, SeqCst);
                 // A replica that has nothing yet, as after a start.
-                match values.get(key).filter(|_| number < self.masters) {
+                match values.get(key).filter(|_| number == owner) {
                     Some(value) => {
                         [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
                     }
@@ -178,7 +187,7 @@ impl Cluster {
         let masters = (0..self.masters).map(|number| {
             let last = if number + 1 == self.masters { SLOTS } else { share * (number + 1) } - 1;
             let words = 3 + self.nodes.len() - self.masters;
-            let master = node(&self.nodes[number]);
+            let master = node(&self.nodes[self.master_of.lock().unwrap()[number]]);
             format!("*{words}\r\n:{}\r\n:{last}\r\n{master}{replicas}", share * number)
         });
         format!("*{}\r\n{}", self.masters, masters.collect::<String>()).into()
@@ -354,4 +363,19 @@ fn a_replica_is_not_read_while_its_master_is_lost() {
     cluster.nodes[0].is_dead.store(false, SeqCst);
     (0..EXTENTS).for_each(|extent| is_right(&store, extent));
     assert_eq!(cluster.nodes[1].gets.load(SeqCst), 0, "a replica was read");
+}
+
+/// It may live on, and say that the cluster is down, while its replica has taken its place.
+#[test]
+fn a_master_that_was_replaced_is_left() {
+    let cluster = Cluster::start(1, 1);
+    let store = cluster.filled(|| {
+        let store = cluster.builder().deadline(Duration::from_secs(8));
+        store.attempt(Duration::from_millis(800))
+    });
+    cluster.nodes[0].is_cut_off.store(true, SeqCst);
+    cluster.master_of.lock().unwrap()[0] = 1;
+    (0..EXTENTS).for_each(|extent| is_right(&store, extent));
+    write(&store, place(3), &noise(99, EXTENT)).unwrap();
+    assert!(read(&store, place(3), EXTENT).unwrap() == noise(99, EXTENT));
 }
