@@ -16,7 +16,7 @@ struct Row {
     /// The pages that lent threads are to read ahead: the next one, and the end of those that they were asked for.
     next: Number,
     asked: Number,
-    /// The next page that becomes a mark when it is read ahead, and how far behind it the one after that is.
+    /// The next page that becomes a mark when it is read ahead, and the distance from one mark to the next.
     mark: Number,
     marks: Number,
     /// It goes through pages that a long row went through, long ago.
@@ -140,7 +140,7 @@ impl Rows {
         Touch { row: row.len, from: nearest.map(|_| before.last), is_long: row.is_long(frames) }
     }
 
-    /// Has lent threads read pages ahead of the row that came to `page`: of the `ahead` pages behind it those that they were
+    /// Has lent threads read pages ahead of the row that came to `page`: of the `ahead` pages after it those that they were
     /// not asked for before, `at_once` at most, and none from `end` on. Rows that go on at once share the `most` that may be
     /// ahead. Returns how many pages were asked for. A quarter of what is ahead lies between two marks, so that the next
     /// quarter is asked for while three are still to come.

@@ -201,6 +201,12 @@ impl Cluster {
             .back_off(Duration::from_millis(5), Duration::from_millis(50))
     }
 
+    /// The same with limits in milliseconds.
+    fn patient(&self, attempt: u64, deadline: u64) -> RedisStoreBuilder {
+        let builder = self.builder().attempt(Duration::from_millis(attempt));
+        builder.deadline(Duration::from_millis(deadline))
+    }
+
     /// A store that has been filled, and read once.
     fn filled(&self, builder: impl Fn() -> RedisStoreBuilder) -> RedisStore {
         let store = builder().create((EXTENTS * EXTENT) as u64).unwrap();
@@ -252,11 +258,7 @@ fn is_right(store: &RedisStore, extent: usize) {
 #[test]
 fn a_master_that_hangs_delays_no_read_of_another() {
     let cluster = Cluster::start(2, 0);
-    let patience = |attempt, deadline| {
-        let store = cluster.builder().attempt(Duration::from_millis(attempt));
-        store.deadline(Duration::from_millis(deadline))
-    };
-    let store = cluster.filled(|| patience(1600, 20_000));
+    let store = cluster.filled(|| cluster.patient(1_600, 20_000));
     let (hanging, other) = (cluster.extents_of(0), cluster.extents_of(1));
     let ends = AtomicBool::new(false);
     let longest = std::thread::scope(|threads| {
@@ -351,10 +353,7 @@ fn a_call_whose_time_is_over_costs_others_no_connection() {
 #[test]
 fn a_replica_is_not_read_while_its_master_is_lost() {
     let cluster = Cluster::start(1, 1);
-    let store = cluster.filled(|| {
-        let store = cluster.builder().deadline(Duration::from_millis(600));
-        store.attempt(Duration::from_millis(200))
-    });
+    let store = cluster.filled(|| cluster.patient(200, 600));
     cluster.nodes[0].die();
     for extent in 0..4 {
         let error = ours(read(&store, place(extent), EXTENT).expect_err("its master is lost"));
@@ -369,10 +368,7 @@ fn a_replica_is_not_read_while_its_master_is_lost() {
 #[test]
 fn a_master_that_was_replaced_is_left() {
     let cluster = Cluster::start(1, 1);
-    let store = cluster.filled(|| {
-        let store = cluster.builder().deadline(Duration::from_secs(8));
-        store.attempt(Duration::from_millis(800))
-    });
+    let store = cluster.filled(|| cluster.patient(800, 8_000));
     cluster.nodes[0].is_cut_off.store(true, SeqCst);
     cluster.master_of.lock().unwrap()[0] = 1;
     (0..EXTENTS).for_each(|extent| is_right(&store, extent));
